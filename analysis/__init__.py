@@ -1,0 +1,1 @@
+"""What the runs say: tables, laws, fits, figures. `python -m analysis --help`."""

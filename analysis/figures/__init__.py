@@ -1,0 +1,1 @@
+"""One study per file: a table of runs in, figures and claims out."""

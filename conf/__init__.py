@@ -1,0 +1,1 @@
+"""What can be asked for: the schema, the YAML groups, and their composition."""

@@ -1,0 +1,435 @@
+"""Every setting of a run: its default, its meaning, its range, and the checks between settings.
+
+The YAML files beside this module only say what differs from the defaults here. `check` walks a `Config`
+and raises `ConfigError`, whose one line names the key's full path, the value and what is allowed.
+This module imports nothing of ours, and no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend. Every door prints its one line and exits with status 2."""
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, of the wrong type, out of range, or impossible beside another one."""
+
+
+# --- durations -------------------------------------------------------------------------------------------
+
+DurationUnit = Literal["steps", "tok", "tok/param", "%"]
+_DURATION = re.compile(r"(?P<value>\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)(?P<unit>tok/param|tok|steps|%)")
+
+
+class Duration(NamedTuple):
+    """A length of training that carries its unit: `500steps`, `2e6tok`, `20tok/param`, `5%` (of the run)."""
+
+    value: float
+    unit: DurationUnit
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        """Read `<number><unit>`; raise `ValueError` for anything else."""
+        match = _DURATION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a duration")
+        return cls(float(match["value"]), match["unit"])  # type: ignore[arg-type]  # the pattern admits only units
+
+    def steps(self, *, tokens_per_step: int, n_params: int, run_steps: int | None = None) -> int:
+        """The number of optimiser steps, rounded to the nearest; `%` needs the length of the run in steps."""
+        if self.unit == "%":
+            if run_steps is None:
+                raise ValueError("a share of the run has no length before the run has one")
+            return round(self.value / 100 * run_steps)
+        if self.unit == "steps":
+            return round(self.value)
+        tokens = self.value * (n_params if self.unit == "tok/param" else 1)
+        return round(tokens / tokens_per_step)
+
+
+# --- fields with ranges ----------------------------------------------------------------------------------
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+    choices: tuple[str, ...] = (),
+    duration: tuple[DurationUnit, ...] = (),
+) -> Any:
+    """A dataclass field with its meaning and what it may be; `check` and `--help` read both."""
+    bounds = {name: bound for name, bound in (("gt", gt), ("ge", ge), ("lt", lt), ("le", le)) if bound is not None}
+    return field(default=default, metadata={"doc": doc, "bounds": bounds, "choices": choices, "duration": duration})
+
+
+_BOUND_SIGN = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_BOUND_HOLDS = {
+    "gt": lambda value, bound: value > bound,
+    "ge": lambda value, bound: value >= bound,
+    "lt": lambda value, bound: value < bound,
+    "le": lambda value, bound: value <= bound,
+}
+
+
+def allowed(spec: dataclasses.Field[Any]) -> str:
+    """What a setting may be, in words for an error or for `--help`."""
+    if spec.metadata["choices"]:
+        return ", ".join(spec.metadata["choices"])
+    if spec.metadata["duration"]:
+        return "a number with a unit of " + ", ".join(spec.metadata["duration"])
+    return " and ".join(f"{_BOUND_SIGN[name]} {bound:g}" for name, bound in spec.metadata["bounds"].items())
+
+
+# --- the groups ------------------------------------------------------------------------------------------
+
+RUN_LENGTHS: tuple[DurationUnit, ...] = ("steps", "tok", "tok/param")
+SHARES: tuple[DurationUnit, ...] = ("steps", "tok", "tok/param", "%")
+
+BYTES_VOCAB = 257  # 256 byte values and the document mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """A corpus, its tokenizer, and the windows that are cut from it."""
+
+    source: str = setting("stdlib", "where the text comes from", choices=("stdlib", "text", "hub", "markov"))
+    context: int = setting(128, "tokens predicted per window (T)", ge=1)
+    tokenizer: str = setting("bytes", "how text becomes tokens", choices=("bytes", "bpe", "file"))
+    vocab_size: int | None = setting(
+        None, "tokens of the BPE that is trained, or symbols of the Markov source (V)", ge=2, le=2**31 - 1
+    )
+    tokenizer_path: str | None = setting(None, "a tokenizer.json, for tokenizer=file")
+    val_fraction: float = setting(0.05, "share of the documents held out for validation", gt=0, lt=1)
+    max_documents: int | None = setting(None, "read at most so many documents; all of them when null", ge=2)
+    path: str | None = setting(None, "text: .txt, .jsonl or .parquet files or globs, joined by ':'")
+    name: str | None = setting(None, "hub: name of the data set, or a local folder in its format")
+    config: str | None = setting(None, "hub: configuration of the data set")
+    split: str = setting("train", "hub: split of the data set")
+    text_field: str = setting("text", "text and hub: the column that holds the text")
+    order: int = setting(1, "markov: symbols that the next one depends on (k)", ge=1, le=8)
+    alpha: float = setting(0.1, "markov: Dirichlet concentration of each row", gt=0)
+    n_tokens: int = setting(2_000_000, "markov: tokens drawn, validation included", ge=2)
+    seed: int = setting(0, "draws the Markov table; no other source uses it", ge=0)
+
+    @property
+    def document_tokens(self) -> int:
+        """Tokens of a window: T inputs, and T targets shifted by one."""
+        return self.context + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture: sizes L, D, H and the choices of `models.blocks`."""
+
+    depth: int = setting(5, "blocks (L)", ge=1)
+    width: int = setting(128, "residual stream (D)", ge=1)
+    heads: int = setting(4, "attention heads (H); must divide the width", ge=1)
+    mlp_hidden: int | None = setting(None, "hidden units of the MLP (F); 4D, or 8D/3 for swiglu, when null", ge=1)
+    norm: str = setting("rmsnorm", "normalisation, with gain and without bias", choices=("rmsnorm", "layernorm"))
+    norm_placement: str = setting("pre", "where each block normalises", choices=("pre", "post", "peri", "mix"))
+    mix_fraction: float = setting(0.25, "mix: share of the first blocks that are post-norm", ge=0, le=1)
+    layernorm_scaling: bool = setting(False, "divide the norms of block l by sqrt(l); needs norm_placement=pre")
+    qk_norm: str = setting("none", "normalise queries and keys", choices=("none", "head", "model"))
+    position: str = setting("rope", "how a token knows its place", choices=("rope", "learned"))
+    rope_base: float = setting(10_000.0, "longest RoPE wavelength, over 2 pi", gt=1)
+    activation: str = setting("gelu", "nonlinearity of the MLP", choices=("gelu", "relu2", "swiglu"))
+    tie_embeddings: bool = setting(False, "read out with the token embedding")
+    softcap: float | None = setting(None, "c in c tanh(logits / c); none when null", gt=0)
+    attention_scale: str = setting(
+        "auto",
+        "attention logits are scaled by 1/sqrt(d) or 1/d of the head; auto follows the parametrisation",
+        choices=("auto", "1/sqrt(d)", "1/d"),
+    )
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def hidden(self) -> int:
+        """Hidden units of the MLP (F); a gated MLP has three matrices, so 8D/3 keeps its 8D² weights."""
+        if self.mlp_hidden is not None:
+            return self.mlp_hidden
+        return max(1, round(8 * self.width / 3)) if self.activation == "swiglu" else 4 * self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParamConfig:
+    """The parametrisation: how init, learning rate and multipliers follow width and depth."""
+
+    name: str = setting("standard", "rule set", choices=("standard", "mup", "completep"))
+    variant: str = setting("full", "which of the muP rules hold", choices=("simple", "intermediate", "full"))
+    base_width: int = setting(64, "width at which the rules change nothing", ge=1)
+    base_depth: int = setting(4, "completep: depth at which the rules change nothing", ge=1)
+    depth_alpha: float = setting(1.0, "completep: residual branches times (L/L0)^-alpha", ge=0, le=1)
+    init: str = setting("fan_in", "standard deviation of a matrix", choices=("fan_in", "constant"))
+    init_std: float = setting(0.02, "constant: the standard deviation (at base width under muP)", gt=0)
+    embedding_std: float | None = setting(None, "of the token embedding; 1/sqrt(width), at base width under muP", gt=0)
+    readout_scale: float = setting(0.1, "the readout's init, relative to a matrix; small: initial loss near ln V", ge=0)
+    scaled_residual_init: bool = setting(False, "divide the init of residual outputs by sqrt(2L) (GPT-2)")
+
+    @property
+    def scales_width(self) -> bool:
+        return self.name != "standard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW and the loss."""
+
+    lr: float = setting(3e-3, "peak learning rate, at base width and depth", gt=0)
+    beta1: float = setting(0.9, "decay of the first moment", ge=0, lt=1)
+    beta2: float = setting(0.95, "decay of the second moment", ge=0, lt=1)
+    eps: float = setting(1e-8, "added to the root of the second moment", gt=0)
+    weight_decay: float = setting(1e-4, "of matrices and embeddings; norm gains do not decay", ge=0)
+    decay: str = setting(
+        "independent",
+        "independent: w -= s_t wd w; coupled: w -= s_t lr wd w",
+        choices=("independent", "coupled"),
+    )
+    clip: float | None = setting(1.0, "largest global gradient norm; no clipping when null", gt=0)
+    z_loss: float = setting(0.0, "weight of mean (log Z)^2", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the run, relative to its peak."""
+
+    shape: str = setting("cosine", "after the warm-up", choices=("constant", "cosine", "linear", "wsd", "inverse_sqrt"))
+    warmup: str = setting("5%", "linear warm-up from zero", duration=SHARES)
+    cooldown: str = setting("20%", "wsd: the decay at the end", duration=SHARES)
+    floor: float = setting(0.0, "lowest learning rate of cosine, linear and wsd", ge=0)
+    floor_is: str = setting("relative", "the floor as a share of the peak, or a rate", choices=("relative", "absolute"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, in which batches, and when a run counts as diverged."""
+
+    duration: str = setting("20tok/param", "length of the run; params are n_params_total", duration=RUN_LENGTHS)
+    batch_size: int = setting(32, "sequences per optimiser step, over all processes (B)", ge=1)
+    micro_batch: int | None = setting(None, "sequences per forward pass; as many as fit when null", ge=1)
+    log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
+    checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
+    diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """The validation loss."""
+
+    every: str = setting("10%", "how often; the end of the run always", duration=SHARES)
+    sequences: int = setting(256, "validation windows, the same ones every time", ge=2)
+    batch_size: int = setting(64, "sequences per forward pass", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Statistics of activations, logits, gradients and updates (`train.metrics` lists them)."""
+
+    every: str | None = setting(None, "how often; never when null", duration=SHARES)
+    sequences: int = setting(8, "training windows that the activation probes see", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    """A copy of the metrics for a tracker. The record under `runs/` is written in any case."""
+
+    to: str = setting("none", "which tracker", choices=("none", "wandb", "tensorboard"))
+    mode: str = setting("offline", "wandb: whether to use the network", choices=("offline", "online"))
+    project: str = setting("windtunnel", "wandb: project")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where and how a run is carried out; nothing here but the precision can change its result."""
+
+    device: str = setting("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = setting("auto", "auto: fp32 on cpu, bf16 on cuda", choices=("auto", "fp32", "bf16"))
+    threads: int | None = setting(None, "CPU threads; torch's own choice when null", ge=1)
+    compile: bool = setting(False, "torch.compile the model")
+    progress: str = setting("auto", "progress bar; auto: if stderr is a terminal", choices=("auto", "on", "off"))
+    runs_dir: str = setting("runs", "where run folders go")
+    cache_dir: str = setting("cache", "where tokenised corpora and the measured matmul rate are kept")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of one run. Constructing one checks it."""
+
+    study: str = setting("scratch", "the run's folder is runs_dir/study/run_id")
+    seed: int = setting(0, "draws the weights and the order of the data", ge=0, lt=2**63)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    param: ParamConfig = field(default_factory=ParamConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+# Keys that cannot change what a run measures beyond the rounding of sums; `train.record.run_id` leaves them out.
+NOT_IDENTITY = (
+    "study",
+    "track",
+    "train.micro_batch",
+    "train.checkpoint_every",
+    "eval.batch_size",
+    "runtime.device",
+    "runtime.threads",
+    "runtime.compile",
+    "runtime.progress",
+    "runtime.runs_dir",
+    "runtime.cache_dir",
+)
+
+
+# --- checks ----------------------------------------------------------------------------------------------
+
+
+def walk(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Every (full path, field, value) of a config, depth first."""
+    for spec in dataclasses.fields(group):
+        value = getattr(group, spec.name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{prefix}{spec.name}.")
+        else:
+            yield f"{prefix}{spec.name}", spec, value
+
+
+def _check_value(path: str, spec: dataclasses.Field[Any], value: Any) -> None:
+    if value is None:
+        return
+    bad = bool(spec.metadata["choices"]) and value not in spec.metadata["choices"]
+    if spec.metadata["duration"]:
+        try:
+            bad = Duration.parse(value).unit not in spec.metadata["duration"]
+        except ValueError:
+            bad = True
+    # `not (value > bound)` also catches NaN
+    bad = bad or any(not _BOUND_HOLDS[name](value, bound) for name, bound in spec.metadata["bounds"].items())
+    if bad or (isinstance(value, float) and value == float("inf")):
+        raise ConfigError(f"{path}: {value!r} is not allowed; allowed: {allowed(spec) or 'a finite number'}")
+
+
+def check(config: Config) -> None:
+    """Ranges of every setting, then the facts between settings. Raises `ConfigError`; repairs nothing."""
+    for path, spec, value in walk(config):
+        _check_value(path, spec, value)
+    for group in (_check_data(config.data), _check_model(config.model), _check_training(config)):
+        for problem in group:
+            raise ConfigError(problem)
+    if re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", config.study) is None or ".." in config.study.split("/"):
+        raise ConfigError(f"study: {config.study!r} is not allowed; allowed: names joined by '/'")
+
+
+def _check_data(data: DataConfig) -> Iterator[str]:
+    if data.source == "text" and not data.path:
+        yield "data.path: null is not allowed with data.source=text; allowed: files or globs"
+    if data.source == "hub" and not data.name:
+        yield "data.name: null is not allowed with data.source=hub; allowed: a data set or a local folder"
+    if data.source == "markov":
+        if data.vocab_size is None:
+            yield "data.vocab_size: null is not allowed with data.source=markov; allowed: the number of symbols"
+        elif data.vocab_size ** (data.order + 1) > 2**27:
+            yield (
+                f"data.vocab_size: {data.vocab_size} symbols at data.order={data.order} make a table of "
+                f"{data.vocab_size ** (data.order + 1)} entries; allowed: at most {2**27}"
+            )
+        if data.n_tokens < 4 * data.document_tokens:
+            yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: at least 4 windows of {data.document_tokens}"
+    elif data.tokenizer == "bpe" and (data.vocab_size is None or data.vocab_size < BYTES_VOCAB):
+        yield f"data.vocab_size: {data.vocab_size} is not allowed with data.tokenizer=bpe; allowed: >= {BYTES_VOCAB}"
+    elif data.tokenizer != "bpe" and data.vocab_size is not None:
+        yield (
+            f"data.vocab_size: {data.vocab_size} is not allowed with data.tokenizer={data.tokenizer}, "
+            "which has its own; allowed: null"
+        )
+    if data.tokenizer == "file" and not data.tokenizer_path:
+        yield "data.tokenizer_path: null is not allowed with data.tokenizer=file; allowed: a tokenizer.json"
+
+
+def _check_model(model: ModelConfig) -> Iterator[str]:
+    if model.width % model.heads:
+        divisors = [n for n in range(1, min(model.width, 1024) + 1) if model.width % n == 0]
+        yield (
+            f"model.heads: {model.heads} does not divide model.width={model.width}; "
+            f"allowed: {', '.join(map(str, divisors))}"
+        )
+    if model.position == "rope" and model.head_dim % 2:
+        yield (
+            f"model.heads: {model.heads} gives heads of {model.head_dim}, but model.position=rope turns pairs; "
+            "allowed: an even model.width / model.heads"
+        )
+    if model.layernorm_scaling and model.norm_placement != "pre":
+        yield (
+            f"model.layernorm_scaling: true is not allowed with model.norm_placement={model.norm_placement}; "
+            "allowed: pre"
+        )
+
+
+def _check_training(config: Config) -> Iterator[str]:
+    if Duration.parse(config.train.duration).value == 0:
+        yield f"train.duration: {config.train.duration!r} is not allowed; allowed: more than zero"
+    for path, text in (
+        ("train.log_every", config.train.log_every),
+        ("train.checkpoint_every", config.train.checkpoint_every),
+        ("eval.every", config.eval.every),
+        ("probe.every", config.probe.every),
+    ):
+        if text is not None and Duration.parse(text).value == 0:
+            yield f"{path}: {text!r} is not allowed; allowed: more than zero"
+    schedule = config.schedule
+    peak = 1.0 if schedule.floor_is == "relative" else config.optim.lr
+    if schedule.floor > peak:
+        yield f"schedule.floor: {schedule.floor:g} is above the peak of {peak:g}; allowed: <= {peak:g}"
+    if config.train.micro_batch is not None and config.train.batch_size % config.train.micro_batch:
+        yield (
+            f"train.micro_batch: {config.train.micro_batch} does not divide train.batch_size="
+            f"{config.train.batch_size}; allowed: a divisor"
+        )
+    if config.param.name == "completep" and config.param.scaled_residual_init:
+        yield "param.scaled_residual_init: true is not allowed with param.name=completep; allowed: false"
+
+
+# --- resolution ------------------------------------------------------------------------------------------
+
+
+def resolve(config: Config, *, cuda: bool) -> Config:
+    """Replace every `auto` by what it means here, so that a record and a run id say what was run.
+
+    Args:
+        config: a checked config.
+        cuda: whether a GPU can be used; read only where `runtime.device` is `auto`.
+    """
+    device = config.runtime.device if config.runtime.device != "auto" else ("cuda" if cuda else "cpu")
+    precision = config.runtime.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
+    scale = config.model.attention_scale
+    if scale == "auto":
+        # Tensor Programs V, Table 3: logits of correlated q and k grow like d, not like sqrt(d).
+        full = config.param.name == "completep" or (config.param.name == "mup" and config.param.variant == "full")
+        scale = "1/d" if full else "1/sqrt(d)"
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, attention_scale=scale),
+        runtime=dataclasses.replace(config.runtime, device=device, precision=precision),
+    )

@@ -1,0 +1,1 @@
+"""Many runs: studies, plans, engines. `python -m sweeps --help`."""

@@ -1,0 +1,1 @@
+"""One run: data, step, loop, record. `python -m train --help`."""
