@@ -72,8 +72,13 @@ _Defaults = Config
 
 
 def choices(group: str) -> list[str]:
-    """The YAML files of a group, by name."""
-    return sorted(path.stem for path in (Path(__file__).parent / group).glob("*.yaml"))
+    """The YAML files of a group by name, named sizes (`gpt_10k`, `gpt_1m`) in their order."""
+
+    def by_size(name: str) -> tuple[int, str]:
+        size = re.search(r"(\d+)([km])$", name)
+        return (int(size[1]) * {"k": 10**3, "m": 10**6}[size[2]] if size else 0), name
+
+    return sorted((path.stem for path in (Path(__file__).parent / group).glob("*.yaml")), key=by_size)
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:
@@ -85,13 +90,16 @@ def _check_overrides(overrides: Sequence[str]) -> None:
     known = OmegaConf.structured(_Defaults)
     for override in parsed:
         key = override.key_or_group
+        if override.is_delete():
+            raise ConfigError(f"{override.input_line}: a setting cannot be deleted; allowed: key=value")
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: one run takes one value; many runs are `python -m sweeps`")
         if key in GROUPS:
             if override.value() not in choices(key):
                 raise ConfigError(f"{key}: {override.value()!r} is not a choice; allowed: {', '.join(choices(key))}")
             continue
-        node, path = known, []
+        node: Any = known
+        path: list[str] = []
         for part in key.split("."):
             if not isinstance(node, DictConfig) or part not in node:
                 siblings = [str(name) for name in node] if isinstance(node, DictConfig) else []
@@ -111,12 +119,11 @@ def _one_line(error: BaseException) -> str:
 
 def _type_error(error: OmegaConfBaseException) -> str:
     """`optim.lr: 'fast' is not a float` from OmegaConf's several lines."""
-    kind = getattr(error.ref_type, "__name__", None) or getattr(error, "ref_type_str", None) or ""
     message = str(error).splitlines()[0]
     key = error.full_key or ""
     match = re.search(r"Value '(?P<value>.*)' of type '.*' could not be converted to (?P<want>\w+)", message)
     if match:
         return f"{key}: {match['value']!r} is not allowed; allowed: {match['want'].lower()}"
     if "Incompatible value 'None'" in message or "is not Optional" in message:
-        return f"{key}: null is not allowed; allowed: {kind.lower() or 'a value'}"
+        return f"{key}: null is not allowed; allowed: a value"
     return f"{key}: {message}" if key else message

@@ -354,7 +354,7 @@ def _check_data(data: DataConfig) -> Iterator[str]:
                 f"{data.vocab_size ** (data.order + 1)} entries; allowed: at most {2**27}"
             )
         if data.n_tokens < 4 * data.document_tokens:
-            yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: at least 4 windows of {data.document_tokens}"
+            yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: >= {4 * data.document_tokens} (4 windows)"
     elif data.tokenizer == "bpe" and (data.vocab_size is None or data.vocab_size < BYTES_VOCAB):
         yield f"data.vocab_size: {data.vocab_size} is not allowed with data.tokenizer=bpe; allowed: >= {BYTES_VOCAB}"
     elif data.tokenizer != "bpe" and data.vocab_size is not None:

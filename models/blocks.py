@@ -1,0 +1,233 @@
+"""The parts of the model, each option a closed registry.
+
+Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden. No in-place operation and no branch on a
+tensor's value, so that `torch.func.vmap` can lift a whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from conf.schema import ModelConfig
+from models.roles import Role
+
+NORM_EPS = 1e-6
+
+Tap = Callable[[str, int, Tensor], None]
+"""`tap(name, layer, tensor)` is shown what the forward pass computes, and may not change it."""
+
+
+# --- matrices and tables ---------------------------------------------------------------------------------
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ. `models.build` draws the weights."""
+
+    def __init__(self, fan_in: int, fan_out: int, role: Role) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = nn.Parameter(torch.empty(fan_out, fan_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+class Table(nn.Module):
+    """Rows looked up by index. `models.build` draws them."""
+
+    def __init__(self, rows: int, width: int, role: Role) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = nn.Parameter(torch.empty(rows, width))
+
+    def forward(self, index: Tensor) -> Tensor:
+        return F.embedding(index, self.weight)
+
+
+# --- normalisation ---------------------------------------------------------------------------------------
+
+
+def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """x / sqrt(mean x²) times a gain, over the last dimension (Zhang and Sennrich 2019, eq. 4)."""
+    return F.rms_norm(x, (x.shape[-1],), gain.to(x.dtype), NORM_EPS)
+
+
+def layer_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the last dimension, times a gain, no bias (Ba et al. 2016, eq. 4)."""
+    return F.layer_norm(x, (x.shape[-1],), gain.to(x.dtype), None, NORM_EPS)
+
+
+NORMS = {"rmsnorm": rms_norm, "layernorm": layer_norm}
+
+
+class Norm(nn.Module):
+    """A norm with a learned gain, and a fixed scale on its output (Sun et al. 2025, LayerNorm scaling)."""
+
+    def __init__(self, kind: str, width: int, role: Role, scale: float = 1.0) -> None:
+        super().__init__()
+        self.role = role
+        self.normalise = NORMS[kind]
+        self.scale = scale
+        self.gain = nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalise(x, self.gain if self.scale == 1 else self.gain * self.scale)
+
+
+# --- positions -------------------------------------------------------------------------------------------
+
+
+def rope_tables(context: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of position times frequency, each of shape (T, K/2) (Su et al. 2021, eq. 15)."""
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    angle = torch.outer(torch.arange(context, dtype=torch.float64), frequency)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x_BHTK: Tensor, cos_TK2: Tensor, sin_TK2: Tensor) -> Tensor:
+    """Turn the pairs (x_i, x_{i+K/2}) of every position by its angles."""
+    first, second = x_BHTK.chunk(2, dim=-1)
+    return torch.cat((first * cos_TK2 - second * sin_TK2, second * cos_TK2 + first * sin_TK2), dim=-1)
+
+
+# --- attention -------------------------------------------------------------------------------------------
+
+ATTENTION_SCALES: dict[str, Callable[[int], float]] = {
+    "1/sqrt(d)": lambda d: 1 / sqrt(d),  # Vaswani et al. 2017, eq. 1
+    "1/d": lambda d: 1 / d,  # Yang et al. 2022, definition 4.1
+}
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention, with queries and keys normalised on request.
+
+    `qk_norm=head` normalises over each head with one gain for all heads, `model` over the whole width
+    (Wortsman et al. 2023, section 3.1.1; Dehghani et al. 2023); both come before RoPE.
+    """
+
+    def __init__(self, cfg: ModelConfig, layer: int) -> None:
+        super().__init__()
+        D = cfg.width
+        self.layer = layer
+        self.heads = cfg.heads
+        self.qk_norm = cfg.qk_norm
+        self.rope = cfg.position == "rope"
+        self.scale = ATTENTION_SCALES[cfg.attention_scale](cfg.head_dim)
+        self.query = Linear(D, D, Role.QUERY)
+        self.key = Linear(D, D, Role.HIDDEN)
+        self.value = Linear(D, D, Role.HIDDEN)
+        self.out = Linear(D, D, Role.RESIDUAL)
+        if cfg.qk_norm != "none":
+            width = {"head": cfg.head_dim, "model": D}[cfg.qk_norm]
+            self.query_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
+            self.key_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
+
+    def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, tap: Tap | None = None) -> Tensor:
+        q_BTD, k_BTD, v_BTD = self.query(x_BTD), self.key(x_BTD), self.value(x_BTD)
+        if self.qk_norm == "model":
+            q_BTD, k_BTD = self.query_norm(q_BTD), self.key_norm(k_BTD)
+        q_BHTK, k_BHTK, v_BHTK = (self._split(y_BTD) for y_BTD in (q_BTD, k_BTD, v_BTD))
+        if self.qk_norm == "head":
+            q_BHTK, k_BHTK = self.query_norm(q_BHTK), self.key_norm(k_BHTK)
+        if self.rope:
+            q_BHTK, k_BHTK = rotate(q_BHTK, cos_TK2, sin_TK2), rotate(k_BHTK, cos_TK2, sin_TK2)
+        if tap is not None:
+            tap("query", self.layer, q_BHTK)
+            tap("key", self.layer, k_BHTK)
+            tap("attention_logits", self.layer, self._logits(q_BHTK, k_BHTK))
+        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True, scale=self.scale)
+        return self.out(y_BHTK.transpose(-3, -2).flatten(-2))
+
+    def _split(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def _logits(self, q_BHTK: Tensor, k_BHTK: Tensor) -> Tensor:
+        """What the fused kernel keeps to itself: (B, H, T, T), minus infinity above the diagonal."""
+        logits_BHTT = self.scale * q_BHTK.float() @ k_BHTK.float().transpose(-2, -1)
+        future_TT = torch.ones(logits_BHTT.shape[-2:], dtype=torch.bool, device=logits_BHTT.device).triu(1)
+        return logits_BHTT.masked_fill(future_TT, -torch.inf)
+
+
+# --- MLP -------------------------------------------------------------------------------------------------
+
+
+class MLP(nn.Module):
+    """D -> F -> D with a pointwise nonlinearity."""
+
+    def __init__(self, cfg: ModelConfig, activate: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activate = activate
+        self.up = Linear(cfg.width, cfg.hidden, Role.HIDDEN)
+        self.down = Linear(cfg.hidden, cfg.width, Role.RESIDUAL)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(self.activate(self.up(x_BTD)))
+
+
+class GatedMLP(nn.Module):
+    """SwiGLU: silu(x W_gate) times x W_up (Shazeer 2020, eq. 6)."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.gate = Linear(cfg.width, cfg.hidden, Role.HIDDEN)
+        self.up = Linear(cfg.width, cfg.hidden, Role.HIDDEN)
+        self.down = Linear(cfg.hidden, cfg.width, Role.RESIDUAL)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """max(x, 0)² (So et al. 2021, "Primer")."""
+    return F.relu(x).square()
+
+
+MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "gelu": lambda cfg: MLP(cfg, F.gelu),  # Hendrycks and Gimpel 2016, exact form
+    "relu2": lambda cfg: MLP(cfg, relu_squared),
+    "swiglu": GatedMLP,
+}
+
+
+# --- residual sublayers ----------------------------------------------------------------------------------
+
+PLACEMENTS: dict[str, frozenset[str]] = {
+    "pre": frozenset({"input"}),  # x + f(norm x): Xiong et al. 2020
+    "post": frozenset({"sum"}),  # norm(x + f(x)): Vaswani et al. 2017
+    "peri": frozenset({"input", "branch"}),  # x + norm f(norm x): Kim et al. 2025
+}
+
+
+def placement(cfg: ModelConfig, layer: int) -> str:
+    """Where block `layer` (from 0) normalises; `mix` is post in the first blocks and pre after (Li et al. 2024)."""
+    if cfg.norm_placement != "mix":
+        return cfg.norm_placement
+    return "post" if layer < int(cfg.mix_fraction * cfg.depth) else "pre"
+
+
+class Sublayer(nn.Module):
+    """x + r f(x) with norms on the branch's input, the branch, or the sum; r is the residual multiplier."""
+
+    def __init__(self, branch: nn.Module, cfg: ModelConfig, layer: int, multiplier: float) -> None:
+        super().__init__()
+        self.branch = branch
+        self.multiplier = multiplier
+        # LayerNorm scaling counts blocks from 1 and leaves the final norm alone (Sun et al. 2025, eq. 5).
+        scale = 1 / sqrt(layer + 1) if cfg.layernorm_scaling else 1.0
+        places = PLACEMENTS[placement(cfg, layer)]
+
+        def norm_at(place: str) -> nn.Module:
+            return Norm(cfg.norm, cfg.width, Role.BLOCK_NORM, scale) if place in places else nn.Identity()
+
+        self.norm_input = norm_at("input")
+        self.norm_branch = norm_at("branch")
+        self.norm_sum = norm_at("sum")
+
+    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
+        branch_BTD = self.norm_branch(self.branch(self.norm_input(x_BTD), *context))
+        return self.norm_sum(x_BTD + self.multiplier * branch_BTD)

@@ -1,0 +1,55 @@
+"""Config -> initialised model. The one door for variants."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from conf.schema import ModelConfig, ParamConfig
+from models.gpt import GPT
+from models.parametrize import Rule, Shape, logit_multiplier, residual_multiplier, rule
+from models.roles import GAINS, Role, named_roles
+
+
+def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int, seed: int) -> GPT:
+    """A GPT with its weights drawn as the parametrisation says; nothing is rescaled afterwards.
+
+    Each parameter has its own stream of random numbers, a function of (seed, its name): adding an option leaves
+    every other parameter as it was, and the weights are the same whatever the device.
+    """
+    shape = Shape(cfg.width, cfg.depth)
+    model = GPT(
+        cfg,
+        vocab_size=vocab_size,
+        context=context,
+        residual_multiplier=residual_multiplier(param, shape),
+        logit_multiplier=logit_multiplier(param, shape, tied=cfg.tie_embeddings),
+    )
+    rules = parameter_rules(model, param)
+    with torch.no_grad():
+        for name, parameter, _ in named_roles(model):
+            std = rules[name].std
+            if std is None:
+                parameter.fill_(1.0)
+            elif std == 0:
+                parameter.zero_()
+            else:
+                parameter.normal_(0.0, std, generator=_generator(seed, name))
+    return model
+
+
+def parameter_rules(model: GPT, param: ParamConfig) -> dict[str, Rule]:
+    """The rule of every parameter, by its name."""
+    shape = Shape(model.cfg.width, model.cfg.depth)
+    return {name: rule(role, _fan_in(role, p), param, shape) for name, p, role in named_roles(model)}
+
+
+def _fan_in(role: Role, parameter: torch.nn.Parameter) -> int:
+    looked_up = role in GAINS or role in {Role.EMBEDDING, Role.TIED_EMBEDDING}
+    return 1 if looked_up else parameter.shape[1]
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

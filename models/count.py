@@ -1,0 +1,116 @@
+"""Parameters by group and FLOPs per token, in closed form. No torch, so that a plan can be priced anywhere.
+
+Letters: L depth, D width, H heads, K = D/H, F MLP hidden, V vocabulary, T context.
+`tests/models/test_count.py` compares both with the real model and with torch's own FLOP counter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conf.schema import Config, ConfigError, Duration, ModelConfig
+
+
+@dataclass(frozen=True)
+class ParamCounts:
+    """Parameters by named group; the properties are the conventions that papers count by."""
+
+    groups: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Everything that is trained."""
+        return sum(self.groups.values())
+
+    @property
+    def vocab(self) -> int:
+        """Token embedding and readout (Tao et al. 2024, "scaling laws with vocabulary": N_v)."""
+        return self.groups["token_embedding"] + self.groups["readout"]
+
+    @property
+    def non_vocab(self) -> int:
+        """All but `vocab` (N_nv)."""
+        return self.total - self.vocab
+
+    @property
+    def non_embedding(self) -> int:
+        """Without token and position embeddings and readout (Kaplan et al. 2020: N)."""
+        return self.non_vocab - self.groups["position_embedding"]
+
+    @property
+    def matmul(self) -> int:
+        """Weights that every token is multiplied by: the body's matrices and the readout, tied or not.
+
+        Up to the norm gains this is the N of Hoffmann et al. 2022 as counted by Porian et al. 2024.
+        """
+        readout = self.groups["readout"] or self.groups["token_embedding"]
+        return self.groups["attention"] + self.groups["mlp"] + readout
+
+
+def count_params(model: ModelConfig, *, vocab_size: int, context: int) -> ParamCounts:
+    """Count the parameters of `models.gpt.GPT` without building it."""
+    L, D, F, V, T = model.depth, model.width, model.hidden, vocab_size, context
+    norms_per_block = 4 if model.norm_placement == "peri" else 2
+    qk_gains = {"none": 0, "head": 2 * model.head_dim, "model": 2 * D}[model.qk_norm]
+    return ParamCounts(
+        {
+            "token_embedding": V * D,
+            "position_embedding": T * D if model.position == "learned" else 0,
+            "attention": L * 4 * D * D,
+            "mlp": L * (3 if model.activation == "swiglu" else 2) * D * F,
+            "block_norms": L * (norms_per_block * D + qk_gains),
+            "edge_norms": D * (2 if model.norm_placement == "peri" else 1),
+            "readout": 0 if model.tie_embeddings else V * D,
+        }
+    )
+
+
+def flops_per_token(model: ModelConfig, *, vocab_size: int, context: int) -> int:
+    """FLOPs of training on one token: every matmul of forward and backward, as executed.
+
+    A multiply-add is 2 FLOPs; backward costs twice the forward. The attention scores are counted whole, not
+    halved for causality (2 TD for QKᵀ and 2 TD for the weighted values per layer), as in Hoffmann et al. 2022,
+    appendix F. Norms, softmax, nonlinearities and the embedding look-up are not matmuls and are left out.
+    """
+    counts = count_params(model, vocab_size=vocab_size, context=context)
+    forward = 2 * counts.matmul + 4 * model.depth * context * model.width
+    return 3 * forward
+
+
+def flops_per_token_6nd(model: ModelConfig, *, vocab_size: int, context: int) -> int:
+    """The rule of thumb C = 6ND per token, with N the weights of `ParamCounts.matmul`."""
+    return 6 * count_params(model, vocab_size=vocab_size, context=context).matmul
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run will take, known before it starts."""
+
+    n_params: int
+    tokens_per_step: int
+    n_steps: int
+    flops: int
+
+    @property
+    def n_tokens(self) -> int:
+        return self.n_steps * self.tokens_per_step
+
+
+def run_cost(config: Config, vocab_size: int) -> RunCost:
+    """Steps, tokens and FLOPs of a run, its duration rounded to whole steps.
+
+    Raises:
+        ConfigError: the duration is shorter than half a step.
+    """
+    context = config.data.context
+    n_params = count_params(config.model, vocab_size=vocab_size, context=context).total
+    tokens_per_step = config.train.batch_size * context
+    duration = Duration.parse(config.train.duration)
+    n_steps = duration.steps(tokens_per_step=tokens_per_step, n_params=n_params)
+    if n_steps < 1:
+        raise ConfigError(
+            f"train.duration: {config.train.duration!r} is less than one step of {tokens_per_step} tokens; "
+            "allowed: at least one step"
+        )
+    per_token = flops_per_token(config.model, vocab_size=vocab_size, context=context)
+    return RunCost(n_params, tokens_per_step, n_steps, per_token * tokens_per_step * n_steps)

@@ -1,0 +1,106 @@
+"""The model, top to bottom: tokens in, logits out.
+
+Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden, V vocabulary, L depth.
+A decoder-only transformer without biases. `models.blocks` holds the parts and their options; `models.build`
+makes an initialised one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from conf.schema import ModelConfig
+from models.blocks import MLPS, Attention, Linear, Norm, Sublayer, Table, Tap, rope_tables
+from models.roles import Role
+
+
+class GPT(nn.Module):
+    """Decoder-only transformer.
+
+    Args:
+        cfg: the architecture, with `attention_scale` resolved.
+        vocab_size: V.
+        context: T, the longest window.
+        residual_multiplier: on every residual branch.
+        logit_multiplier: on the logits.
+    """
+
+    cos_TK2: Tensor
+    sin_TK2: Tensor
+
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        *,
+        vocab_size: int,
+        context: int,
+        residual_multiplier: float = 1.0,
+        logit_multiplier: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.logit_multiplier = logit_multiplier
+        tied = cfg.tie_embeddings
+        self.tokens = Table(vocab_size, cfg.width, Role.TIED_EMBEDDING if tied else Role.EMBEDDING)
+        self.positions = Table(context, cfg.width, Role.EMBEDDING) if cfg.position == "learned" else None
+        # Peri-LN normalises the embedding too, or branches of unit variance would drown it (Kim et al. 2025).
+        self.embedding_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM) if cfg.norm_placement == "peri" else None
+        self.blocks = nn.ModuleList(Block(cfg, layer, residual_multiplier) for layer in range(cfg.depth))
+        self.final_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM)
+        self.readout = None if tied else Linear(cfg.width, vocab_size, Role.READOUT)
+
+        cos_TK2, sin_TK2 = rope_tables(context, cfg.head_dim, cfg.rope_base)
+        self.register_buffer("cos_TK2", cos_TK2, persistent=False)
+        self.register_buffer("sin_TK2", sin_TK2, persistent=False)
+
+    def forward(self, tokens_BT: Tensor, tap: Tap | None = None) -> Tensor:
+        """Logits of the next token, (B, T, V). A `tap` is shown what is computed on the way."""
+        return self.decode(self.embed(tokens_BT), tap)
+
+    def embed(self, tokens_BT: Tensor) -> Tensor:
+        """The residual stream before the first block, (B, T, D)."""
+        x_BTD = self.tokens(tokens_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions(torch.arange(tokens_BT.shape[-1], device=tokens_BT.device))
+        return x_BTD if self.embedding_norm is None else self.embedding_norm(x_BTD)
+
+    def decode(self, x_BTD: Tensor, tap: Tap | None = None) -> Tensor:
+        """Logits, (B, T, V), from the embedded tokens."""
+        T = x_BTD.shape[-2]
+        cos_TK2, sin_TK2 = self.cos_TK2[:T], self.sin_TK2[:T]
+        if tap is not None:
+            tap("embedding", 0, x_BTD)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, cos_TK2, sin_TK2, tap)
+        logits_BTV = self.read_out(self.final_norm(x_BTD))
+        if tap is not None:
+            tap("logits", 0, logits_BTV)
+        return logits_BTV
+
+    def read_out(self, x_BTD: Tensor) -> Tensor:
+        """Logits from the normalised stream, capped on request (Gemma 2: c tanh(z / c))."""
+        weight_VD = self.tokens.weight if self.readout is None else self.readout.weight
+        logits_BTV = F.linear(x_BTD, weight_VD)
+        if self.logit_multiplier != 1:
+            logits_BTV = logits_BTV * self.logit_multiplier
+        cap = self.cfg.softcap
+        return logits_BTV if cap is None else cap * torch.tanh(logits_BTV / cap)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each a residual sublayer."""
+
+    def __init__(self, cfg: ModelConfig, layer: int, residual_multiplier: float) -> None:
+        super().__init__()
+        self.layer = layer
+        self.attention = Sublayer(Attention(cfg, layer), cfg, layer, residual_multiplier)
+        self.mlp = Sublayer(MLPS[cfg.activation](cfg), cfg, layer, residual_multiplier)
+
+    def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, tap: Tap | None = None) -> Tensor:
+        x_BTD = self.attention(x_BTD, cos_TK2, sin_TK2, tap)
+        x_BTD = self.mlp(x_BTD)
+        if tap is not None:
+            tap("block_output", self.layer, x_BTD)
+        return x_BTD

@@ -1,0 +1,41 @@
+"""The role of a parameter: what `models.parametrize` needs to know of it besides its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+from torch import nn
+
+
+class Role(StrEnum):
+    """Every parameter has one of these; its module says which."""
+
+    EMBEDDING = "embedding"  # token or position table: one row per lookup
+    TIED_EMBEDDING = "tied_embedding"  # a token table that also reads out
+    QUERY = "query"  # hidden matrix that makes queries
+    HIDDEN = "hidden"  # every other matrix that reads the residual stream inside a block
+    RESIDUAL = "residual"  # matrix that writes into the residual stream
+    READOUT = "readout"  # final matrix, to the vocabulary
+    BLOCK_NORM = "block_norm"  # gain inside a block
+    EDGE_NORM = "edge_norm"  # gain before the first or after the last block
+
+
+MATRICES = frozenset({Role.QUERY, Role.HIDDEN, Role.RESIDUAL})
+GAINS = frozenset({Role.BLOCK_NORM, Role.EDGE_NORM})
+IN_BLOCK = MATRICES | {Role.BLOCK_NORM}
+
+
+def named_roles(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role]]:
+    """Every (name, parameter, role) of a model, each parameter once, in the order of its modules.
+
+    Raises:
+        TypeError: a module owns a parameter but declares no role.
+    """
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            full_name = f"{prefix}.{name}" if prefix else name
+            role = getattr(module, "role", None)
+            if not isinstance(role, Role):
+                raise TypeError(f"{full_name}: a parameter without a role; give {type(module).__name__} a `role`")
+            yield full_name, parameter, role

@@ -1,0 +1,39 @@
+"""Assertions in the language of the subject."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conf.compose import compose
+from conf.schema import resolve
+from models.build import build
+from models.gpt import GPT
+
+
+def gpt(*overrides: str, vocab_size: int = 50, context: int = 16, seed: int = 0) -> GPT:
+    """A small model, with a readout large enough that its logits say something."""
+    small = ["model.depth=4", "model.width=32", "model.heads=4", "param.readout_scale=1.0"]
+    config = resolve(compose([*small, *overrides]), cuda=False)
+    return build(config.model, config.param, vocab_size=vocab_size, context=context, seed=seed)
+
+
+def tokens(batch: int, context: int, vocab_size: int, seed: int = 0) -> Tensor:
+    return torch.randint(vocab_size, (batch, context), generator=torch.Generator().manual_seed(seed))
+
+
+def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Slope of log2 y against log2 x."""
+    return float(np.polyfit([log2(v) for v in x], [log2(v) for v in y], 1)[0])
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run, read without the project's own reader."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

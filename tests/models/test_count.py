@@ -1,0 +1,99 @@
+"""Counts in closed form against the real model and torch's own FLOP counter."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from conf.compose import compose
+from conf.schema import ConfigError, resolve
+from models.build import build
+from models.count import count_params, flops_per_token, flops_per_token_6nd, run_cost
+from tests.helpers import tokens
+
+VARIANTS = [
+    [],
+    ["model.activation=swiglu", "model.qk_norm=model", "model.position=learned"],
+    ["model.norm_placement=peri", "model.tie_embeddings=true", "model.qk_norm=head"],
+    ["model.norm_placement=mix", "model.norm=layernorm", "model.mlp_hidden=100"],
+    ["model.layernorm_scaling=true", "model.softcap=30", "model.activation=relu2", "param=completep"],
+]
+V, T = 61, 24
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_counts_agree_with_the_model(overrides: list[str]) -> None:
+    config = resolve(compose(["model=gpt_100k", *overrides]), cuda=False)
+    model = build(config.model, config.param, vocab_size=V, context=T, seed=0)
+    counts = count_params(config.model, vocab_size=V, context=T)
+    assert counts.total == sum(parameter.numel() for parameter in model.parameters())
+    assert counts.vocab + counts.non_vocab == counts.total
+    assert counts.matmul == sum(
+        p.numel() for name, p in model.named_parameters() if p.ndim == 2 and name != "positions.weight"
+    ) - (0 if config.model.tie_embeddings else V * config.model.width)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_flops_agree_with_torch(overrides: list[str]) -> None:
+    """Exactly, with the attention that torch can see into; the 6ND rule leaves attention out and falls short."""
+    config = resolve(compose(["model=gpt_100k", *overrides]), cuda=False)
+    model = build(config.model, config.param, vocab_size=V, context=T, seed=0)
+    x = tokens(3, T, V)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        F.cross_entropy(model(x).flatten(0, 1), x.flatten()).backward()
+    measured = counter.get_total_flops() / x.numel()
+    assert flops_per_token(config.model, vocab_size=V, context=T) == measured
+    assert flops_per_token_6nd(config.model, vocab_size=V, context=T) < measured
+
+
+def test_named_sizes_are_about_that_size() -> None:
+    named = {
+        "10k": 1e4,
+        "30k": 3e4,
+        "100k": 1e5,
+        "300k": 3e5,
+        "1m": 1e6,
+        "3m": 3e6,
+        "10m": 1e7,
+        "30m": 3e7,
+        "100m": 1e8,
+    }
+    for name, size in named.items():
+        config = compose([f"model=gpt_{name}"])
+        counted = count_params(config.model, vocab_size=V, context=T).non_embedding
+        assert counted == pytest.approx(size, rel=0.25), name
+    wrong = count_params(compose(["model=gpt_10k"]).model, vocab_size=V, context=T).non_embedding
+    assert wrong != pytest.approx(3e4, rel=0.25)
+
+
+def test_cost_follows_duration() -> None:
+    config = compose(["model=gpt_10k", "train.duration=10steps", "train.batch_size=4", "data.context=32"])
+    cost = run_cost(config, V)
+    assert (cost.n_steps, cost.n_tokens) == (10, 10 * 4 * 32)
+    twenty = dataclasses.replace(config, train=dataclasses.replace(config.train, duration="20tok/param"))
+    assert run_cost(twenty, V).n_tokens == pytest.approx(20 * cost.n_params, abs=4 * 32)
+    short = dataclasses.replace(config, train=dataclasses.replace(config.train, duration="10tok"))
+    with pytest.raises(ConfigError, match=r"train\.duration: '10tok' is less than one step"):
+        run_cost(short, V)
+
+
+def test_counting_needs_no_torch() -> None:
+    """The sweeps price runs on machines without torch; a module that has it is the control."""
+    import subprocess
+    import sys
+
+    def imports_torch(module: str) -> bool:
+        code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+        return subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
+
+    assert not imports_torch("models.count")
+    assert imports_torch("models.gpt")
+
+
+def test_torch_is_single_threaded_here() -> None:
+    assert torch.get_num_threads() == 1

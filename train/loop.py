@@ -1,0 +1,241 @@
+"""When to step, evaluate, probe, save and stop. What a step does is in `train.step`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conf.schema import Config, Duration
+from models.count import RunCost
+from models.gpt import GPT
+from train.checkpoint import Position, save_checkpoint
+from train.data import Corpus
+from train.distributed import Ranks
+from train.evaluate import evaluate
+from train.metrics import check_declared
+from train.optim import set_lr
+from train.probes import ParameterProbe, probe_activations
+from train.progress import RunProgress
+from train.record import MetricsWriter
+from train.schedule import Schedule
+from train.step import Forward, train_step
+from train.track import Tracker
+
+Row = dict[str, Any]
+
+
+class Interrupted(Exception):  # noqa: N818  # a request, not an error
+    """The process was asked to stop; the checkpoint is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """Every how many steps something happens; the last step of a run has all of it but the probes."""
+
+    log: int
+    evaluate: int
+    checkpoint: int
+    probe: int | None
+
+    @classmethod
+    def of(cls, config: Config, cost: RunCost) -> Cadence:
+        def steps(duration: str) -> int:
+            found = Duration.parse(duration).steps(
+                tokens_per_step=cost.tokens_per_step, n_params=cost.n_params, run_steps=cost.n_steps
+            )
+            return max(1, found)
+
+        return cls(
+            log=steps(config.train.log_every),
+            evaluate=steps(config.eval.every),
+            checkpoint=steps(config.train.checkpoint_every),
+            probe=None if config.probe.every is None else steps(config.probe.every),
+        )
+
+
+class Clock:
+    """Seconds since the run began, over all its resumptions, and those spent on training alone."""
+
+    def __init__(self, start: Position, device: str) -> None:
+        self._began = time.perf_counter() - start.seconds
+        self._aside = start.seconds - start.train_seconds
+        self._device = device
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time that is not training: evaluation, probes, checkpoints."""
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self._aside += time.perf_counter() - start
+
+    def position(self, step: int) -> Position:
+        seconds = time.perf_counter() - self._began
+        return Position(step, seconds, seconds - self._aside)
+
+    def _wait(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the loop needs; `train.run` puts it together."""
+
+    config: Config
+    cost: RunCost
+    cadence: Cadence
+    model: GPT
+    forward: Forward
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    corpus: Corpus
+    micro_batch: int
+    autocast: torch.autocast
+    ranks: Ranks
+    folder: Path
+    writer: MetricsWriter | None  # None on processes that do not lead
+    tracker: Tracker
+    progress: RunProgress
+    matmul_rate: float
+    stop_signal: Callable[[], int | None]
+
+    @property
+    def device(self) -> str:
+        return self.config.runtime.device
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the loop ended."""
+
+    position: Position
+    diverged_at_step: int | None = None
+
+
+def train(job: Job, start: Position) -> Outcome:
+    """Run from `start` to the end, to a divergence, or until asked to stop.
+
+    A step's metrics are read after the next step has been sent to the device, so that logging never stalls it.
+
+    Raises:
+        Interrupted: `job.stop_signal()` named a signal; a checkpoint has been saved.
+    """
+    clock = Clock(start, job.device)
+    n_steps = job.cost.n_steps
+    validation_NT1 = torch.from_numpy(job.corpus.val_windows(job.config.eval.sequences)).to(job.device)
+    pending: Row | None = None
+
+    def validate() -> Row:
+        with clock.aside():
+            loss = evaluate(
+                job.forward,
+                validation_NT1,
+                batch_size=job.config.eval.batch_size,
+                autocast=job.autocast,
+                ranks=job.ranks,
+            )
+        return {"val_loss": loss.mean, "val_loss_se": loss.standard_error}
+
+    def save(step: int) -> None:
+        if job.ranks.leads:
+            with clock.aside():
+                save_checkpoint(job.folder, job.model, job.optimizer, clock.position(step))
+
+    if start.step == 0:
+        _emit(job, clock, {"step": 0, "tokens": 0, "flops": 0, **validate()})
+    for step in range(start.step, n_steps):
+        row = _step(job, clock, step)
+        if pending is not None and _emit(job, clock, pending):
+            return Outcome(clock.position(pending["step"]), diverged_at_step=pending["step"])
+        pending, done = row, step + 1
+        last = done == n_steps
+        if last or done % job.cadence.evaluate == 0:
+            pending |= validate()
+        stopping = job.stop_signal()
+        if last or stopping is not None or done % job.cadence.checkpoint == 0:
+            if _emit(job, clock, pending):
+                return Outcome(clock.position(done), diverged_at_step=done)
+            pending = None
+            save(done)
+            if stopping is not None and not last:
+                raise Interrupted(stopping)
+    return Outcome(clock.position(n_steps))
+
+
+def _step(job: Job, clock: Clock, step: int) -> Row:
+    """One update, and a row of metrics whose losses are still tensors."""
+    config, done = job.config, step + 1
+    lr = config.optim.lr * job.schedule(step)
+    set_lr(job.optimizer, lr)
+    windows_BT1 = _own_windows(job, step)
+    row: Row = {"step": done, "tokens": done * job.cost.tokens_per_step}
+    row |= {"flops": job.cost.flops * done // job.cost.n_steps, "lr": lr}
+
+    probing = job.cadence.probe is not None and step % job.cadence.probe == 0
+    probe = None
+    if probing:
+        with clock.aside():
+            probe = ParameterProbe(job.model)
+            row |= probe_activations(job.model, windows_BT1[: config.probe.sequences, :-1], job.autocast)
+    row |= train_step(
+        job.forward,
+        list(job.model.parameters()),
+        job.optimizer,
+        windows_BT1,
+        micro_batch=job.micro_batch,
+        clip=config.optim.clip,
+        z_loss=config.optim.z_loss,
+        autocast=job.autocast,
+        reduce=job.ranks.mean,
+        observe_gradients=None if probe is None else probe.see_gradients,
+    )
+    if probe is not None:
+        with clock.aside():
+            row |= probe.row()
+    return row
+
+
+def _own_windows(job: Job, step: int) -> Tensor:
+    """This process's share of the step's batch, (B/world, T+1)."""
+    batch_BT1 = torch.from_numpy(job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size))
+    share = len(batch_BT1) // job.ranks.world
+    mine_BT1 = batch_BT1[job.ranks.rank * share : (job.ranks.rank + 1) * share]
+    if job.device == "cuda":
+        return mine_BT1.pin_memory().to("cuda", non_blocking=True)
+    return mine_BT1
+
+
+def _emit(job: Job, clock: Clock, row: Row) -> bool:
+    """Write a row whose turn it is; returns whether its losses say that the run has diverged."""
+    row = {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}
+    check_declared(row)
+    limit = job.config.train.diverged_above * math.log(job.corpus.vocab_size)
+    losses = [row[name] for name in ("train_loss", "val_loss") if name in row]
+    diverged = any(not loss <= limit for loss in losses)  # also true of NaN
+    step = row["step"]
+    measured = step % job.cadence.log == 0 or len(row) > _PLAIN_COLUMNS or step == job.cost.n_steps or diverged
+    if measured and job.writer is not None:
+        job.writer.append(row)
+        job.tracker.log(row)
+    if step and not diverged:
+        tokens_per_second = row["tokens"] / max(clock.position(step).train_seconds, 1e-9)
+        utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
+        job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
+    return diverged
+
+
+_PLAIN_COLUMNS = len(("step", "tokens", "flops", "lr", "train_loss", "grad_norm"))
