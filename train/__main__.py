@@ -61,7 +61,7 @@ def _run(config: Config) -> int:
     folder = f"{config.runtime.runs_dir}/{record['study']}/{record['run_id']}"
     if record["state"] == "diverged":
         print(f"diverged at step {record['diverged_at_step']}: {folder}")
-    else:
+    elif record["state"] == "finished":  # of several processes only one writes the end, and tells of it
         print(f"finished: {folder}: validation loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f} nats/token")
     return 0
 

@@ -36,9 +36,9 @@ from train.record import (
     write_parquet,
     write_run,
 )
-from train.schedule import build_schedule
+from train.schedule import Schedule, build_schedule
 from train.step import auto_micro_batch
-from train.track import NoTracker, build_tracker
+from train.track import NoTracker, build_tracker, check_tracker
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ def run(config: Config) -> Record:
         Exception: the run failed; the record says so.
     """
     hardware.check_device(config.runtime.device)
+    check_tracker(config.track.to)
     config = resolve(config, cuda=torch.cuda.is_available())
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
@@ -73,17 +74,26 @@ def run(config: Config) -> Record:
         shown = ranks.leads and wants_progress(config.runtime.progress)
         corpus = open_corpus(config.data, cache_dir=cache_dir, progress=shown)
         cost = run_cost(config, corpus.vocab_size)
+        schedule = build_schedule(
+            config.schedule,
+            peak=config.optim.lr,
+            n_steps=cost.n_steps,
+            tokens_per_step=cost.tokens_per_step,
+            n_params=cost.n_params,
+        )
         if config.train.batch_size % ranks.world:
             raise ConfigError(
                 f"train.batch_size: {config.train.batch_size} cannot be shared by {ranks.world} processes; "
                 f"allowed: a multiple of {ranks.world}"
             )
         with locked(folder) if ranks.leads else contextlib.nullcontext():
-            return _run_locked(config, corpus, cost, ranks, folder, shown)
+            return _run_locked(config, corpus, cost, schedule, ranks, folder, shown)
 
 
-def _run_locked(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, shown: bool) -> Record:
-    job, start, record = _prepare(config, corpus, cost, ranks, folder, shown)
+def _run_locked(
+    config: Config, corpus: Corpus, cost: RunCost, schedule: Schedule, ranks: Ranks, folder: Path, shown: bool
+) -> Record:
+    job, start, record = _prepare(config, corpus, cost, schedule, ranks, folder, shown)
     if ranks.leads:
         write_config(config, folder / "config.yaml")
         write_run(folder, record)
@@ -109,18 +119,11 @@ def _run_locked(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, fol
 
 
 def _prepare(
-    config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, shown: bool
+    config: Config, corpus: Corpus, cost: RunCost, schedule: Schedule, ranks: Ranks, folder: Path, shown: bool
 ) -> tuple[Job, Position, Record]:
     """Build everything, restore the last checkpoint, and say what is known before the first step."""
     device = config.runtime.device
     vocab_size, context = corpus.vocab_size, config.data.context
-    schedule = build_schedule(
-        config.schedule,
-        peak=config.optim.lr,
-        n_steps=cost.n_steps,
-        tokens_per_step=cost.tokens_per_step,
-        n_params=cost.n_params,
-    )
     model = build(config.model, config.param, vocab_size=vocab_size, context=context, seed=config.seed).to(device)
     optimizer = build_optimizer(model, parameter_rules(model, config.param), config.optim)
 
@@ -136,8 +139,6 @@ def _prepare(
         _ACTIVATION_SHARE[device] * hardware.memory_bytes(device),
     )
     rate = hardware.matmul_rate(device, config.runtime.precision, Path(config.runtime.cache_dir))
-    # Before anything is written, since a tracker that is not installed is the user's mistake.
-    tracker = build_tracker(config, folder) if ranks.leads else NoTracker()
     job = Job(
         config=config,
         cost=cost,
@@ -152,7 +153,7 @@ def _prepare(
         ranks=ranks,
         folder=folder,
         writer=MetricsWriter(folder, after_step=start.step if checkpoint else -1) if ranks.leads else None,
-        tracker=tracker,
+        tracker=build_tracker(config, folder) if ranks.leads else NoTracker(),
         progress=RunProgress(
             shown=shown, title=f"{config.study} {folder.name[:8]}", n_steps=cost.n_steps, start=start.step
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -104,16 +105,12 @@ class Guarded:
             self._tracker = NoTracker()
 
 
+def check_tracker(name: str) -> None:
+    """Raises `ConfigError` if the tracker's package is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise ConfigError(f"track.to: {name!r} is not installed; allowed: none, or `pip install {name}`")
+
+
 def build_tracker(config: Config, folder: Path) -> Tracker:
-    """The tracker that `track.to` asks for, guarded.
-
-    Raises:
-        ConfigError: its package is not installed, which is better known before the run than after it.
-    """
-    import importlib.util
-
-    if config.track.to != "none" and importlib.util.find_spec(config.track.to) is None:
-        raise ConfigError(
-            f"track.to: {config.track.to!r} is not installed; allowed: none, or `pip install {config.track.to}`"
-        )
+    """The tracker that `track.to` asks for, guarded."""
     return Guarded(lambda: TRACKERS[config.track.to](config, folder))

@@ -82,18 +82,5 @@ def test_cost_follows_duration() -> None:
         run_cost(short, V)
 
 
-def test_counting_needs_no_torch() -> None:
-    """The sweeps price runs on machines without torch; a module that has it is the control."""
-    import subprocess
-    import sys
-
-    def imports_torch(module: str) -> bool:
-        code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-        return subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
-
-    assert not imports_torch("models.count")
-    assert imports_torch("models.gpt")
-
-
 def test_torch_is_single_threaded_here() -> None:
     assert torch.get_num_threads() == 1

@@ -150,8 +150,8 @@ def test_a_loss_that_is_not_a_number_leaves_strict_json(tiny: Tiny) -> None:
     assert run(config)["state"] == "diverged"
     text = (run_dir(config) / "metrics.jsonl").read_text()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
-    assert "train_loss" in rows[-1]["non_finite"]
-    assert "train_loss" not in rows[-1]
+    assert rows[-1]["non_finite"]
+    assert not set(rows[-1]["non_finite"]) & set(rows[-1])
 
 
 def test_a_failure_is_recorded_and_can_be_mended(
@@ -222,7 +222,7 @@ def test_a_killed_run_resumes_bit_identically(settings: Settings, tiny: Tiny, tm
     process = start(settings(*LONG))
     wait_for_checkpoint(process, run_dir(killed), beyond=21)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     record = read_run(run_dir(killed))
     assert record is not None
     assert record["state"] == "running"
