@@ -1,0 +1,82 @@
+"""A claim of a paper, put to the runs: an interval, a region, and the verdict that follows from the two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from train.record import write_json
+
+Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a paper says, and what was measured.
+
+    Attributes:
+        sentence: the claim in words.
+        statistic: what is estimated, with its unit.
+        estimate: its value; None where it could not be estimated.
+        interval: its 95 % interval; None where it could not be estimated.
+        threshold: the accepted region in words.
+        low, high: the accepted region; one of them may be infinite.
+        n_seeds: seeds per setting behind the estimate.
+        n_runs: runs behind the estimate.
+        reason: why there is no estimate.
+    """
+
+    sentence: str
+    statistic: str
+    estimate: float | None
+    interval: tuple[float, float] | None
+    threshold: str
+    low: float = -math.inf
+    high: float = math.inf
+    n_seeds: int
+    n_runs: int
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"the accepted region [{self.low}, {self.high}] is empty")
+        if (self.interval is None) != (self.estimate is None) or (self.interval is None) != (self.reason is not None):
+            raise ValueError("a claim has an estimate with its interval, or else a reason why not")
+        if self.interval is not None and not self.interval[0] <= self.interval[1]:
+            raise ValueError(f"the interval {self.interval} is upside down or not a number")
+
+    @property
+    def verdict(self) -> Verdict:
+        """From the interval, never from the point: inside the region, apart from it, or neither."""
+        if self.interval is None:
+            return "inconclusive"
+        low, high = self.interval
+        if self.low <= low and high <= self.high:
+            return "reproduced"
+        if high < self.low or low > self.high:
+            return "not reproduced"
+        return "inconclusive"
+
+    def to_json(self) -> dict[str, Any]:
+        """An infinite end of the region is null: JSON has no infinity."""
+        return {
+            "sentence": self.sentence,
+            "statistic": self.statistic,
+            "estimate": self.estimate,
+            "interval": list(self.interval) if self.interval else None,
+            "threshold": self.threshold,
+            "low": self.low if math.isfinite(self.low) else None,
+            "high": self.high if math.isfinite(self.high) else None,
+            "n_seeds": self.n_seeds,
+            "n_runs": self.n_runs,
+            "reason": self.reason,
+            "verdict": self.verdict,
+        }
+
+
+def write_claims(path: Path, study: str, profile: str, claims: Sequence[Claim]) -> None:
+    """Replace `claims.json`."""
+    write_json(path, {"study": study, "profile": profile, "claims": [claim.to_json() for claim in claims]})

@@ -1,0 +1,327 @@
+"""The ladder: does a law fitted to the smaller runs tell the loss of the largest one?"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from analysis import select, style
+from analysis.claims import Claim
+from analysis.fit import FitResult, fit, predict
+from analysis.laws import get_law
+from analysis.report import print_fit
+from analysis.table import read_curves
+from train.record import write_bytes, write_json
+
+LAW = "chinchilla"
+# Huber's loss turns linear beyond a delta of ln loss. Chinchilla's 1e-3 lies below the noise of a small run (0.002
+# to 0.01), where the fit passes exactly through some five of its few points; 0.02 is least squares for ordinary
+# runs, and still keeps a run that went wrong from bending the law.
+DELTA = 0.02
+BOOTSTRAP = 1000
+TOLERANCE = 0.02
+_NORMAL_95 = 1.959964
+
+
+def ladder(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `curves` and `law` into `out`, print the law and its prediction, and return the two claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of a ladder of sizes and token budgets. The largest model at its most
+            tokens is held out of the fit.
+    """
+    console = Console(highlight=False)
+    done = select.finished(runs)
+    if len(done) < len(runs):
+        console.print(f"{len(runs) - len(done)} of {len(runs)} runs are left out: not finished")
+    if done.is_empty():
+        return _claims(done, reason="no run has finished")
+    fitted, held = select.hold_out_largest(done)
+    result, reason = _fit(fitted)
+    draw_curves(done, out)
+    draw_law(fitted, held, result, out)
+    if result is None:
+        return _claims(done, reason=reason)
+
+    write_json(out / "fit.json", result.to_json())
+    print_fit(result, console)
+    prediction = {name: float(values[0]) for name, values in predict(result, held).items()}
+    measured = float(np.exp(np.log(held["loss"].to_numpy()).mean()))
+    error, low, high = (prediction[name] / measured - 1 for name in ("predicted", "pi_lo95", "pi_hi95"))
+    largest = f"{style.human(held['n_params'][0])} parameters after {style.human(held['n_tokens'][0])} tokens"
+    console.print(
+        f"The held-out run ({largest}, not in the fit): predicted loss {prediction['predicted']:.4f} nats per token, "
+        f"95% interval of a measurement {prediction['pi_lo95']:.4f} to {prediction['pi_hi95']:.4f}; "
+        f"measured {measured:.4f}; error {100 * error:+.2f}%."
+    )
+    console.print(f"The figures lie at {out / 'law.png'} and {out / 'curves.png'}.", soft_wrap=True)
+    deviation = standardised_deviation(measured, prediction, degrees_of_freedom=result.n - len(result.params))
+    return _claims(done, error=(error, (low, high)), deviation=deviation)
+
+
+def _fit(fitted: pl.DataFrame) -> tuple[FitResult | None, str | None]:
+    """The law fitted to the runs, or why that is impossible."""
+    constants = len(get_law(LAW).parameters)
+    if len(fitted) <= constants or any(fitted[name].n_unique() == 1 for name in ("n_params", "n_tokens")):
+        return None, (
+            f"{len(fitted)} finished runs beside the held-out one cannot determine the {constants} constants of the "
+            f"law; at least {constants + 1} runs that differ in size and in tokens are needed"
+        )
+    return fit(LAW, fitted, objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP), None
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+Measured = tuple[float, tuple[float, float]]  # an estimate and its 95 % interval
+
+
+def _claims(
+    done: pl.DataFrame,
+    *,
+    error: Measured | None = None,
+    deviation: Measured | None = None,
+    reason: str | None = None,
+) -> list[Claim]:
+    common: dict[str, Any] = {
+        "n_seeds": done["seed"].n_unique() if len(done) else 0,
+        "n_runs": len(done),
+        "reason": reason,
+    }
+    return [
+        Claim(
+            sentence="A law fitted to the smaller runs predicts the loss of the largest run within 2 per cent.",
+            statistic="predicted over measured loss of the held-out run, minus 1",
+            estimate=error[0] if error else None,
+            interval=error[1] if error else None,
+            threshold=f"within -{TOLERANCE:g} and {TOLERANCE:g}",
+            low=-TOLERANCE,
+            high=TOLERANCE,
+            **common,
+        ),
+        Claim(
+            sentence="The law's 95% prediction interval contains the measured loss of the largest run.",
+            statistic="measured minus predicted ln loss of the held-out run, in predictive standard deviations",
+            estimate=deviation[0] if deviation else None,
+            interval=deviation[1] if deviation else None,
+            threshold="within -1.96 and 1.96",
+            low=-_NORMAL_95,
+            high=_NORMAL_95,
+            **common,
+        ),
+    ]
+
+
+def standardised_deviation(measured: float, prediction: dict[str, float], *, degrees_of_freedom: int) -> Measured:
+    """How far a measurement lies from its prediction, in predictive standard deviations z, with a 95 % interval.
+
+    |z| < 1.96 says that the prediction interval contains the measurement. What is uncertain about z is the standard
+    deviation itself, known from few residuals: its square follows chi² with n - p degrees of freedom.
+    """
+    from scipy.special import chdtri
+
+    width = math.log(prediction["pi_hi95"] / prediction["pi_lo95"])
+    centre = math.log(prediction["pi_hi95"] * prediction["pi_lo95"]) / 2
+    z = (math.log(measured) - centre) / (width / (2 * _NORMAL_95))
+    nu = degrees_of_freedom
+    ends = sorted(z * math.sqrt(float(chdtri(nu, tail)) / nu) for tail in (0.975, 0.025))
+    return z, (ends[0], ends[1])
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def draw_curves(runs: pl.DataFrame, out: Path) -> None:
+    """`curves`: smoothed training loss (lines) and validation loss (markers) against training FLOPs."""
+    metrics = read_curves([Path(folder) for folder in runs["folder"]])
+    sizes = dict(zip(runs["run_id"], runs["n_params"], strict=True))
+    colours = style.size_colours(runs["n_params"].to_numpy())
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=style.ONE_PANEL)
+        axes = figure.subplots()
+        for (curve,), rows in metrics.group_by("curve", maintain_order=True):
+            colour = colours[float(sizes[str(curve)])]
+            smooth = smooth_over_flops(rows)
+            axes.plot(smooth["flops"], smooth["train_loss"], color=colour, linewidth=0.9, alpha=0.75)
+            validated = rows.filter(pl.col("val_loss").is_not_null() & (pl.col("flops") > 0))
+            axes.plot(
+                validated["flops"],
+                validated["val_loss"],
+                "o",
+                color=colour,
+                markersize=2.6,
+                alpha=0.55,
+                mew=0,
+            )
+            last = validated.tail(1)
+            axes.plot(
+                last["flops"],
+                last["val_loss"],
+                "o",
+                color=colour,
+                markersize=5,
+                mec="white",
+                mew=0.6,
+                zorder=4,
+            )
+            for kind, part, loss in (
+                ("training", smooth, "train_loss"),
+                ("validation", validated, "val_loss"),
+            ):
+                named = part.select(
+                    pl.lit(str(curve)).alias("curve"), pl.col("flops").cast(pl.Float64), pl.col(loss).alias("loss")
+                )
+                drawn.append(
+                    named.with_columns(pl.lit(kind).alias("kind"), pl.lit(sizes[str(curve)]).alias("n_params"))
+                )
+        # The first steps fall from ln V; the axis leaves them out to show how the curves part.
+        table = pl.concat(drawn)
+        ends = runs["loss"].to_numpy()
+        axes.set_xscale("log")
+        axes.set_xlim(_reach(table["flops"].to_numpy(), ends.max() * 1.35, table["loss"].to_numpy()))
+        axes.set_ylim(min(ends.min(), table["loss"].to_numpy().min()) * 0.97, ends.max() * 1.35)
+        style.loss_axis(axes)
+        axes.set_xlabel("training FLOPs")
+        axes.set_ylabel("loss (nats per token)")
+        axes.plot([], [], "-", color=style.REFERENCE, linewidth=0.9, label="training, smoothed")
+        axes.plot([], [], "o", color=style.REFERENCE, markersize=2.6, label="validation")
+        axes.plot([], [], "o", color=style.REFERENCE, markersize=5, label="validation at the end")
+        axes.legend(loc="upper right")
+        style.size_bar(figure, axes, colours, "parameters")
+        style.save(figure, out / "curves")
+    write_bytes(out / "curves.csv", table.write_csv().encode())
+
+
+def smooth_over_flops(rows: pl.DataFrame, per_decade: int = 12) -> pl.DataFrame:
+    """Mean training loss, and geometric mean of FLOPs, in bins of equal width in log FLOPs."""
+    rows = rows.filter(pl.col("train_loss").is_not_null() & (pl.col("flops") > 0))
+    binned = rows.group_by((pl.col("flops").log10() * per_decade).floor().alias("bin")).agg(
+        pl.col("flops").log().mean().exp(), pl.col("train_loss").mean()
+    )
+    return binned.sort("bin").select("flops", "train_loss")
+
+
+def _reach(flops: Any, ceiling: float, loss: Any) -> tuple[float, float]:
+    seen = flops[loss <= ceiling]
+    return seen.min() / 1.3, seen.max() * 1.6
+
+
+def draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None, out: Path) -> None:
+    """`law`: loss against tokens with the law and its 95 % band, and what is left over against training FLOPs.
+
+    Without a fit the points alone are drawn.
+    """
+    both = pl.concat([fitted, held])
+    colours = style.size_colours(both["n_params"].to_numpy())
+    points = both.select("run_id", "n_params", "n_tokens", "flops", "loss").with_columns(
+        pl.col("n_params", "n_tokens", "flops").cast(pl.Float64),
+        pl.Series("kind", ["fitted"] * len(fitted) + ["held out"] * len(held)),
+    )
+    drawn = points if result is None else points.with_columns(_as_columns(predict(result, points)))
+    with style.paper():
+        figure = Figure(figsize=style.TWO_PANELS if result else style.ONE_PANEL)
+        panels = figure.subplots(1, 2 if result else 1, width_ratios=[1.25, 1] if result else None, squeeze=False)
+        left, *right = panels[0]
+        if result:
+            drawn = pl.concat([drawn, _draw_lines(left, both, result, colours)], how="diagonal")
+            _draw_residuals(right[0], drawn.filter(pl.col("kind") != "line"), colours)
+        for row in points.iter_rows(named=True):
+            _draw_point(left, row["n_tokens"], row["loss"], row["kind"], colours[float(row["n_params"])])
+        style.count_axis(left.xaxis, both["n_tokens"].to_numpy())
+        style.loss_axis(left)
+        left.set_xlabel("training tokens")
+        left.set_ylabel("validation loss (nats per token)")
+        left.plot([], [], "o", color=style.REFERENCE, label="run in the fit" if result else "run")
+        if result:
+            left.set_title(_in_numbers(result))
+            left.plot([], [], "-", color=style.REFERENCE, label="law, 95% band")
+            left.errorbar([], [], yerr=[], fmt="*", color=style.HELD_OUT, ms=9, mec="white", label="held-out run")
+            left.errorbar([], [], yerr=[], fmt="none", color=style.HELD_OUT, capsize=2.5, label="its 95% prediction")
+        elif len(held):
+            left.plot([], [], "*", color=style.HELD_OUT, markersize=9, mec="white", label="held-out run")
+        left.legend(loc="upper right")
+        style.size_bar(figure, right[-1] if right else left, colours, "parameters")
+        style.save(figure, out / "law")
+    write_bytes(out / "law.csv", drawn.write_csv().encode())
+
+
+def _in_numbers(result: FitResult) -> str:
+    E, A, B, alpha, beta = (result.params[name].value for name in get_law(LAW).names)
+    return rf"$L = {E:.3g} + {A:.3g}\,N^{{-{alpha:.3g}}} + {B:.3g}\,D^{{-{beta:.3g}}}$"
+
+
+def _draw_lines(axes: Axes, both: pl.DataFrame, result: FitResult, colours: dict[float, Any]) -> pl.DataFrame:
+    """The law at each size over the tokens of the whole ladder, and the prediction of the held-out run."""
+    tokens = both["n_tokens"].to_numpy()
+    lines = []
+    for size, colour in colours.items():
+        grid = np.geomspace(tokens.min() / 1.25, tokens.max() * 1.25, 60)
+        line = pl.DataFrame({"n_params": [size] * len(grid), "n_tokens": grid})
+        line = line.with_columns(*_as_columns(predict(result, line)), pl.lit("line").alias("kind"))
+        axes.plot(grid, line["predicted"], color=colour)
+        axes.fill_between(grid, line["lo95"], line["hi95"], color=colour, alpha=0.16, linewidth=0)
+        lines.append(line)
+    axes.set_xlim(tokens.min() / 1.25, tokens.max() * 1.25)
+    _, held = select.hold_out_largest(both)
+    at = predict(result, held[:1])
+    axes.errorbar(
+        held["n_tokens"][:1],
+        at["predicted"],
+        yerr=[at["predicted"] - at["pi_lo95"], at["pi_hi95"] - at["predicted"]],
+        fmt="none",
+        color=style.HELD_OUT,
+        capsize=4.5,
+        linewidth=1.1,
+        zorder=5,
+    )
+    loss = both["loss"].to_numpy()
+    axes.set_ylim(loss.min() * 0.97, loss.max() * 1.05)
+    return pl.concat(lines)
+
+
+def _draw_point(axes: Axes, x: float, y: float, kind: str, colour: Any) -> None:
+    if kind == "fitted":
+        axes.plot(x, y, "o", color=colour, mec="white", mew=0.6, markersize=5.5, zorder=4)
+    else:
+        axes.plot(x, y, "*", color=style.HELD_OUT, mec="white", mew=0.6, markersize=9, zorder=6)
+
+
+def _draw_residuals(axes: Axes, points: pl.DataFrame, colours: dict[float, Any]) -> None:
+    """Measured over predicted loss, in per cent, against training FLOPs."""
+    flops = points["flops"].to_numpy()
+    error = 100 * (points["loss"] / points["predicted"] - 1).to_numpy()
+    low = 100 * (points["pi_lo95"] / points["predicted"] - 1).to_numpy()
+    high = 100 * (points["pi_hi95"] / points["predicted"] - 1).to_numpy()
+    axes.axhspan(-100 * TOLERANCE, 100 * TOLERANCE, color="#f3f3f3", zorder=0)
+    axes.axhline(0, color=style.REFERENCE, linewidth=0.8)
+    for k, row in enumerate(points.iter_rows(named=True)):
+        if row["kind"] == "held out":
+            bar = [[-low[k]], [high[k]]]
+            axes.errorbar(flops[k], 0, yerr=bar, fmt="none", color=style.HELD_OUT, capsize=3, linewidth=1.1)
+        _draw_point(axes, flops[k], error[k], row["kind"], colours[float(row["n_params"])])
+    reach = 1.25 * max(100 * TOLERANCE, np.abs(error).max(), np.abs(low).max(), high.max())
+    axes.set_ylim(-reach, reach)
+    axes.set_xscale("log")
+    axes.set_xlim(flops.min() / 1.8, flops.max() * 1.8)
+    axes.set_xlabel("training FLOPs")
+    axes.set_ylabel("measured over predicted loss (%)")
+    axes.text(
+        0.03,
+        100 * TOLERANCE,
+        "±2%",
+        transform=axes.get_yaxis_transform(),
+        va="top",
+        fontsize=7.5,
+        color=style.REFERENCE,
+    )
+
+
+def _as_columns(values: dict[str, Any]) -> list[pl.Series]:
+    return [pl.Series(name, column) for name, column in values.items()]

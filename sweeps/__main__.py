@@ -1,0 +1,233 @@
+"""`python -m sweeps list | plan | run | status | reproduce`: many runs, printed before they are started."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from conf.schema import UserError
+from sweeps.budget import makespan
+from sweeps.launch import ENGINES, TRAINER, Launched, Trainer, last_log_line
+from sweeps.plan import Plan, PlannedRun, make_plan, share_cores, usable_cores
+from sweeps.progress import duration, last_step, si, summary
+from sweeps.registry import STUDIES
+from sweeps.study import PROFILES, Profile, Study
+from train.record import FINAL, Manifest
+
+EPILOG = """Exit status: 0 every run finished or diverged (both are results), 1 some run did not, 2 a mistake in the
+command, 130 or 143 interrupted after the runs saved their checkpoints: the same command goes on."""
+
+_PIPE_WIDTH = 160  # columns of a table that no terminal limits
+
+T = TypeVar("T")
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, studies: Mapping[str, Study] = STUDIES, trainer: Trainer = TRAINER
+) -> int:
+    """Carry out one command; returns the exit status."""
+    try:
+        given = _parser().parse_args(arguments)
+        if given.command == "list":
+            return _list(studies, given.runs_dir)
+        study = _pick("study", given.study, studies)
+        profiles: dict[str, Profile] = {name: name for name in PROFILES}
+        if given.command == "status" and given.profile is None:
+            return _status(study, _begun(study, given.runs_dir), given)
+        profile = _pick("profile", given.profile, profiles)
+        if given.command == "plan":
+            return _plan(_make(study, profile, given, jobs=given.jobs))
+        if given.command == "status":
+            return _status(study, [profile], given)
+        status = _run(_make(study, profile, given, jobs=given.jobs), given, trainer)
+        if given.command == "reproduce" and status == 0:
+            door = [sys.executable, "-m", "analysis", "figure", study.name, "--profile", profile]
+            return subprocess.run([*door, "--runs-dir", str(given.runs_dir)], check=False).returncode
+        return status
+    except (UserError, OSError) as error:  # a folder that cannot be written is a mistake too, and names its path
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+
+def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
+    console = _console()
+    for study in studies.values():
+        table = _table("profile", "runs", "done", "FLOPs", "minutes")
+        for profile in PROFILES:
+            plan = make_plan(study, profile, runs_dir=runs_dir)
+            jobs, _ = share_cores(len(plan.runs), jobs=None, cores=usable_cores())
+            done = sum(run.state in FINAL for run in plan.runs)
+            flops = si(sum(run.cost.flops for run in plan.runs))
+            minutes = makespan((run.seconds for run in plan.runs), jobs) / 60
+            table.add_row(profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}")
+        console.print(study.name, style="bold", end="  ")
+        console.print(study.claim, soft_wrap=True)
+        console.print(table)
+    return 0
+
+
+def _plan(plan: Plan) -> int:
+    keys = plan.varied
+    table = _table("run", *keys, "params", "tokens", "steps", "FLOPs", "state", "time")
+    for run in plan.runs:
+        cost = run.cost
+        sizes = (si(cost.n_params), si(cost.n_tokens), str(cost.n_steps), si(cost.flops))
+        table.add_row(run.run_id[:8], *_values(run, keys), *sizes, run.state, duration(run.seconds))
+    console = _console()
+    console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
+    console.print(plan.study.claim, soft_wrap=True)
+    console.print(table)
+    _totals(plan, console)
+    return 0
+
+
+def _run(plan: Plan, given: argparse.Namespace, trainer: Trainer) -> int:
+    console = _console()
+    engine = _pick("engine", given.engine, ENGINES)
+    plan.manifest.write(given.runs_dir)
+    _totals(plan, console)
+    launched = engine(plan, trainer, console) if plan.missing else Launched()
+    if launched.stopped_by is not None:
+        console.print("interrupted; the same command goes on from the checkpoints")
+        return 128 + launched.stopped_by
+    failed = sum(outcome.problem is not None for outcome in launched.outcomes)
+    elsewhere = sum(run.state == "running" for run in plan.runs)
+    if failed:
+        console.print(f"{failed} runs failed; the same command starts them again")
+    if elsewhere:
+        console.print(f"{elsewhere} runs are in the hands of another process")
+    return 1 if failed or elsewhere else 0
+
+
+def _status(study: Study, profiles: Sequence[Profile], given: argparse.Namespace) -> int:
+    console = _console()
+    for profile in profiles:
+        plan = _make(study, profile, given)
+        keys = plan.varied
+        table = _table("run", *keys, "state", "result")
+        for run in plan.runs:
+            table.add_row(run.run_id[:8], *_values(run, keys), run.state, _result(run))
+        console.print(f"{study.name} ({profile})", style="bold")
+        console.print(table)
+    return 0
+
+
+def _result(run: PlannedRun) -> str:
+    """The loss of a run that has one, the step of one that is under way, the last words of the others."""
+    record = run.record or {}
+    if run.state in FINAL:
+        return summary(record)
+    if run.state == "failed":
+        return str(record["error"])
+    if run.state == "running":
+        return f"step {last_step(run.folder)} of {run.cost.n_steps}"
+    return last_log_line(run.folder) or ""
+
+
+# --- words -----------------------------------------------------------------------------------------------
+
+
+def _totals(plan: Plan, console: Console) -> None:
+    runs, missing = plan.runs, plan.missing
+    flops = si(sum(run.cost.flops for run in missing))
+    same = f" ({plan.n_cells} cells, some of them the same run)" if plan.n_cells > len(runs) else ""
+    done = sum(run.state in FINAL for run in runs)
+    console.print(f"{len(runs)} runs{same}: {done} done, {len(missing)} to start", soft_wrap=True)
+    if missing:
+        console.print(
+            f"to start: {flops} FLOPs, about {duration(plan.seconds_left)} with {plan.jobs} at a time, "
+            f"threads for each: {plan.threads} ({plan.speed.basis})",
+            soft_wrap=True,
+        )
+
+
+def _values(run: PlannedRun, keys: Sequence[str]) -> list[str]:
+    return [str(run.cell[key]) if key in run.cell else "" for key in keys]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, markup=False, highlight=False)  # errors and values may hold brackets
+
+
+# --- the command line ------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m sweeps", description=__doc__, epilog=EPILOG)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    helps = {
+        "list": "every study: claim, runs, FLOPs, estimated time per profile",
+        "plan": "what would run, what is done, and what it costs",
+        "run": "start what is missing",
+        "status": "states, losses, and the errors of failed runs",
+        "reproduce": "run, then draw the study's figure and judge its claims",
+    }
+    for name, text in helps.items():
+        command = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
+        command.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are (%(default)s)")
+        if name == "list":
+            continue
+        command.add_argument("study", metavar="STUDY", help="a name of `python -m sweeps list`")
+        every = "every profile that was run" if name == "status" else "cpu"
+        default = None if name == "status" else "cpu"
+        command.add_argument("--profile", default=default, help=f"{', '.join(PROFILES)} ({every})")
+        command.add_argument(
+            "-o", "--set", action="append", default=[], metavar="KEY=VALUE", dest="extra", help="a setting of all runs"
+        )
+        if name != "status":
+            command.add_argument("--jobs", type=int, help="runs at a time (as many as usable cores)")
+        if name in {"run", "reproduce"}:
+            command.add_argument("--engine", default="local", help=f"{', '.join(ENGINES)} (%(default)s)")
+    return parser
+
+
+def _make(study: Study, profile: Profile, given: argparse.Namespace, *, jobs: int | None = None) -> Plan:
+    return make_plan(study, profile, runs_dir=given.runs_dir, extra=given.extra, jobs=jobs)
+
+
+def _begun(study: Study, runs_dir: Path) -> list[Profile]:
+    begun = [profile for profile in PROFILES if Manifest.path(runs_dir, study.name, profile).exists()]
+    if not begun:
+        raise UserError(f"{study.name}: no profile was run under {runs_dir}; allowed: `run` first, or --profile")
+    return begun
+
+
+def _pick(kind: str, name: str, options: Mapping[str, T]) -> T:
+    """`options[name]`, or one line with what is allowed and a close match."""
+    if name in options:
+        return options[name]
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UserError(f"{kind}: {name!r} is unknown; {hint}allowed: {', '.join(options)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

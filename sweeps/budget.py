@@ -1,0 +1,111 @@
+"""What runs cost: seconds from FLOPs, and tokens from a compute budget. No torch."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from conf.schema import Config, ConfigError, Duration
+from models.count import RunCost
+
+# --- seconds ---------------------------------------------------------------------------------------------
+
+# What models of 40K to 700K parameters reached of the matmul rate, one thread each, on a shared x86 machine; and what
+# a step and a run take besides matmuls.
+CPU_UTILISATION = 0.4
+CPU_STEP_SECONDS = 4e-3
+CPU_RUN_SECONDS = 1.0
+
+# Nominal: small kernels reach a small part of a data-centre GPU, and a step is bound by launching them.
+GPU_FLOPS_PER_SECOND = 4e13
+GPU_STEP_SECONDS = 2e-2
+GPU_RUN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast one run goes beside the others, and what that is taken from."""
+
+    flops_per_second: float
+    step_seconds: float
+    run_seconds: float
+    basis: str
+
+
+def speed(device: str, *, jobs: int, threads: int) -> Speed:
+    """The speed of one of `jobs` runs with `threads` threads each; on a GPU they share its one rate."""
+    if device == "cuda":
+        basis = f"assumed, not measured: {GPU_FLOPS_PER_SECOND:.0e} FLOP/s for the whole GPU"
+        return Speed(GPU_FLOPS_PER_SECOND / jobs, GPU_STEP_SECONDS, GPU_RUN_SECONDS, basis)
+    rate = core_rate()
+    basis = f"assumed: {CPU_UTILISATION:.0%} of the {rate / 1e9:.0f} GFLOP/s per core that a matmul reaches here"
+    return Speed(CPU_UTILISATION * rate * threads, CPU_STEP_SECONDS, CPU_RUN_SECONDS, basis)
+
+
+@cache
+def core_rate(seconds: float = 0.02) -> float:
+    """FLOP/s of one core on a float32 matmul, by CPU time, so that other processes do not count."""
+    size = 256
+    a = np.ones((size, size), dtype=np.float32)
+    a @ a  # the first call loads the library's threads
+    best, until = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        start = time.process_time()
+        for _ in range(10):
+            a @ a
+        best = min(best, max((time.process_time() - start) / 10, 1e-9))
+    return 2 * size**3 / best
+
+
+def run_seconds(config: Config, cost: RunCost, at: Speed) -> float:
+    """Estimated seconds of a run: its matmuls with those of the evaluations, its steps, its start and end."""
+    every = Duration.parse(config.eval.every).steps(
+        tokens_per_step=cost.tokens_per_step, n_params=cost.n_params, run_steps=cost.n_steps
+    )
+    evaluations = math.ceil(cost.n_steps / max(1, every))
+    forward_flops = cost.flops / cost.n_tokens / 3
+    eval_flops = evaluations * config.eval.sequences * config.data.context * forward_flops
+    return (cost.flops + eval_flops) / at.flops_per_second + cost.n_steps * at.step_seconds + at.run_seconds
+
+
+def makespan(seconds: Iterable[float], jobs: int) -> float:
+    """Wall-clock seconds of runs started longest first, `jobs` at a time."""
+    ends = [0.0] * jobs
+    for run in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + run)
+    return max(ends)
+
+
+# --- tokens ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """The tokens that a compute budget buys, in whole optimiser steps."""
+
+    n_steps: int
+    n_tokens: int
+    flops: int
+    rounding: float
+    """What rounding to whole steps did to the budget: spent / asked - 1."""
+
+
+def tokens_for(flops: float, *, flops_per_token: int, tokens_per_step: int) -> TokenBudget:
+    """D = C / (FLOPs per token), rounded to the nearest whole step.
+
+    Raises:
+        ConfigError: the budget is less than half a step.
+    """
+    per_step = flops_per_token * tokens_per_step
+    n_steps = round(flops / per_step)
+    if n_steps < 1:
+        raise ConfigError(
+            f"budget: {flops:g} FLOPs is less than one step of {per_step:.3g}; allowed: at least one step"
+        )
+    return TokenBudget(n_steps, n_steps * tokens_per_step, n_steps * per_step, n_steps * per_step / flops - 1)

@@ -1,0 +1,166 @@
+"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from conf.compose import compose
+from conf.schema import Config, UserError, resolve
+from conf.vocab import vocab_size
+from models.count import RunCost, run_cost
+from sweeps.budget import Speed, makespan, run_seconds, speed
+from sweeps.grid import Cell, overrides
+from sweeps.study import DEVICE, Profile, Study
+from train.record import FINAL, Manifest, is_alive, read_run, run_dir, run_id
+
+RunState = Literal["planned", "running", "interrupted", "finished", "diverged", "failed"]
+
+# States that `run` starts from; the others are complete, or in another process's hands.
+STARTABLE: tuple[RunState, ...] = ("planned", "interrupted", "failed")
+
+# Settings that a sweep decides itself, and what to use instead.
+RESERVED = {"study": "it is the study's name", "runtime.runs_dir": "use --runs-dir", "runtime.threads": "use --jobs"}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan."""
+
+    run_id: str
+    folder: Path
+    cell: Cell
+    overrides: tuple[str, ...]
+    config: Config
+    cost: RunCost
+    record: dict[str, Any] | None
+    state: RunState
+    seconds: float
+    """Measured if it is finished, otherwise estimated."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study at a profile, each once, in the order of its cells."""
+
+    study: Study
+    profile: Profile
+    runs: tuple[PlannedRun, ...]
+    n_cells: int
+    jobs: int
+    threads: int
+    speed: Speed
+
+    @property
+    def missing(self) -> list[PlannedRun]:
+        """The runs that `run` would start."""
+        return [run for run in self.runs if run.state in STARTABLE]
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimated wall-clock seconds until nothing is missing."""
+        return makespan((run.seconds for run in self.missing), self.jobs)
+
+    @property
+    def manifest(self) -> Manifest:
+        return Manifest(self.study.name, self.profile, tuple(run.run_id for run in self.runs))
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys whose values tell the runs apart."""
+        keys = dict.fromkeys(key for run in self.runs for key in run.cell)
+        return [key for key in keys if len({repr(run.cell.get(key)) for run in self.runs}) > 1]
+
+
+def make_plan(
+    study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), jobs: int | None = None
+) -> Plan:
+    """Compose, check and price every run of a study, and look up its state.
+
+    Args:
+        extra: overrides for all runs, in Hydra's grammar; they win over the study's own.
+        jobs: runs at a time; as many as there are cores or missing runs when None, and one on a GPU.
+
+    Raises:
+        UserError: a cell or an extra override that is no possible run, or more jobs than cores.
+    """
+    extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
+    for key in sorted(extra_keys & RESERVED.keys()):
+        raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
+    cells = study.cells(profile)
+    drafts: dict[str, _Draft] = {}
+    for cell in cells:
+        argv = (*overrides({key: value for key, value in (fixed | cell).items() if key not in extra_keys}), *extra)
+        config = _composed(argv)
+        drafts.setdefault(run_id(config), _Draft(cell, argv, config))
+
+    n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
+    jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=usable_cores(), device=DEVICE[profile])
+    pace = speed(DEVICE[profile], jobs=jobs, threads=threads)
+    runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
+    return Plan(study, profile, runs, len(cells), jobs, threads, pace)
+
+
+class _Draft:
+    """A run that is composed and looked up, and not yet priced."""
+
+    def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config) -> None:
+        self.cell, self.argv, self.config = cell, argv, config
+        self.folder = run_dir(config)
+        self.record = read_run(self.folder)
+        self.state = state_of(self.folder, self.record)
+
+
+def _composed(argv: Sequence[str]) -> Config:
+    config = compose(argv)
+    if config.runtime.device == "auto":
+        raise UserError("runtime.device: 'auto' is not allowed in a sweep; allowed: cpu, cuda")
+    return resolve(config, cuda=config.runtime.device == "cuda")
+
+
+def _priced(name: str, draft: _Draft, pace: Speed) -> PlannedRun:
+    cost = run_cost(draft.config, vocab_size(draft.config.data))
+    measured = draft.record is not None and draft.state == "finished"
+    return PlannedRun(
+        run_id=name,
+        folder=draft.folder,
+        cell=draft.cell,
+        overrides=draft.argv,
+        config=draft.config,
+        cost=cost,
+        record=draft.record,
+        state=draft.state,
+        seconds=draft.record["seconds"] if draft.record and measured else run_seconds(draft.config, cost, pace),
+    )
+
+
+def state_of(folder: Path, record: Mapping[str, Any] | None) -> RunState:
+    """What has become of the run whose folder holds `record` (`train.record.read_run`)."""
+    if record is not None and record["state"] in FINAL:
+        final: RunState = record["state"]
+        return final
+    if is_alive(folder):
+        return "running"
+    if record is None:
+        return "planned"
+    return "interrupted" if record["state"] == "running" else "failed"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which a container or `taskset` can make fewer than the machine's."""
+    return len(os.sched_getaffinity(0))
+
+
+def share_cores(n_runs: int, *, jobs: int | None, cores: int, device: str = "cpu") -> tuple[int, int]:
+    """(runs at a time, threads of each), never more together than `cores`; raises `UserError` if `jobs` cannot be.
+
+    Unless `jobs` says otherwise there are as many runs as cores, and on a GPU one, since they would share it.
+    """
+    if jobs is not None and not 1 <= jobs <= cores:
+        raise UserError(f"--jobs: {jobs} is not allowed on {cores} usable cores; allowed: 1 to {cores}")
+    jobs = max(1, min(jobs or (1 if device == "cuda" else cores), n_runs))
+    return jobs, cores // jobs

@@ -1,0 +1,10 @@
+"""Every study there is. A new one is a module under `sweeps/studies/` and its name in these two lists."""
+
+from __future__ import annotations
+
+from sweeps.studies import demo
+from sweeps.study import Study
+
+MODULES = (demo,)
+
+STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}

@@ -1,0 +1,28 @@
+"""What a study is: a name, the sentence that it tests, and the cells of its runs at each profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sweeps.grid import Cell
+
+Profile = Literal["smoke", "cpu", "gpu"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+# Stated and not detected, so that a plan is the same on every machine and needs no torch.
+DEVICE: dict[Profile, str] = {"smoke": "cpu", "cpu": "cpu", "gpu": "cuda"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named experiment.
+
+    `name` is `<paper>/<figure>`. `cells(profile)` yields one code path at three sizes: `smoke` takes seconds, `cpu`
+    at most ten minutes on two cores and still shows the effect, `gpu` at most twenty minutes on one GPU.
+    """
+
+    name: str
+    claim: str
+    cells: Callable[[Profile], list[Cell]]

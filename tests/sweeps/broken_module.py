@@ -1,0 +1,3 @@
+"""A module whose import fails with something else than ImportError."""
+
+raise RuntimeError("too early")
