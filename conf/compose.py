@@ -59,13 +59,13 @@ def to_config(values: DictConfig | dict[str, Any]) -> Config:
 
 
 def read_config(path: Path) -> Config:
-    """The `Config` that `write_config` wrote; raises `ConfigError` if the schema no longer takes it."""
+    """The `Config` that `to_yaml` rendered; raises `ConfigError` if the schema no longer takes it."""
     return to_config(cast(DictConfig, OmegaConf.load(path)))
 
 
-def write_config(config: Config, path: Path) -> None:
-    """Write every setting of `config` as YAML."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+def to_yaml(config: Config) -> str:
+    """Every setting of `config`; `read_config` reads it back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 _Defaults = Config
@@ -90,8 +90,8 @@ def _check_overrides(overrides: Sequence[str]) -> None:
     known = OmegaConf.structured(_Defaults)
     for override in parsed:
         key = override.key_or_group
-        if override.is_delete():
-            raise ConfigError(f"{override.input_line}: a setting cannot be deleted; allowed: key=value")
+        if override.is_delete() or override.value() == "???":
+            raise ConfigError(f"{override.input_line}: a setting cannot be deleted or left open; allowed: key=value")
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: one run takes one value; many runs are `python -m sweeps`")
         if key in GROUPS:

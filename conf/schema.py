@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal, NamedTuple
 
 
@@ -38,7 +39,7 @@ class Duration(NamedTuple):
     def parse(cls, text: str) -> Duration:
         """Read `<number><unit>`; raise `ValueError` for anything else."""
         match = _DURATION.fullmatch(text)
-        if match is None:
+        if match is None or not isfinite(float(match["value"])):
             raise ValueError(f"{text!r} is not a duration")
         return cls(float(match["value"]), match["unit"])  # type: ignore[arg-type]  # the pattern admits only units
 
@@ -135,7 +136,9 @@ class ModelConfig:
     depth: int = setting(5, "blocks (L)", ge=1)
     width: int = setting(128, "residual stream (D)", ge=1)
     heads: int = setting(4, "attention heads (H); must divide the width", ge=1)
-    mlp_hidden: int | None = setting(None, "hidden units of the MLP (F); 4D, or 8D/3 for swiglu, when null", ge=1)
+    mlp_hidden: int | None = setting(
+        None, "hidden units of the MLP (F); 4D, or 8D/3 for swiglu, when null; muP assumes that it grows with D", ge=1
+    )
     norm: str = setting("rmsnorm", "normalisation, with gain and without bias", choices=("rmsnorm", "layernorm"))
     norm_placement: str = setting("pre", "where each block normalises", choices=("pre", "post", "peri", "mix"))
     mix_fraction: float = setting(0.25, "mix: share of the first blocks that are post-norm", ge=0, le=1)
@@ -175,13 +178,21 @@ class ParamConfig:
     depth_alpha: float = setting(1.0, "completep: residual branches times (L/L0)^-alpha", ge=0, le=1)
     init: str = setting("fan_in", "standard deviation of a matrix", choices=("fan_in", "constant"))
     init_std: float = setting(0.02, "constant: the standard deviation (at base width under muP)", gt=0)
-    embedding_std: float | None = setting(None, "of the token embedding; 1/sqrt(width), at base width under muP", gt=0)
+    embedding_std: float | None = setting(
+        None, "of the embeddings; 1/sqrt(width), at base width under muP, times readout_scale if tied, when null", gt=0
+    )
     readout_scale: float = setting(0.1, "the readout's init, relative to a matrix; small: initial loss near ln V", ge=0)
     scaled_residual_init: bool = setting(False, "divide the init of residual outputs by sqrt(2L) (GPT-2)")
 
     @property
     def scales_width(self) -> bool:
+        """Whether width changes anything."""
         return self.name != "standard"
+
+    @property
+    def scales_everything(self) -> bool:
+        """Whether embedding, readout and attention scale too, beyond the `simple` and `intermediate` muP."""
+        return self.name == "completep" or (self.name == "mup" and self.variant == "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +230,7 @@ class TrainConfig:
 
     duration: str = setting("20tok/param", "length of the run; params are n_params_total", duration=RUN_LENGTHS)
     batch_size: int = setting(32, "sequences per optimiser step, over all processes (B)", ge=1)
-    micro_batch: int | None = setting(None, "sequences per forward pass; as many as fit when null", ge=1)
+    micro_batch: int | None = setting(None, "sequences per forward pass at most; as many as fit when null", ge=1)
     log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
     checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
     diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
@@ -253,7 +264,7 @@ class TrackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Where and how a run is carried out; nothing here but the precision can change its result."""
+    """Where and how a run is carried out; beyond rounding, only the precision can change its result."""
 
     device: str = setting("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
     precision: str = setting("auto", "auto: fp32 on cpu, bf16 on cuda", choices=("auto", "fp32", "bf16"))
@@ -336,11 +347,28 @@ def check(config: Config) -> None:
     for group in (_check_data(config.data), _check_model(config.model), _check_training(config)):
         for problem in group:
             raise ConfigError(problem)
-    if re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", config.study) is None or ".." in config.study.split("/"):
+    if re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", config.study) is None or not all(
+        map(re.compile(r"[^.]").search, config.study.split("/"))
+    ):
         raise ConfigError(f"study: {config.study!r} is not allowed; allowed: names joined by '/'")
 
 
+# Settings that would be passed over without a word, and the user would take other data for the own.
+_DATA_NEEDS = (
+    ("path", "source", ("text",)),
+    ("name", "source", ("hub",)),
+    ("config", "source", ("hub",)),
+    ("tokenizer", "source", ("stdlib", "text", "hub")),
+    ("tokenizer_path", "tokenizer", ("file",)),
+)
+
+
 def _check_data(data: DataConfig) -> Iterator[str]:
+    for name, other, needed in _DATA_NEEDS:
+        value, there = getattr(data, name), getattr(data, other)
+        if value != getattr(DataConfig(), name) and there not in needed:
+            allowed_there = f"data.{other}={' or '.join(needed)}"
+            yield f"data.{name}: {value!r} does nothing with data.{other}={there}; allowed: with {allowed_there}"
     if data.source == "text" and not data.path:
         yield "data.path: null is not allowed with data.source=text; allowed: files or globs"
     if data.source == "hub" and not data.name:
@@ -400,11 +428,8 @@ def _check_training(config: Config) -> Iterator[str]:
     peak = 1.0 if schedule.floor_is == "relative" else config.optim.lr
     if schedule.floor > peak:
         yield f"schedule.floor: {schedule.floor:g} is above the peak of {peak:g}; allowed: <= {peak:g}"
-    if config.train.micro_batch is not None and config.train.batch_size % config.train.micro_batch:
-        yield (
-            f"train.micro_batch: {config.train.micro_batch} does not divide train.batch_size="
-            f"{config.train.batch_size}; allowed: a divisor"
-        )
+    if config.model.tie_embeddings and config.param.readout_scale == 0:
+        yield "param.readout_scale: 0 is not allowed with model.tie_embeddings=true: nothing would learn; allowed: > 0"
     if config.param.name == "completep" and config.param.scaled_residual_init:
         yield "param.scaled_residual_init: true is not allowed with param.name=completep; allowed: false"
 
@@ -413,7 +438,7 @@ def _check_training(config: Config) -> Iterator[str]:
 
 
 def resolve(config: Config, *, cuda: bool) -> Config:
-    """Replace every `auto` by what it means here, so that a record and a run id say what was run.
+    """Replace `auto`, and sizes that follow others, by what they mean here: a record and a run id say what was run.
 
     Args:
         config: a checked config.
@@ -425,11 +450,10 @@ def resolve(config: Config, *, cuda: bool) -> Config:
         precision = "bf16" if device == "cuda" else "fp32"
     scale = config.model.attention_scale
     if scale == "auto":
-        # Tensor Programs V, Table 3: logits of correlated q and k grow like d, not like sqrt(d).
-        full = config.param.name == "completep" or (config.param.name == "mup" and config.param.variant == "full")
-        scale = "1/d" if full else "1/sqrt(d)"
+        # Tensor Programs V, definition 4.1: the product of correlated q and k grows like d, not like sqrt(d).
+        scale = "1/d" if config.param.scales_everything else "1/sqrt(d)"
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, attention_scale=scale),
+        model=dataclasses.replace(config.model, attention_scale=scale, mlp_hidden=config.model.hidden),
         runtime=dataclasses.replace(config.runtime, device=device, precision=precision),
     )

@@ -7,7 +7,7 @@ tensor's value, so that `torch.func.vmap` can lift a whole model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import floor, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class Attention(nn.Module):
         self.qk_norm = cfg.qk_norm
         self.rope = cfg.position == "rope"
         self.scale = ATTENTION_SCALES[cfg.attention_scale](cfg.head_dim)
-        self.query = Linear(D, D, Role.QUERY)
+        self.query = Linear(D, D, Role.QUERY if cfg.qk_norm == "none" else Role.HIDDEN)
         self.key = Linear(D, D, Role.HIDDEN)
         self.value = Linear(D, D, Role.HIDDEN)
         self.out = Linear(D, D, Role.RESIDUAL)
@@ -148,7 +148,8 @@ class Attention(nn.Module):
 
     def _logits(self, q_BHTK: Tensor, k_BHTK: Tensor) -> Tensor:
         """What the fused kernel keeps to itself: (B, H, T, T), minus infinity above the diagonal."""
-        logits_BHTT = self.scale * q_BHTK.float() @ k_BHTK.float().transpose(-2, -1)
+        with torch.autocast(q_BHTK.device.type, enabled=False):  # which would round them to bf16 again
+            logits_BHTT = self.scale * q_BHTK.float() @ k_BHTK.float().transpose(-2, -1)
         future_TT = torch.ones(logits_BHTT.shape[-2:], dtype=torch.bool, device=logits_BHTT.device).triu(1)
         return logits_BHTT.masked_fill(future_TT, -torch.inf)
 
@@ -198,7 +199,7 @@ MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 PLACEMENTS: dict[str, frozenset[str]] = {
     "pre": frozenset({"input"}),  # x + f(norm x): Xiong et al. 2020
-    "post": frozenset({"sum"}),  # norm(x + f(x)): Vaswani et al. 2017
+    "post": frozenset({"sum"}),  # norm(x + f(x)): Vaswani et al. 2017; the final norm stays (Li et al. 2024)
     "peri": frozenset({"input", "branch"}),  # x + norm f(norm x): Kim et al. 2025
 }
 
@@ -207,7 +208,7 @@ def placement(cfg: ModelConfig, layer: int) -> str:
     """Where block `layer` (from 0) normalises; `mix` is post in the first blocks and pre after (Li et al. 2024)."""
     if cfg.norm_placement != "mix":
         return cfg.norm_placement
-    return "post" if layer < int(cfg.mix_fraction * cfg.depth) else "pre"
+    return "post" if layer < floor(cfg.mix_fraction * cfg.depth + 1e-9) else "pre"  # 0.29 * 100 is 28.999…
 
 
 class Sublayer(nn.Module):

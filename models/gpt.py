@@ -43,8 +43,9 @@ class GPT(nn.Module):
         self.cfg = cfg
         self.logit_multiplier = logit_multiplier
         tied = cfg.tie_embeddings
-        self.tokens = Table(vocab_size, cfg.width, Role.TIED_EMBEDDING if tied else Role.EMBEDDING)
-        self.positions = Table(context, cfg.width, Role.EMBEDDING) if cfg.position == "learned" else None
+        table_role = Role.TIED_EMBEDDING if tied else Role.EMBEDDING
+        self.tokens = Table(vocab_size, cfg.width, table_role)
+        self.positions = Table(context, cfg.width, table_role) if cfg.position == "learned" else None
         # Peri-LN normalises the embedding too, or branches of unit variance would drown it (Kim et al. 2025).
         self.embedding_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM) if cfg.norm_placement == "peri" else None
         self.blocks = nn.ModuleList(Block(cfg, layer, residual_multiplier) for layer in range(cfg.depth))
@@ -70,8 +71,6 @@ class GPT(nn.Module):
         """Logits, (B, T, V), from the embedded tokens."""
         T = x_BTD.shape[-2]
         cos_TK2, sin_TK2 = self.cos_TK2[:T], self.sin_TK2[:T]
-        if tap is not None:
-            tap("embedding", 0, x_BTD)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos_TK2, sin_TK2, tap)
         logits_BTV = self.read_out(self.final_norm(x_BTD))

@@ -6,11 +6,14 @@ the base. Nothing here sees a tensor. Sources:
 - `standard`: matrices N(0, 1/fan_in), embeddings N(0, 1/width) (Wortsman et al. 2023, section 2.1).
 - `mup`, in the three steps of Wortsman et al. 2023, section 3.2.3: `simple` divides the learning rate of every
   matrix, readout included, by m; `intermediate` also gives the readout std sqrt(base width)/fan_in; `full` also
-  starts the queries at zero, keeps the embedding's std of the base width, and scales attention by 1/d
-  (`conf.schema.resolve`). `full` is Yang et al. 2022 (arXiv 2203.03466), Table 3.
-- `completep`: Dey et al. 2025 (arXiv 2505.01618), Table 1: muP and residual branches times m_L^-alpha, block
-  learning rates times m_L^(alpha-1), epsilon of the blocks times m^-1 m_L^-alpha. alpha = 1 is CompleteP,
-  1/2 depth-muP.
+  starts the queries at zero (unless they are normalised: a norm of zero has a huge gradient), keeps the
+  embedding's std of the base width, and scales attention by 1/d (`conf.schema.resolve`). `full` is Yang et al. 2022
+  (arXiv 2203.03466), Table 3. A tied readout has 1/m on its logits in every variant.
+- `completep`: Dey et al. 2025 (arXiv 2505.01618), Table 1: `full` muP with queries drawn like other matrices,
+  residual branches times m_L^-alpha, block learning rates times m_L^(alpha-1), epsilon of the blocks times
+  m^-1 m_L^-alpha. alpha = 1 is CompleteP, 1/2 depth-muP.
+
+Every rule takes fan-ins to grow with the width, as they do unless `model.mlp_hidden` is fixed.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ def residual_multiplier(param: ParamConfig, shape: Shape) -> float:
 
 def logit_multiplier(param: ParamConfig, shape: Shape, *, tied: bool) -> float:
     """1/m on the logits of a tied readout, whose init and learning rate belong to the embedding."""
-    return 1 / width_ratio(param, shape) if tied and _scales_readout(param) else 1.0
+    return 1 / width_ratio(param, shape) if tied else 1.0
 
 
 def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
@@ -80,7 +83,7 @@ def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
     if role in IN_BLOCK:
         lr *= m_L ** (alpha - 1)
         if param.name == "completep":
-            eps = m_L**-alpha / (m if matrix else 1.0)
+            eps = m_L**-alpha / m
     return Rule(
         std=_std(role, fan_in, param, shape),
         lr_scale=lr,
@@ -90,29 +93,22 @@ def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
     )
 
 
-def _scales_readout(param: ParamConfig) -> bool:
-    return param.name == "completep" or (param.name == "mup" and param.variant != "simple")
-
-
-def _is_full(param: ParamConfig) -> bool:
-    return param.name == "completep" or (param.name == "mup" and param.variant == "full")
-
-
 def _std(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> float | None:
     m = width_ratio(param, shape)
     constant = param.init == "constant"
     if role in GAINS:
         return None
     if role in {Role.EMBEDDING, Role.TIED_EMBEDDING}:
-        at_width = param.base_width if _is_full(param) else shape.width
-        std = param.embedding_std or (param.init_std if constant else 1 / sqrt(at_width))
+        if param.embedding_std is not None:
+            return param.embedding_std
+        std = param.init_std if constant else 1 / sqrt(param.base_width if param.scales_everything else shape.width)
         return std * param.readout_scale if role is Role.TIED_EMBEDDING else std
     if role is Role.QUERY and param.name == "mup" and param.variant == "full":
         return 0.0
     std = param.init_std / sqrt(m) if constant else 1 / sqrt(fan_in)
     if role is Role.READOUT:
         # sqrt(base fan_in) / fan_in = (1 / sqrt(fan_in)) / sqrt(m)
-        return param.readout_scale * (std / sqrt(m) if _scales_readout(param) else std)
+        return param.readout_scale * (std if param.name == "mup" and param.variant == "simple" else std / sqrt(m))
     if role is Role.RESIDUAL and param.scaled_residual_init:
         return std / sqrt(2 * shape.depth)
     return std

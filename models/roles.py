@@ -12,8 +12,8 @@ class Role(StrEnum):
     """Every parameter has one of these; its module says which."""
 
     EMBEDDING = "embedding"  # token or position table: one row per lookup
-    TIED_EMBEDDING = "tied_embedding"  # a token table that also reads out
-    QUERY = "query"  # hidden matrix that makes queries
+    TIED_EMBEDDING = "tied_embedding"  # a token table that also reads out, and the positions added to it
+    QUERY = "query"  # hidden matrix whose outputs are the queries, not normalised after it
     HIDDEN = "hidden"  # every other matrix that reads the residual stream inside a block
     RESIDUAL = "residual"  # matrix that writes into the residual stream
     READOUT = "readout"  # final matrix, to the vocabulary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ Trains one model and writes its record to runs/<study>/<run_id>/. Running a fini
 running a killed one resumes it. Under `torchrun --nproc-per-node=N -m train …` the batch is shared.
 
 Exit status: 0 finished or diverged (both are results), 1 failed, 2 a mistake in the settings,
-130 or 143 interrupted after saving a checkpoint."""
+130 or 143 interrupted after saving a checkpoint (of several processes, the last checkpoint stands)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,8 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return _run(config)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # all processes of a run find the same mistake
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(config: Config) -> int:

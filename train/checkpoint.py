@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from train.record import RecordError, write_bytes, write_json
+from train.record import RecordError, sync_folder, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ def latest(folder: Path) -> Path | None:
     return max((folder / "checkpoint").glob("step-*"), default=None)
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was saved at, from its name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> None:
     """Write `checkpoint/step-N/`, under another name until it is complete; older ones go afterwards."""
     root = folder / "checkpoint"
@@ -44,6 +49,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     write_bytes(part / "optimizer.safetensors", save(_contiguous(_optimizer_tensors(model, optimizer))))
     write_json(part / "position.json", asdict(position))
     part.rename(final)
+    sync_folder(root)
     for old in root.iterdir():
         if old != final:
             shutil.rmtree(old)

@@ -26,6 +26,7 @@ from train.sources import DataError, open_source
 from train.token_cache import CachedTokens, TokenWriter, load_or_build
 
 MARKOV_WINDOWS = 2**14  # drawn at a time
+MIN_VAL_WINDOWS = 2  # one has no standard error
 
 
 class Corpus:
@@ -42,7 +43,7 @@ class Corpus:
     """
 
     def __init__(self, tokens: CachedTokens, data: DataConfig) -> None:
-        """Cut the windows; raises `DataError` if a side has not one."""
+        """Cut the windows; raises `DataError` if a side has too few."""
         self.vocab_size: int = tokens.facts["vocab_size"]
         self.n_documents: int = tokens.facts["n_documents"]
         self.n_tokens_train, self.n_tokens_val = len(tokens.train), len(tokens.val)
@@ -50,8 +51,8 @@ class Corpus:
         content = json.dumps([*tokens.sha256, self.vocab_size, data.context])
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         self._source, self._details = data.source, tokens.facts["details"]
-        self._train_NT1 = _windows(tokens.train, data, "training")
-        self._val_NT1 = _windows(tokens.val, data, "validation")
+        self._train_NT1 = _windows(tokens.train, data, "training", at_least=1)
+        self._val_NT1 = _windows(tokens.val, data, "validation", at_least=MIN_VAL_WINDOWS)
         self.n_train_windows, self.n_val_windows = len(self._train_NT1), len(self._val_NT1)
 
     def train_batch(self, seed: int, step: int, batch_size: int) -> NDArray[np.int64]:
@@ -83,13 +84,13 @@ class Corpus:
         }
 
 
-def _windows(stream: NDArray[Any], data: DataConfig, side: str) -> NDArray[Any]:
+def _windows(stream: NDArray[Any], data: DataConfig, side: str, *, at_least: int) -> NDArray[Any]:
     length = data.document_tokens
-    if len(stream) < length:
+    if len(stream) < at_least * length:
         more = " or a larger data.val_fraction" if side == "validation" else ""
         raise DataError(
             f"data.context: {data.context} is too long for the {side} text of {len(stream)} tokens; "
-            f"allowed: at most {len(stream) - 1}, or a longer corpus{more}"
+            f"allowed: at most {len(stream) // at_least - 1}, or a longer corpus{more}"
         )
     return stream[: len(stream) // length * length].reshape(-1, length)
 
@@ -134,7 +135,7 @@ def _markov_tokens(data: DataConfig, cache_dir: Path) -> CachedTokens:
     vocab_size = data.vocab_size
     assert vocab_size is not None  # the schema demands it
     n_windows = min(data.n_tokens // data.document_tokens, data.max_documents or data.n_tokens)
-    n_val = min(max(1, round(data.val_fraction * n_windows)), n_windows - 1)
+    n_val = min(max(MIN_VAL_WINDOWS, round(data.val_fraction * n_windows)), n_windows - 1)
     request = {
         "source": "markov",
         "chain": [vocab_size, data.order, data.alpha, data.seed],

@@ -26,7 +26,7 @@ from train.sources import DataError, Source
 from train.token_cache import TokenWriter
 from train.tokenizers import ByteTokenizer, Tokenizer, read_tokenizer, train_bpe
 
-BATCH_BYTES = 2**22  # of text, tokenised at a time
+BATCH_CHARACTERS = 2**22  # tokenised at a time
 
 
 class Spool:
@@ -37,6 +37,7 @@ class Spool:
         self._file = path.open("w+b")
         self._sizes = array("Q")
         self._hashes = array("Q")
+        self.n_characters = 0
 
     def __enter__(self) -> Spool:
         return self
@@ -52,13 +53,11 @@ class Spool:
         content = text.encode()
         self._file.write(content)
         self._sizes.append(len(content))
+        self.n_characters += len(text)
         self._hashes.append(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"))
 
     def hashes(self) -> NDArray[np.uint64]:
         return np.array(self._hashes, dtype=np.uint64)
-
-    def n_bytes(self) -> int:
-        return sum(self._sizes)
 
     def read(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
         """The documents where `chosen` is true, in order."""
@@ -117,24 +116,24 @@ def tokenize(source: Source, data: DataConfig, folder: Path, *, progress: bool) 
             bar.update(training, total=1, completed=1)
         tokenizer.save(folder)
 
-        tokenizing = bar.add_task("tokenising", total=spool.n_bytes())
+        tokenizing = bar.add_task("tokenising", total=spool.n_characters)
         for name, chosen in (("train.bin", ~for_val), ("val.bin", for_val)):
             with TokenWriter(folder / name, tokenizer.vocab_size) as writer:
-                for texts, n_bytes in _batches(spool.read(chosen)):
+                for texts, n_characters in _batches(spool.read(chosen)):
                     marked = [piece for ids in tokenizer.encode(texts) for piece in ((tokenizer.mark,), ids)]
                     writer.write(np.concatenate(marked))
-                    bar.advance(tokenizing, n_bytes)
+                    bar.advance(tokenizing, n_characters)
         return len(spool), tokenizer
 
 
 def _batches(texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:
-    """Runs of documents of about `BATCH_BYTES`, with their characters counted."""
+    """Runs of documents of about `BATCH_CHARACTERS`, with their characters counted."""
     batch: list[str] = []
     size = 0
     for text in texts:
         batch.append(text)
         size += len(text)
-        if size >= BATCH_BYTES:
+        if size >= BATCH_CHARACTERS:
             yield batch, size
             batch, size = [], 0
     if batch:

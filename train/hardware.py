@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import platform
 import subprocess
 import time
@@ -14,6 +16,8 @@ import torch
 
 from conf.schema import ConfigError
 from train.record import write_json
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "safetensors", "tokenizers", "datasets", "polars")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -40,8 +44,6 @@ def memory_bytes(device: str) -> int:
     """Memory of the GPU or of the machine."""
     if device == "cuda":
         return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    import os
-
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -49,15 +51,27 @@ def matmul_rate(device: str, precision: str, cache_dir: Path) -> float:
     """FLOP/s of a large square matmul here, the 100 % of the utilisation. Measured once and kept in the cache."""
     key = f"{device_name(device)} | {precision} | {torch.get_num_threads()} threads | torch {torch.__version__}"
     path = cache_dir / "matmul_rate.json"
+    known = _read_rates(path)
+    if key in known:
+        return known[key]
+    rate = _measure_matmul(device, precision)
     try:
-        known: dict[str, float] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        known = {}
-    if key not in known:
-        known[key] = _measure_matmul(device, precision)
         cache_dir.mkdir(parents=True, exist_ok=True)
-        write_json(path, known)
-    return known[key]
+        write_json(path, known | {key: rate})
+    except OSError as error:
+        log.warning("the matmul rate cannot be kept: %s", error)
+    return rate
+
+
+def _read_rates(path: Path) -> dict[str, float]:
+    """What was measured before; nothing if the file is missing or is not ours."""
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    return {key: rate for key, rate in known.items() if isinstance(rate, float)}
 
 
 def _measure_matmul(device: str, precision: str) -> float:
@@ -101,7 +115,7 @@ def describe_packages() -> dict[str, str]:
 
 def describe_code() -> dict[str, Any]:
     """Version, commit and whether files differ from it; commit and dirty are absent outside a git checkout."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parent.parent
     code: dict[str, Any] = {}
     try:
         code["code_version"] = metadata.version("windtunnel")

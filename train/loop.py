@@ -20,7 +20,7 @@ from train.checkpoint import Position, save_checkpoint
 from train.data import Corpus
 from train.distributed import Ranks
 from train.evaluate import evaluate
-from train.metrics import check_declared
+from train.metrics import METRICS, check_declared
 from train.optim import set_lr
 from train.probes import ParameterProbe, probe_activations
 from train.progress import RunProgress
@@ -30,6 +30,9 @@ from train.step import Forward, train_step
 from train.track import Tracker
 
 Row = dict[str, Any]
+
+# A row with anything else in it was measured for its own sake, and is written whatever `train.log_every` says.
+_EVERY_STEP = {metric.name for metric in METRICS if metric.cadence == "log"}
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
@@ -107,11 +110,9 @@ class Job:
     autocast: torch.autocast
     ranks: Ranks
     folder: Path
-    writer: MetricsWriter | None  # None on processes that do not lead
     tracker: Tracker
     progress: RunProgress
     matmul_rate: float
-    stop_signal: Callable[[], int | None]
 
     @property
     def device(self) -> str:
@@ -126,13 +127,18 @@ class Outcome:
     diverged_at_step: int | None = None
 
 
-def train(job: Job, start: Position) -> Outcome:
+def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: Callable[[], int | None]) -> Outcome:
     """Run from `start` to the end, to a divergence, or until asked to stop.
 
     A step's metrics are read after the next step has been sent to the device, so that logging never stalls it.
 
+    Args:
+        start: where the model and the optimiser are.
+        writer: takes the rows; None on processes that do not lead.
+        stop_signal: the signal that asks to stop, if one does.
+
     Raises:
-        Interrupted: `job.stop_signal()` named a signal; a checkpoint has been saved.
+        Interrupted: `stop_signal()` named a signal; a checkpoint has been saved.
     """
     clock = Clock(start, job.device)
     n_steps = job.cost.n_steps
@@ -151,23 +157,24 @@ def train(job: Job, start: Position) -> Outcome:
         return {"val_loss": loss.mean, "val_loss_se": loss.standard_error}
 
     def save(step: int) -> None:
-        if job.ranks.leads:
+        if writer is not None:
             with clock.aside():
+                writer.sync()
                 save_checkpoint(job.folder, job.model, job.optimizer, clock.position(step))
 
     if start.step == 0:
-        _emit(job, clock, {"step": 0, "tokens": 0, "flops": 0, **validate()})
+        _emit(job, clock, writer, {"step": 0, "tokens": 0, "flops": 0, **validate()})
     for step in range(start.step, n_steps):
         row = _step(job, clock, step)
-        if pending is not None and _emit(job, clock, pending):
+        if pending is not None and _emit(job, clock, writer, pending):
             return Outcome(clock.position(pending["step"]), diverged_at_step=pending["step"])
         pending, done = row, step + 1
         last = done == n_steps
         if last or done % job.cadence.evaluate == 0:
             pending |= validate()
-        stopping = job.stop_signal()
+        stopping = stop_signal()
         if last or stopping is not None or done % job.cadence.checkpoint == 0:
-            if _emit(job, clock, pending):
+            if _emit(job, clock, writer, pending):
                 return Outcome(clock.position(done), diverged_at_step=done)
             pending = None
             save(done)
@@ -185,7 +192,7 @@ def _step(job: Job, clock: Clock, step: int) -> Row:
     row: Row = {"step": done, "tokens": done * job.cost.tokens_per_step}
     row |= {"flops": job.cost.flops * done // job.cost.n_steps, "lr": lr}
 
-    probing = job.cadence.probe is not None and step % job.cadence.probe == 0
+    probing = job.ranks.leads and job.cadence.probe is not None and step % job.cadence.probe == 0
     probe = None
     if probing:
         with clock.aside():
@@ -219,7 +226,7 @@ def _own_windows(job: Job, step: int) -> Tensor:
     return mine_BT1
 
 
-def _emit(job: Job, clock: Clock, row: Row) -> bool:
+def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, row: Row) -> bool:
     """Write a row whose turn it is; returns whether its losses say that the run has diverged."""
     row = {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}
     check_declared(row)
@@ -227,15 +234,12 @@ def _emit(job: Job, clock: Clock, row: Row) -> bool:
     losses = [row[name] for name in ("train_loss", "val_loss") if name in row]
     diverged = any(not loss <= limit for loss in losses)  # also true of NaN
     step = row["step"]
-    measured = step % job.cadence.log == 0 or len(row) > _PLAIN_COLUMNS or step == job.cost.n_steps or diverged
-    if measured and job.writer is not None:
-        job.writer.append(row)
+    due = step % job.cadence.log == 0 or step == job.cost.n_steps or diverged or not _EVERY_STEP.issuperset(row)
+    if due and writer is not None:
+        writer.append(row)
         job.tracker.log(row)
     if step and not diverged:
         tokens_per_second = row["tokens"] / max(clock.position(step).train_seconds, 1e-9)
         utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
         job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
     return diverged
-
-
-_PLAIN_COLUMNS = len(("step", "tokens", "flops", "lr", "train_loss", "grad_norm"))

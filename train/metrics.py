@@ -1,7 +1,8 @@
 """What a row of metrics may hold: each metric's name, unit, reduction and cadence, declared here and nowhere else.
 
-`{l}` stands for a block's index from 0, `{role}` for a role of `models.roles`. A probe measures with the weights
-that gave the row's `train_loss`, before the step's update.
+Under several processes the probes are the leading one's, on its own windows. `{l}` stands for a block's index from 0,
+`{role}` for a role of `models.roles`. A probe measures with the weights that gave the row's `train_loss`, before the
+step's update.
 """
 
 from __future__ import annotations

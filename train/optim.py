@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
+import torch._dynamo  # making an optimiser imports it; here a second is paid once, before the fork server forks
 from torch import nn
 
 from conf.schema import OptimConfig

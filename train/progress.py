@@ -17,7 +17,7 @@ def wants_progress(setting: str) -> bool:
 class RunProgress:
     """A context in which `update` draws; does nothing when not shown."""
 
-    def __init__(self, *, shown: bool, title: str, n_steps: int, start: int) -> None:
+    def __init__(self, *, shown: bool, title: str, n_steps: int) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -27,7 +27,7 @@ class RunProgress:
             console=Console(stderr=True),
             disable=not shown,
         )
-        self._task = self._progress.add_task(title, total=n_steps, completed=start, status="")
+        self._task = self._progress.add_task(title, total=n_steps, status="")
 
     def __enter__(self) -> RunProgress:
         self._progress.start()

@@ -77,6 +77,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder for this process; raise `RecordError` at once if another one holds it."""
@@ -89,8 +98,12 @@ def locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def open_lock(folder: Path) -> Iterator[bool]:
     """Try to take the folder's lock, which the system drops with the process; yields whether it was free."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RecordError(f"runtime.runs_dir: {folder} cannot be written ({error.strerror})") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -121,6 +134,8 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: not a run record ({error})") from None
     if not isinstance(record, dict) or record.get("record_version") != RECORD_VERSION:
@@ -137,7 +152,7 @@ def write_run(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 class MetricsWriter:
-    """Appends rows to `metrics.jsonl`; a row is on its way to disk when `append` returns."""
+    """Appends rows to `metrics.jsonl`; after `append` a row outlives the process, after `sync` a power cut."""
 
     def __init__(self, folder: Path, *, after_step: int) -> None:
         """Keep the rows up to `after_step`, which a resumed run has already measured, and drop later ones."""
@@ -152,6 +167,10 @@ class MetricsWriter:
         clean = {name: value for name, value in row.items() if name not in broken}
         self._file.write(_line(clean | ({"non_finite": broken} if broken else {})))
         self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until the rows are on disk, so that no checkpoint is ahead of them."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

@@ -44,7 +44,7 @@ def train_step(
     Args:
         forward: tokens (M, T) -> logits (M, T, V).
         windows_BT1: (B, T+1) tokens, inputs and targets overlapping by T.
-        micro_batch: M, a divisor of B.
+        micro_batch: M, at most.
         clip: largest global gradient norm, or None.
         z_loss: weight of `z_penalty`; it enters the gradient, not the reported loss.
         reduce: averages tensors over the processes, in place.
@@ -55,13 +55,13 @@ def train_step(
         that have not been waited for.
     """
     optimizer.zero_grad(set_to_none=True)
-    micro_batches = windows_BT1.split(micro_batch)
     total = torch.zeros((), device=windows_BT1.device)
-    for windows_MT1 in micro_batches:
+    for windows_MT1 in windows_BT1.split(micro_batch):
+        share = len(windows_MT1) / len(windows_BT1)  # the last one may be smaller
         with autocast:
             logits_MTV = forward(windows_MT1[:, :-1])
-            loss = sequence_losses(logits_MTV, windows_MT1[:, 1:]).mean() / len(micro_batches)
-            penalty = z_loss * z_penalty(logits_MTV) / len(micro_batches) if z_loss else 0.0
+            loss = sequence_losses(logits_MTV, windows_MT1[:, 1:]).mean() * share
+            penalty = z_loss * z_penalty(logits_MTV) * share if z_loss else 0.0
         (loss + penalty).backward()
         total = total + loss.detach()
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -254,7 +254,8 @@ def draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None,
 
 def _in_numbers(result: FitResult) -> str:
     E, A, B, alpha, beta = (result.params[name].value for name in get_law(LAW).names)
-    return rf"$L = {E:.3g} + {A:.3g}\,N^{{-{alpha:.3g}}} + {B:.3g}\,D^{{-{beta:.3g}}}$"
+    floor = f"{E:.3g}" if E > 1e-3 else "0"
+    return rf"$L = {floor} + {A:.3g}\,N^{{-{alpha:.3g}}} + {B:.3g}\,D^{{-{beta:.3g}}}$"
 
 
 def _draw_lines(axes: Axes, both: pl.DataFrame, result: FitResult, colours: dict[float, Any]) -> pl.DataFrame:

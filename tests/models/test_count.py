@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -80,7 +79,3 @@ def test_cost_follows_duration() -> None:
     short = dataclasses.replace(config, train=dataclasses.replace(config.train, duration="10tok"))
     with pytest.raises(ConfigError, match=r"train\.duration: '10tok' is less than one step"):
         run_cost(short, V)
-
-
-def test_torch_is_single_threaded_here() -> None:
-    assert torch.get_num_threads() == 1

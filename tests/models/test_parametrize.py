@@ -77,9 +77,44 @@ def test_depth_rules(alpha: float) -> None:
             for shape in (shallow, deep)
         ]
         assert moved[0] == pytest.approx(moved[1])
+    wide = Shape(128, 32)
+    assert rule(Role.HIDDEN, 128, param, wide).eps_scale == pytest.approx(16**-alpha / 4)
+    assert rule(Role.BLOCK_NORM, 1, param, wide).eps_scale == pytest.approx(16**-alpha / 4)
     assert rule(Role.READOUT, 32, param, deep) == rule(Role.READOUT, 32, param, shallow)
     assert rule(Role.EDGE_NORM, 1, param, deep) == rule(Role.EDGE_NORM, 1, param, shallow)
     assert residual_multiplier(MUP, deep) == 1
+
+
+@pytest.mark.parametrize("variant", ["simple", "intermediate", "full"])
+def test_a_tied_readout_moves_as_little_when_wide(variant: str) -> None:
+    """Under muP the logits change after two steps by an amount that does not grow with width; it does without."""
+
+    def change(*overrides: str) -> float:
+        def moved(width: int) -> float:
+            config = resolve(
+                compose(
+                    [
+                        f"model.width={width}", f"model.heads={width // 16}", "model.depth=2", "optim.lr=1e-2",
+                        "model.tie_embeddings=true", "param.base_width=32", *overrides,
+                    ]
+                ),
+                cuda=False,
+            )  # fmt: skip
+            model = build(config.model, config.param, vocab_size=64, context=32, seed=0)
+            optimizer = build_optimizer(model, parameter_rules(model, config.param), config.optim)
+            x_BT = tokens(8, 33, 64)
+            before = model(x_BT[:, :-1]).detach()
+            for _ in range(2):
+                loss = F.cross_entropy(model(x_BT[:, :-1]).flatten(0, 1), x_BT[:, 1:].flatten())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return (model(x_BT[:, :-1]) - before).abs().mean().item()
+
+        return log_slope((32, 64, 128, 256), [moved(width) for width in (32, 64, 128, 256)])
+
+    assert change("param=mup", f"param.variant={variant}") < 0.25
+    assert change("param=standard") > 0.5
 
 
 def test_scaled_residual_init_touches_residual_outputs_only() -> None:

@@ -246,9 +246,10 @@ def test_a_longest_context_that_is_allowed_is_allowed(tmp_path: Path) -> None:
         corpus = open_corpus(text_config(path, context=context), cache_dir=tmp_path / "cache")
         return corpus.n_train_windows + corpus.n_val_windows
 
-    assert windows(30) == 2
-    with pytest.raises(DataError, match="at most 30"):
-        windows(31)
+    # the 41 tokens of the second document are for validation, and must hold two windows of T + 1
+    assert windows(19) == 1 + 2
+    with pytest.raises(DataError, match="at most 19"):
+        windows(20)
 
 
 def test_the_default_corpus_needs_nothing_but_python(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_killed_run_resumes_bit_identically(settings: Settings, tiny: Tiny, tm
 
     whole = dataclasses.replace(killed, runtime=dataclasses.replace(killed.runtime, runs_dir=f"{tmp_path}/whole"))
     run(whole)
-    assert (read_run(run_dir(killed)) or {})["resumed_at_steps"][0] >= 21
+    assert (read_run(run_dir(killed)) or {})["resumed"][0]["at_step"] >= 21
     assert metrics(run_dir(killed)) == metrics(run_dir(whole))
     for name in ("model.safetensors", "optimizer.safetensors"):
         files = [latest(run_dir(config)) / name for config in (killed, whole)]  # type: ignore[operator]
@@ -311,6 +311,39 @@ def test_a_damaged_checkpoint_is_one_clear_line(
     assert weights.exists()
 
 
+def test_a_run_finished_by_another_process_meanwhile_is_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is looked up again under the lock; a finished record is not begun anew."""
+    config = tiny()
+    build = run_module._build
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(run_module, "_build", build)
+        run(config)
+        return build(*arguments)
+
+    monkeypatch.setattr(run_module, "_build", slow)
+    record = run(config)
+    assert record["state"] == "finished"
+    assert record["resumed"] == []
+
+
+def test_signals_are_handed_back(tiny: Tiny) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    run(tiny())
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_resumed_record_says_where_and_with_what(tiny: Tiny) -> None:
+    config = tiny("train.duration=40steps", "train.checkpoint_every=10steps")
+    with pytest.MonkeyPatch.context() as stop:
+        _interrupt_at(stop, 25)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    record = run(config)
+    assert [entry["at_step"] for entry in record["resumed"]] == [20]
+    assert record["resumed"][0]["threads"] == 1
+
+
 # --- the known floor -------------------------------------------------------------------------------------
 
 
@@ -372,6 +405,9 @@ def test_tensorboard_gets_what_the_record_has(tiny: Tiny) -> None:
         (["train.duration=100"], "allowed: a number with a unit of steps, tok, tok/param"),
         (["data=text", "data.vocab_size=null"], "data.path: null is not allowed with data.source=text"),
         (["data=text", "data.vocab_size=null", "data.path=/no/such/file.txt"], "/no/such/file.txt"),
+        (["train.duration=1e400tok"], "train.duration: '1e400tok' is not allowed"),
+        (["runtime.runs_dir=/etc/hostname"], "/etc/hostname"),
+        (["data.path=mine.txt"], "data.path: 'mine.txt' does nothing with data.source=markov"),
         (["schedule.warmup=20steps"], "schedule.warmup: '20steps' is 20 of 20 steps"),
         (["runtime.device=cuda"], "runtime.device: 'cuda' is not allowed"),
         (["--fast"], "--fast: unknown option"),
@@ -393,15 +429,18 @@ def test_a_bad_config_is_one_line_and_status_2(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("content", ["", "short"])
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "no document"), ("a\n\nb", "is too long for the training text of 2 tokens")]
+)
 def test_empty_and_short_corpora_are_one_line(
-    settings: Settings, content: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    settings: Settings, content: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "a.txt").write_text(content)
     text = [f"data.path={tmp_path}/a.txt", "data.vocab_size=null", "data=text"]
     assert main([s for s in settings() if not s.startswith("data")] + text) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -418,16 +457,17 @@ def test_help_and_print_config(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_two_processes_give_the_losses_of_one(settings: Settings, tiny: Tiny, tmp_path: Path) -> None:
-    """The same global batch under torchrun with gloo; another batch size is the control."""
-    run(tiny("eval.every=10steps"))
-    alone = metrics(run_dir(tiny("eval.every=10steps")))
-    overrides = settings("eval.every=10steps", f"runtime.runs_dir={tmp_path}/two")
+    """The same global batch under torchrun with gloo, in micro-batches of 4 and 2; another batch is the control."""
+    common = ["eval.every=10steps", "train.batch_size=12", "train.checkpoint_every=5steps"]
+    run(tiny(*common))
+    alone = metrics(run_dir(tiny(*common)))
+    overrides = settings(*common, "train.micro_batch=4", f"runtime.runs_dir={tmp_path}/two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "train"]
     done = subprocess.run(
         [*command, *overrides], capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    config = tiny("eval.every=10steps", f"runtime.runs_dir={tmp_path}/two")
+    config = tiny(*common, f"runtime.runs_dir={tmp_path}/two")
     together = metrics(run_dir(config))
     assert (read_run(run_dir(config)) or {})["hardware"]["processes"] == 2
     assert len(together) == len(alone)

@@ -1,0 +1,47 @@
+"""The best learning rate against width: it stays under muP, and moves under the standard parametrisation."""
+
+from __future__ import annotations
+
+from math import log2
+from pathlib import Path
+
+import pytest
+
+from conf.compose import compose
+from train.run import run
+
+# Powers of 2, from left of the best standard rate at width 256 to right of the best rate at width 64.
+RATES = [2.0**k for k in range(-10, -3)]
+
+
+def best_rate(param: str, width: int, folder: Path, cache_dir: Path) -> float:
+    """The rate with the lowest validation loss after 250 steps; it must not lie at an edge of the grid."""
+    losses = {}
+    for lr in RATES:
+        record = run(
+            compose(
+                [
+                    f"param={param}", "param.base_width=64", f"model.width={width}", f"model.heads={width // 16}",
+                    "model.depth=2", "data.context=32", "train.batch_size=16", "train.duration=250steps",
+                    f"optim.lr={lr}", "optim.beta2=0.99", "eval.every=100%", "eval.sequences=1024",
+                    "train.log_every=100%", "runtime.device=cpu", "runtime.threads=1",
+                    f"runtime.runs_dir={folder}", f"runtime.cache_dir={cache_dir}",
+                ]
+            )
+        )  # fmt: skip
+        losses[lr] = record.get("val_loss", float("inf"))
+    print(param, width, {f"2^{log2(lr):.0f}": round(loss, 4) for lr, loss in losses.items()})
+    best = min(losses, key=losses.__getitem__)
+    assert best not in (RATES[0], RATES[-1]), losses
+    return best
+
+
+@pytest.mark.slow
+def test_the_best_learning_rate_transfers_under_mup_only(tmp_path: Path, cache_dir: Path) -> None:
+    """Yang et al. 2022, figure 1, scaled down: widths 64 and 256, a grid in steps of 2."""
+    shift = {
+        param: log2(best_rate(param, 64, tmp_path, cache_dir) / best_rate(param, 256, tmp_path, cache_dir))
+        for param in ("mup", "standard")
+    }
+    assert abs(shift["mup"]) <= 1, shift
+    assert shift["standard"] > 1, shift
