@@ -239,13 +239,11 @@ def draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None,
         left.set_xlabel("training tokens")
         left.set_ylabel("validation loss (nats per token)")
         left.plot([], [], "o", color=style.REFERENCE, label="run in the fit" if result else "run")
+        left.plot([], [], "*", color=style.HELD_OUT, markersize=9, mec="white", label="held-out run")
         if result:
             left.set_title(_in_numbers(result))
             left.plot([], [], "-", color=style.REFERENCE, label="law, 95% band")
-            left.errorbar([], [], yerr=[], fmt="*", color=style.HELD_OUT, ms=9, mec="white", label="held-out run")
             left.errorbar([], [], yerr=[], fmt="none", color=style.HELD_OUT, capsize=2.5, label="its 95% prediction")
-        elif len(held):
-            left.plot([], [], "*", color=style.HELD_OUT, markersize=9, mec="white", label="held-out run")
         left.legend(loc="upper right")
         style.size_bar(figure, right[-1] if right else left, colours, "parameters")
         style.save(figure, out / "law")
@@ -283,7 +281,7 @@ def _draw_lines(axes: Axes, both: pl.DataFrame, result: FitResult, colours: dict
         zorder=5,
     )
     loss = both["loss"].to_numpy()
-    axes.set_ylim(loss.min() * 0.97, loss.max() * 1.05)
+    axes.set_ylim(min(loss.min(), at["pi_lo95"].min()) * 0.98, loss.max() * 1.05)
     return pl.concat(lines)
 
 

@@ -51,7 +51,7 @@ LADDERS: dict[Profile, Ladder] = {
         shared=_SMALL | {"eval.sequences": 64},
     ),
     "cpu": Ladder(
-        widths=(8, 16, 32, 48, 64),
+        widths=(16, 24, 32, 48, 64),
         budgets=("0.25e6tok", "0.7e6tok", "2e6tok"),
         held_out=(96, "2.5e6tok"),
         head_dim=8,
