@@ -66,6 +66,7 @@ class Wandb:
             resume="allow",
             dir=str(folder),
             mode=config.track.mode,
+            settings=wandb.Settings(silent=True),
             config=asdict(config),
         )
 

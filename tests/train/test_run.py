@@ -360,6 +360,29 @@ def test_the_markov_model_reaches_the_entropy_and_not_less(tiny: Tiny) -> None:
     assert barely["val_loss"] - barely["data_entropy"] > 0.03
 
 
+# --- precision and compilation ---------------------------------------------------------------------------
+
+
+def test_bf16_is_near_fp32_and_not_it(tiny: Tiny) -> None:
+    full, half = run(tiny()), run(tiny("runtime.precision=bf16"))
+    assert half["val_loss"] == pytest.approx(full["val_loss"], rel=0.01)
+    assert half["val_loss"] != full["val_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_gives_the_same_losses(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny()
+    compiled = tiny("runtime.compile=true", f"runtime.runs_dir={tmp_path}/compiled")
+    assert run_id(compiled) == run_id(config)
+    run(config)
+    run(compiled)
+    assert losses(compiled) == pytest.approx(losses(config), rel=1e-4)
+    other = tiny("seed=1")
+    run(other)
+    assert losses(other) != pytest.approx(losses(config), rel=1e-4)
+
+
 # --- trackers --------------------------------------------------------------------------------------------
 
 
