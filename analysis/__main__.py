@@ -13,8 +13,9 @@ from analysis import select, table
 from analysis.fit import OBJECTIVES, fit, predict, read_fit
 from analysis.report import print_claims, print_fit, print_laws
 from analysis.table import CONVENTIONS
+from conf.door import Parser, counted
 from conf.schema import UserError
-from train.record import write_bytes, write_json
+from train.record import PROFILES, write_bytes, write_json
 
 # Only matplotlib waits until a command needs it, so that --help and small fits answer at once.
 
@@ -25,12 +26,15 @@ class UsageError(UserError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, 2 for a user's mistake."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.run(options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `… | head` has read enough
+        sys.stdout = None  # or Python would flush into the closed pipe at exit
     except OSError as error:
         print(f"error: {error.filename or ''}: {error.strerror}", file=sys.stderr)
         return 2
@@ -96,6 +100,9 @@ def _figure(options: argparse.Namespace) -> None:
     runs = table.read_runs(table.runs_of_study(options.runs_dir, options.study, options.profile), params=options.params)
     out = options.results_dir / options.study / options.profile
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.iterdir():  # nothing of an earlier drawing may stand beside the new claims
+        if old.suffix in {".png", ".svg", ".csv", ".json"}:
+            old.unlink()
     claims = draw(runs, out)
     write_claims(out / "claims.json", options.study, options.profile, claims)
     print_claims(claims)
@@ -106,20 +113,24 @@ def _points(options: argparse.Namespace) -> pl.DataFrame:
     if getattr(options, "data", None) is not None:
         points = table.load_csv(options.data)
     else:
-        points = table.read_runs(table.runs_matching(options.runs), params=options.params)
+        points = table.read_runs(_run_folders(options), params=options.params)
         if options.command == "fit":
             done = select.finished(points)
             if len(done) < len(points):
-                print(
-                    f"{len(points) - len(done)} of {len(points)} runs are left out: not finished",
-                    file=sys.stderr,
-                )
+                left_out = counted(len(points) - len(done), "run")
+                print(f"{left_out} of {len(points)} left out: not finished", file=sys.stderr)
             points = done
     # Filters speak of the table as it came, or of the new names; both are there after renaming.
     points = table.rename(points, dict(options.map))
     for condition in options.where:
         points = table.where(points, condition)
     return points
+
+
+def _run_folders(options: argparse.Namespace) -> list[Path]:
+    if options.study is None:
+        return table.runs_matching(options.runs)
+    return table.runs_of_study(options.runs_dir, options.study, options.profile)
 
 
 def _check_writable(path: Path | None) -> None:
@@ -134,7 +145,7 @@ def _check_writable(path: Path | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser = Parser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     fit_command = commands.add_parser("fit", help="fit a law, with intervals and warnings")
@@ -176,10 +187,7 @@ def _parser() -> argparse.ArgumentParser:
 
     figure_command = commands.add_parser("figure", help="draw a study's figures and judge its claims")
     figure_command.add_argument("study", help="e.g. demo/ladder")
-    figure_command.add_argument("--profile", required=True, choices=("smoke", "cpu", "gpu"), help="which of its runs")
-    figure_command.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), help="where the runs are (default: runs)"
-    )
+    _add_profile(figure_command)
     figure_command.add_argument("--results-dir", type=Path, default=Path("results"), help="default: results")
     _add_params(figure_command)
     figure_command.set_defaults(run=_figure)
@@ -192,6 +200,8 @@ def _add_points(parser: argparse.ArgumentParser, sources: Sequence[str]) -> None
         where_from.add_argument("--data", type=Path, metavar="CSV", help="points, with a header")
     if "runs" in sources:
         where_from.add_argument("--runs", nargs="+", metavar="GLOB", help="run folders, or folders of them")
+        where_from.add_argument("--study", help="the runs of a study, e.g. demo/ladder")
+        _add_profile(parser)
         _add_params(parser)
     parser.add_argument(
         "--map",
@@ -204,6 +214,11 @@ def _add_points(parser: argparse.ArgumentParser, sources: Sequence[str]) -> None
     parser.add_argument(
         "--where", action="append", default=[], metavar="CONDITION", help="keep rows, e.g. 'used_in_fit == 1'"
     )
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="cpu", choices=PROFILES, help="which runs of a study (default: cpu)")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where they are (default: runs)")
 
 
 def _add_params(parser: argparse.ArgumentParser) -> None:

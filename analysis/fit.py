@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from analysis.identify import Identifiability, identify
-from analysis.laws import Array, Law, LawError, get_law
+from analysis.laws import Array, Law, get_law
 from analysis.solve import TOLERANCE, Problem, Solution, huber, minimise, seeds
 from conf.schema import UserError
 
@@ -28,6 +28,9 @@ OBJECTIVES = {
     "lsq": "half the squared difference of losses",
     "lad": "the absolute difference of losses",
 }
+
+
+FEWEST_RESAMPLES = 20  # fewer have neither intervals nor correlations
 
 
 class FitError(UserError):
@@ -101,10 +104,25 @@ class FitResult:
             fields["ranges"] = {name: tuple(pair) for name, pair in fields["ranges"].items()}
             fields["identifiability"] = Identifiability.from_json(fields["identifiability"])
             fields["warnings"], fields["residuals"] = tuple(fields["warnings"]), tuple(fields["residuals"])
-            get_law(fields["law"])
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError, LawError) as error:
+            result = cls(**fields)
+            result._check()
+            return result
+        except (KeyError, TypeError, AttributeError, ValueError) as error:  # UserError is a ValueError
             raise FitError(f"not a fit ({error!r})") from None
+
+    def _check(self) -> None:
+        """Raise `ValueError` for what no fit of its law can be: `predict` relies on it."""
+        law = get_law(self.law)
+        draws = self.bootstrap["params"]
+        if tuple(self.params) != law.names or set(draws) != set(law.names):
+            raise ValueError(f"its parameters are not those of {self.law}")
+        if set(self.columns) != {column.name for column in law.columns}:
+            raise ValueError(f"its columns are not those of {self.law}")
+        if {len(values) for values in draws.values()} != {self.bootstrap["n"]}:
+            raise ValueError("its bootstrap is not complete")
+        if not len(self.residuals) == self.n > len(law.names):
+            raise ValueError("its residuals are not one for each point")
+        np.array([*self.values.values(), *self.residuals, *(v for values in draws.values() for v in values)], float)
 
 
 def read_fit(path: Path) -> FitResult:
@@ -136,7 +154,7 @@ def read_column(table: Any, name: str) -> Array:
         row = next((k for k, value in enumerate(values) if not _is_number(value)), 0)
         raise FitError(f"{name}: not a column of numbers; row {row + 1} is {str(values[row])!r}")
     values = values.astype(float)
-    bad = ~(np.isfinite(values) & (values > 0))
+    bad = ~((values > 1e-100) & (values < 1e100))  # squares must stay finite
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         what = "is missing or not a number" if np.isnan(values[row]) else "is not allowed; allowed: positive numbers"
@@ -276,8 +294,8 @@ def _check_options(objective: str, delta: float, bootstrap: int, seed: int) -> N
         raise FitError(f"objective: {objective!r} is not allowed; allowed: {', '.join(OBJECTIVES)}")
     if not delta > 0:
         raise FitError(f"delta: {delta!r} is not allowed; allowed: > 0")
-    if bootstrap < 0 or bootstrap == 1:
-        raise FitError(f"bootstrap: {bootstrap} is not allowed; allowed: 0, or at least 2 resamples")
+    if bootstrap < 0 or 0 < bootstrap < FEWEST_RESAMPLES:
+        raise FitError(f"bootstrap: {bootstrap} is not allowed; allowed: 0, or at least {FEWEST_RESAMPLES} resamples")
     if seed < 0:
         raise FitError(f"seed: {seed} is not allowed; allowed: >= 0")
 

@@ -15,13 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.schema import UserError
+from conf.door import pick
 
 Array = NDArray[np.float64]
-
-
-class LawError(UserError):
-    """A law that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +200,5 @@ LAWS: dict[str, Law] = {
 
 
 def get_law(name: str) -> Law:
-    """The law of that name; raises `LawError` naming those that exist."""
-    if name not in LAWS:
-        raise LawError(f"law: {name!r} is not a law; allowed: {', '.join(LAWS)}")
-    return LAWS[name]
+    """The law of that name; raises `UserError` naming those that exist."""
+    return pick("law", name, LAWS)

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.laws import Array
+from conf.door import human
 from train.record import write_bytes
 
 matplotlib.use("Agg")
@@ -33,7 +34,6 @@ HELD_OUT = "#c1272d"
 REFERENCE = "#6b6b6b"
 # Okabe and Ito 2008, without yellow, which vanishes on white.
 ARMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 _RC: Any = {
     "figure.constrained_layout.use": True,
@@ -83,14 +83,6 @@ def size_bar(figure: Figure, axes: Any, colours: dict[float, Any], label: str) -
     bar.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label(label)
-
-
-def human(value: float) -> str:
-    """1234567 as `1.2M`."""
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= 0.9995 * limit:
-            return f"{value / limit:.3g}{suffix}" if value < 100 * limit else f"{value / limit:.0f}{suffix}"
-    return f"{value:.3g}"
 
 
 def count_axis(axis: Any, values: Array) -> None:

@@ -126,7 +126,12 @@ def load_csv(path: Path) -> pl.DataFrame:
         raise TableError(f"{path}: not a CSV table ({_first_line(error)})") from None
     if table.is_empty():
         raise TableError(f"{path}: the table has no rows")
-    return table
+    names = [name.strip() for name in table.columns]
+    for name in names:
+        twice = name.removesuffix("_duplicated_0")  # polars' name for the second of two
+        if name != twice and twice in names:
+            raise TableError(f"{path}: has two columns {twice}; allowed: one of each name")
+    return table.rename(dict(zip(table.columns, names, strict=True)))
 
 
 def rename(table: pl.DataFrame, renames: Mapping[str, str]) -> pl.DataFrame:

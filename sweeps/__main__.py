@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
+from conf.door import SI, Parser, counted, human, pick
 from conf.schema import UserError
 from sweeps.budget import makespan
 from sweeps.launch import ENGINES, TRAINER, Launched, Trainer, last_log_line
 from sweeps.plan import Plan, PlannedRun, make_plan, share_cores, usable_cores
-from sweeps.progress import duration, last_step, si, summary
+from sweeps.progress import duration, last_step, summary
 from sweeps.registry import STUDIES
-from sweeps.study import PROFILES, Profile, Study
-from train.record import FINAL, Manifest
+from sweeps.study import DEVICE, Study
+from train.record import FINAL, PROFILES, Manifest, Profile
 
 EPILOG = """Exit status: 0 every run finished or diverged (both are results), 1 some run did not, 2 a mistake in the
 command, 130 or 143 interrupted after the runs saved their checkpoints: the same command goes on."""
 
 _PIPE_WIDTH = 160  # columns of a table that no terminal limits
-
-T = TypeVar("T")
 
 
 def main(
@@ -38,11 +36,11 @@ def main(
         given = _parser().parse_args(arguments)
         if given.command == "list":
             return _list(studies, given.runs_dir)
-        study = _pick("study", given.study, studies)
+        study = pick("study", given.study, studies)
         profiles: dict[str, Profile] = {name: name for name in PROFILES}
         if given.command == "status" and given.profile is None:
             return _status(study, _begun(study, given.runs_dir), given)
-        profile = _pick("profile", given.profile, profiles)
+        profile = pick("profile", given.profile, profiles)
         if given.command == "plan":
             return _plan(_make(study, profile, given, jobs=given.jobs))
         if given.command == "status":
@@ -70,7 +68,7 @@ def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
             plan = make_plan(study, profile, runs_dir=runs_dir)
             jobs, _ = share_cores(len(plan.runs), jobs=None, cores=usable_cores())
             done = sum(run.state in FINAL for run in plan.runs)
-            flops = si(sum(run.cost.flops for run in plan.runs))
+            flops = human(sum(run.cost.flops for run in plan.runs), SI)
             minutes = makespan((run.seconds for run in plan.runs), jobs) / 60
             table.add_row(profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}")
         console.print(study.name, style="bold", end="  ")
@@ -84,7 +82,7 @@ def _plan(plan: Plan) -> int:
     table = _table("run", *keys, "params", "tokens", "steps", "FLOPs", "state", "time")
     for run in plan.runs:
         cost = run.cost
-        sizes = (si(cost.n_params), si(cost.n_tokens), str(cost.n_steps), si(cost.flops))
+        sizes = (human(cost.n_params), human(cost.n_tokens), str(cost.n_steps), human(cost.flops, SI))
         table.add_row(run.run_id[:8], *_values(run, keys), *sizes, run.state, duration(run.seconds))
     console = _console()
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
@@ -96,7 +94,9 @@ def _plan(plan: Plan) -> int:
 
 def _run(plan: Plan, given: argparse.Namespace, trainer: Trainer) -> int:
     console = _console()
-    engine = _pick("engine", given.engine, ENGINES)
+    engine = pick("engine", given.engine, ENGINES)
+    if plan.missing and DEVICE[plan.profile] == "cuda" and shutil.which("nvidia-smi") is None:
+        raise UserError(f"--profile: {plan.profile} needs a GPU, and this machine has none; allowed: smoke, cpu")
     plan.manifest.write(given.runs_dir)
     _totals(plan, console)
     launched = engine(plan, trainer, console) if plan.missing else Launched()
@@ -104,11 +104,12 @@ def _run(plan: Plan, given: argparse.Namespace, trainer: Trainer) -> int:
         console.print("interrupted; the same command goes on from the checkpoints")
         return 128 + launched.stopped_by
     failed = sum(outcome.problem is not None for outcome in launched.outcomes)
-    elsewhere = sum(run.state == "running" for run in plan.runs)
+    states = [run.state for run in plan.runs] + [outcome.state for outcome in launched.outcomes]
+    elsewhere = states.count("running")
     if failed:
-        console.print(f"{failed} runs failed; the same command starts them again")
+        console.print(f"{counted(failed, 'run')} failed; the same command starts what is missing")
     if elsewhere:
-        console.print(f"{elsewhere} runs are in the hands of another process")
+        console.print(f"another process has {counted(elsewhere, 'run')} in hand")
     return 1 if failed or elsewhere else 0
 
 
@@ -131,7 +132,7 @@ def _result(run: PlannedRun) -> str:
     if run.state in FINAL:
         return summary(record)
     if run.state == "failed":
-        return str(record["error"])
+        return run.problem or str(record["error"])
     if run.state == "running":
         return f"step {last_step(run.folder)} of {run.cost.n_steps}"
     return last_log_line(run.folder) or ""
@@ -142,7 +143,7 @@ def _result(run: PlannedRun) -> str:
 
 def _totals(plan: Plan, console: Console) -> None:
     runs, missing = plan.runs, plan.missing
-    flops = si(sum(run.cost.flops for run in missing))
+    flops = human(sum(run.cost.flops for run in missing), SI)
     same = f" ({plan.n_cells} cells, some of them the same run)" if plan.n_cells > len(runs) else ""
     done = sum(run.state in FINAL for run in runs)
     console.print(f"{len(runs)} runs{same}: {done} done, {len(missing)} to start", soft_wrap=True)
@@ -173,15 +174,8 @@ def _console() -> Console:
 # --- the command line ------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, with its errors as one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see `{self.prog} --help`")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m sweeps", description=__doc__, epilog=EPILOG)
+    parser = Parser(prog="python -m sweeps", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = {
         "list": "every study: claim, runs, FLOPs, estimated time per profile",
@@ -200,7 +194,13 @@ def _parser() -> argparse.ArgumentParser:
         default = None if name == "status" else "cpu"
         command.add_argument("--profile", default=default, help=f"{', '.join(PROFILES)} ({every})")
         command.add_argument(
-            "-o", "--set", action="append", default=[], metavar="KEY=VALUE", dest="extra", help="a setting of all runs"
+            "-o",
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="extra",
+            help="a setting of all runs that cannot change what they measure, e.g. runtime.cache_dir=/tmp/cache",
         )
         if name != "status":
             command.add_argument("--jobs", type=int, help="runs at a time (as many as usable cores)")
@@ -218,15 +218,6 @@ def _begun(study: Study, runs_dir: Path) -> list[Profile]:
     if not begun:
         raise UserError(f"{study.name}: no profile was run under {runs_dir}; allowed: `run` first, or --profile")
     return begun
-
-
-def _pick(kind: str, name: str, options: Mapping[str, T]) -> T:
-    """`options[name]`, or one line with what is allowed and a close match."""
-    if name in options:
-        return options[name]
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise UserError(f"{kind}: {name!r} is unknown; {hint}allowed: {', '.join(options)}")
 
 
 if __name__ == "__main__":

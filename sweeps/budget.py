@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from conf.schema import Config, ConfigError, Duration
+from conf.schema import Config, Duration
 from models.count import RunCost
 
 # --- seconds ---------------------------------------------------------------------------------------------
@@ -80,32 +80,3 @@ def makespan(seconds: Iterable[float], jobs: int) -> float:
     for run in sorted(seconds, reverse=True):
         heapq.heapreplace(ends, ends[0] + run)
     return max(ends)
-
-
-# --- tokens ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TokenBudget:
-    """The tokens that a compute budget buys, in whole optimiser steps."""
-
-    n_steps: int
-    n_tokens: int
-    flops: int
-    rounding: float
-    """What rounding to whole steps did to the budget: spent / asked - 1."""
-
-
-def tokens_for(flops: float, *, flops_per_token: int, tokens_per_step: int) -> TokenBudget:
-    """D = C / (FLOPs per token), rounded to the nearest whole step.
-
-    Raises:
-        ConfigError: the budget is less than half a step.
-    """
-    per_step = flops_per_token * tokens_per_step
-    n_steps = round(flops / per_step)
-    if n_steps < 1:
-        raise ConfigError(
-            f"budget: {flops:g} FLOPs is less than one step of {per_step:.3g}; allowed: at least one step"
-        )
-    return TokenBudget(n_steps, n_steps * tokens_per_step, n_steps * per_step, n_steps * per_step / flops - 1)

@@ -124,7 +124,7 @@ def _outcome(run: PlannedRun, status: int | None, *, stopping: bool) -> Outcome:
     except RecordError as error:
         return Outcome(run, "failed", str(error))
     state = state_of(run.folder, record)
-    if state in FINAL:
+    if state in FINAL or state == "running":  # the latter in another process's hands
         return Outcome(run, state, None)
     if stopping:
         return Outcome(run, "interrupted", "stopped")

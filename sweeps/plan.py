@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conf.compose import compose
-from conf.schema import Config, UserError, resolve
+from conf.schema import NOT_IDENTITY, Config, UserError, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
 from sweeps.budget import Speed, makespan, run_seconds, speed
 from sweeps.grid import Cell, overrides
-from sweeps.study import DEVICE, Profile, Study
-from train.record import FINAL, Manifest, is_alive, read_run, run_dir, run_id
+from sweeps.study import DEVICE, Study
+from train.record import FINAL, Manifest, Profile, RecordError, is_alive, read_run, run_dir, run_id
 
 RunState = Literal["planned", "running", "interrupted", "finished", "diverged", "failed"]
 
@@ -40,6 +40,8 @@ class PlannedRun:
     state: RunState
     seconds: float
     """Measured if it is finished, otherwise estimated."""
+    problem: str | None = None
+    """Why its record cannot be read; its folder must go before it can run again."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def make_plan(
     """Compose, check and price every run of a study, and look up its state.
 
     Args:
-        extra: overrides for all runs, in Hydra's grammar; they win over the study's own.
+        extra: overrides for all runs, in Hydra's grammar, of settings that cannot change what a run measures.
         jobs: runs at a time; as many as there are cores or missing runs when None, and one on a GPU.
 
     Raises:
@@ -90,6 +92,9 @@ def make_plan(
     extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
     for key in sorted(extra_keys & RESERVED.keys()):
         raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    for key in sorted(extra_keys):
+        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
+            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
     fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
     cells = study.cells(profile)
     drafts: dict[str, _Draft] = {}
@@ -111,8 +116,14 @@ class _Draft:
     def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config) -> None:
         self.cell, self.argv, self.config = cell, argv, config
         self.folder = run_dir(config)
-        self.record = read_run(self.folder)
-        self.state = state_of(self.folder, self.record)
+        self.record: dict[str, Any] | None = None
+        self.problem: str | None = None
+        self.state: RunState = "failed"
+        try:
+            self.record = read_run(self.folder)
+            self.state = state_of(self.folder, self.record)
+        except RecordError as error:
+            self.problem = f"{error}; delete the folder to run it again"
 
 
 def _composed(argv: Sequence[str]) -> Config:
@@ -133,6 +144,7 @@ def _priced(name: str, draft: _Draft, pace: Speed) -> PlannedRun:
         config=draft.config,
         cost=cost,
         record=draft.record,
+        problem=draft.problem,
         state=draft.state,
         seconds=draft.record["seconds"] if draft.record and measured else run_seconds(draft.config, cost, pace),
     )

@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from conf.door import human
 from sweeps.plan import PlannedRun, RunState
 from train.record import FINAL, read_run
 
@@ -58,7 +59,8 @@ class Board:
     def ended(self, run: PlannedRun, state: RunState, problem: str | None) -> None:
         _, task = self._running.pop(run.run_id)
         self._bars.remove_task(task)
-        self._share[run.run_id] = 1.0
+        if state in FINAL:
+            self._share[run.run_id] = 1.0
         self._n_ended += 1
         result = problem or (summary(read_run(run.folder) or {}) if state in FINAL else "")
         self.say(f"[{self._n_ended}/{len(self._runs)}] {run.run_id[:8]} {state}  {label(run)}  {result}".rstrip())
@@ -102,7 +104,7 @@ def last_step(folder: Path) -> int:
 
 def label(run: PlannedRun) -> str:
     """What a reader knows a run by: its size and its tokens."""
-    return f"{si(run.cost.n_params)} params, {si(run.cost.n_tokens)} tokens"
+    return f"{human(run.cost.n_params)} params, {human(run.cost.n_tokens)} tokens"
 
 
 def summary(record: dict[str, object]) -> str:
@@ -110,15 +112,6 @@ def summary(record: dict[str, object]) -> str:
     if record["state"] == "diverged":
         return f"at step {record['diverged_at_step']}"
     return f"loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f}"
-
-
-def si(number: float) -> str:
-    """`41.0k`, `1.23M`, `5.6T`: three digits and the prefix."""
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if abs(number) < 999.5 or prefix == "E":
-            break
-        number /= 1000
-    return f"{number:.3g}{prefix}"
 
 
 def duration(seconds: float) -> str:

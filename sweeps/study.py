@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from sweeps.grid import Cell
-
-Profile = Literal["smoke", "cpu", "gpu"]
-PROFILES: tuple[Profile, ...] = get_args(Profile)
+from train.record import Profile
 
 # Stated and not detected, so that a plan is the same on every machine and needs no torch.
 DEVICE: dict[Profile, str] = {"smoke": "cpu", "cpu": "cpu", "gpu": "cuda"}

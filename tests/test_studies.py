@@ -32,6 +32,7 @@ def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir:
     results = tmp_path / "results" / study / "smoke"
     claims = json.loads((results / "claims.json").read_text())["claims"]
     assert claims
+    assert any(claim["estimate"] is not None for claim in claims), "smoke never reaches what the study is about"
     for claim in claims:
         assert {"sentence", "statistic", "estimate", "interval", "threshold", "n_seeds", "n_runs", "verdict"} <= set(
             claim

@@ -13,15 +13,24 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from conf.schema import NOT_IDENTITY, Config, UserError, walk
 
 State = Literal["running", "finished", "diverged", "failed"]
 RECORD_VERSION = 1
+
+# What a record of each state has beside its identity; the rest may be missing from a record of another version.
+_STATE_KEYS: dict[State, tuple[str, ...]] = {
+    "running": (),
+    "finished": ("val_loss", "val_loss_se", "seconds"),
+    "diverged": ("diverged_at_step", "seconds"),
+    "failed": ("error",),
+}
 
 # A state that a run cannot leave: running it again does nothing.
 FINAL: tuple[State, ...] = ("finished", "diverged")
@@ -88,11 +97,18 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process; raise `RecordError` at once if another one holds it."""
-    with open_lock(folder) as taken:
-        if not taken:
+    """Hold the run folder for this process; raise `RecordError` if another one holds it.
+
+    It is asked for a few times, since `is_alive` holds it for a moment.
+    """
+    for last in (False, False, True):
+        with open_lock(folder) as taken:
+            if taken:
+                yield
+                return
+        if last:
             raise RecordError(f"{folder}: another process is running this run; wait for it or stop it")
-        yield
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -140,6 +156,11 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         raise RecordError(f"{path}: not a run record ({error})") from None
     if not isinstance(record, dict) or record.get("record_version") != RECORD_VERSION:
         raise RecordError(f"{path}: not a run record of version {RECORD_VERSION}")
+    if record.get("state") not in _STATE_KEYS:
+        raise RecordError(f"{path}: no run has the state {record.get('state')!r}")
+    for key in ("run_id", *_STATE_KEYS[record["state"]]):
+        if key not in record:
+            raise RecordError(f"{path}: lacks {key}")
     return record
 
 
@@ -210,6 +231,10 @@ def write_parquet(folder: Path) -> None:
 
 
 # --- studies ---------------------------------------------------------------------------------------------
+
+
+Profile = Literal["smoke", "cpu", "gpu"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 
 @dataclasses.dataclass(frozen=True)

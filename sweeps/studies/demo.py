@@ -18,7 +18,8 @@ import itertools
 from dataclasses import dataclass
 
 from sweeps.grid import Cell
-from sweeps.study import Profile, Study
+from sweeps.study import Study
+from train.record import Profile
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ _SMALL: Cell = {
 
 LADDERS: dict[Profile, Ladder] = {
     "smoke": Ladder(
-        widths=(16, 32),
-        budgets=("10steps", "20steps"),
-        held_out=(48, "30steps"),
+        widths=(16, 24, 32),
+        budgets=("10steps", "20steps", "40steps"),
+        held_out=(48, "50steps"),
         head_dim=8,
         shared=_SMALL | {"eval.sequences": 64},
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.compose import to_config, write_config
+from conf.compose import to_config, to_yaml
 from conf.schema import resolve
 from train.record import Manifest, MetricsWriter, run_dir, run_id, write_run
 
@@ -55,7 +55,7 @@ def write_ladder(
             config = resolve(config, cuda=False)
             folder = run_dir(config)
             folder.mkdir(parents=True)
-            write_config(config, folder / "config.yaml")
+            (folder / "config.yaml").write_text(to_yaml(config))
             n_tokens = ratio * n_total
             final = (1.1 + 18 * n_total**-0.25 + 30 * n_tokens**-0.27) * np.exp(noise * rng.standard_normal())
             writer = MetricsWriter(folder, after_step=0)
@@ -76,6 +76,7 @@ def write_ladder(
                     "run_id": run_id(config),
                     "study": "demo/ladder",
                     "state": "finished",
+                    "seconds": 1.0,
                     "hardware": {"device": "cpu"},
                     "n_params_total": n_total,
                     "n_params_non_embedding": 12 * 4 * width**2,

@@ -73,8 +73,33 @@ def test_a_run_that_broke_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixt
     write_ladder(tmp_path / "runs", steps=10, state="diverged", diverged_at_step=4)
     status, out = draw(tmp_path, "cpu")
     assert status == 0
-    assert "1 of 15 runs are left out" in capsys.readouterr().out
+    assert "1 run of 15 left out" in capsys.readouterr().out
     assert json.loads((out / "fit.json").read_text())["n"] == 13
+
+
+def test_a_held_out_run_that_broke_is_not_replaced(tmp_path: Path) -> None:
+    folders = write_ladder(tmp_path / "runs", steps=10)
+    record = read_run(folders[-1])
+    assert record is not None
+    write_run(folders[-1], record | {"state": "diverged", "diverged_at_step": 4})
+    status, out = draw(tmp_path, "cpu")
+    assert status == 0
+    claims = json.loads((out / "claims.json").read_text())["claims"]
+    assert [claim["verdict"] for claim in claims] == ["inconclusive", "inconclusive"]
+    assert "held-out run has not finished" in claims[0]["reason"]
+    assert not (out / "fit.json").exists()
+
+
+def test_nothing_of_an_earlier_drawing_stays(tmp_path: Path) -> None:
+    folders = write_ladder(tmp_path / "runs", steps=10)
+    _, out = draw(tmp_path, "cpu")
+    assert (out / "fit.json").exists()
+    for folder in folders:
+        record = read_run(folder)
+        assert record is not None
+        write_run(folder, record | {"state": "failed", "error": "none left"})
+    draw(tmp_path, "cpu")
+    assert [path.name for path in out.iterdir()] == ["claims.json"]
 
 
 def test_smoothing_keeps_means() -> None:

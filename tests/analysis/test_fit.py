@@ -18,7 +18,7 @@ from tests.analysis.helpers import TRUTH, chinchilla_points, points_as_rows
 from train.record import write_json
 
 EPOCH = Path(__file__).parents[3] / "shared/reference/chinchilla_epoch/points.csv"
-needs_epoch = pytest.mark.skipif(not EPOCH.exists(), reason=f"the published points are not at {EPOCH}")
+needs_epoch = pytest.mark.skipif(not EPOCH.exists(), reason="the published points are not in ../shared/reference")
 
 
 def far_off(result: FitResult, truth: dict[str, float]) -> float:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from analysis.__main__ import main
@@ -72,7 +73,7 @@ def test_fit_and_table_read_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out, table = tmp_path / "fit.json", tmp_path / "runs.csv"
     pattern = str(tmp_path / "runs/demo/*")
     assert main(["fit", "chinchilla", "--runs", pattern, "--bootstrap", "0", "--out", str(out)]) == 0
-    assert "1 of 15 runs are left out: not finished" in capsys.readouterr().err
+    assert "1 run of 15 left out: not finished" in capsys.readouterr().err
     total = json.loads(out.read_text())
     assert total["n"] == 14
     options = ["--params", "non_embedding", "--out", str(out)]
@@ -175,3 +176,65 @@ def test_help_answers_for_every_command(capsys: pytest.CaptureFixture[str]) -> N
             main([*command, "--help"])
         assert left.value.code == 0
     assert np.char.count(capsys.readouterr().out, "usage: python -m analysis") == 6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fit"],
+        ["fit", "chinchilla"],
+        ["fit", "chinchila", "--data", "points.csv"],
+        ["fit", "chinchilla", "--data", "points.csv", "--bootstrap", "many"],
+        ["fit", "chinchilla", "--data", "points.csv", "--bootstrap", "2"],
+        ["fit", "chinchilla", "--data", "points.csv", "--map", "loss"],
+        ["figure", "demo/ladder", "--profile", "huge"],
+        ["figure", "demo/lader"],
+        ["fit", "chinchilla", "--study", "demo/ladder"],
+    ],
+)
+def test_a_bad_command_line_is_one_line(arguments, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame(chinchilla_points()).write_csv("points.csv")
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"params": {}},
+        {"columns": {"n_params": "n_params"}},
+        {"n": 5},
+        {"bootstrap": {}},
+        {"residuals": []},
+        {"law": "power_law"},
+    ],
+)
+def test_a_damaged_fit_is_one_line(damage, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame(chinchilla_points()).write_csv("points.csv")
+    assert main(["fit", "chinchilla", "--data", "points.csv", "--bootstrap", "20", "--out", "fit.json"]) == 0
+    predict = ["predict", "--fit", "fit.json", "--data", "points.csv", "--out", "out.csv"]
+    assert main(predict) == 0
+    found = json.loads(Path("fit.json").read_text())
+    Path("fit.json").write_text(json.dumps(found | damage))
+    capsys.readouterr()
+    assert main(predict) == 2
+    err = capsys.readouterr().err
+    assert "not a fit" in err
+    assert err.count("\n") == 1
+
+
+def test_a_study_names_its_runs(tmp_path, monkeypatch) -> None:
+    """The manifest's runs and no others, whatever else lies in the folder."""
+    monkeypatch.chdir(tmp_path)
+    write_ladder(tmp_path / "runs", widths=(16, 24), ratios=(5,), steps=10)
+    write_ladder(tmp_path / "runs", steps=10)
+    fit = ["fit", "chinchilla", "--bootstrap", "0", "--out", "fit.json"]
+    assert main([*fit, "--study", "demo/ladder"]) == 0
+    assert json.loads(Path("fit.json").read_text())["n"] == 15
+    assert main([*fit, "--runs", "runs/demo/ladder/*"]) == 0
+    assert json.loads(Path("fit.json").read_text())["n"] == 17

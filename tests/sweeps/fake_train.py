@@ -16,8 +16,8 @@ from conf.schema import resolve
 from sweeps.__main__ import main as sweeps_main
 from sweeps.grid import Cell, product
 from sweeps.launch import Trainer
-from sweeps.study import Profile, Study
-from train.record import MetricsWriter, locked, run_dir, run_id, write_run
+from sweeps.study import Study
+from train.record import MetricsWriter, Profile, locked, run_dir, run_id, write_run
 
 FINISH, RAISE, EXIT, KILL, DIVERGE, WAIT = range(6)
 TRAINER = Trainer("tests.sweeps.fake_train", "tests.sweeps.fake_train:main")

@@ -10,6 +10,7 @@ import pytest
 
 from sweeps import __main__ as door
 from sweeps.__main__ import main
+from sweeps.registry import STUDIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,10 +25,11 @@ ROOT = Path(__file__).parents[2]
         (["run", "demo/ladder", "--profile", "smoke", "--jobs", "0"], "--jobs: 0"),
         (["run", "demo/ladder", "--profile", "smoke", "--jobs", "1000000"], "--jobs: 1000000"),
         (["run", "demo/ladder", "--jobs", "many"], "--jobs"),
-        (["run", "demo/ladder", "--profile", "smoke", "--set", "optim.lrr=1"], "did you mean optim.lr?"),
+        (["run", "demo/ladder", "--profile", "smoke", "--set", "runtime.cache_dirr=1"], "runtime.cache_dirr"),
         (["run", "demo/ladder", "--profile", "smoke", "--set", "runtime.threads=2"], "use --jobs"),
         (["run", "demo/ladder", "--profile", "smoke", "--set", "runtime.device=auto"], "allowed: cpu, cuda"),
-        (["run", "demo/ladder", "--profile", "smoke", "--set", "train.duration=1tok"], "train.duration"),
+        (["run", "demo/ladder", "--profile", "smoke", "--set", "train.duration=400steps"], "another study"),
+        (["run", "demo/ladder", "--profile", "smoke", "--set", "model=gpt_10k"], "another study"),
         (["status", "demo/ladder"], "no profile was run"),
         (["fly"], "fly"),
         ([], "COMMAND"),
@@ -57,8 +59,9 @@ def test_list_and_plan_tell_the_claim_and_the_runs(tmp_path, capsys):
     assert all(profile in listed for profile in ("smoke", "cpu", "gpu"))
     assert main(["plan", "demo/ladder", "--profile", "smoke", "--runs-dir", str(tmp_path)]) == 0
     planned = capsys.readouterr().out
-    assert planned.count(" planned ") == 4
-    assert "4 runs: 0 done, 4 to start" in planned
+    n_runs = len(STUDIES["demo/ladder"].cells("smoke"))
+    assert planned.count(" planned ") == n_runs
+    assert f"{n_runs} runs: 0 done, {n_runs} to start" in planned
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from conf.schema import ConfigError, UserError
+from conf.schema import UserError
 from sweeps import plan as plan_module
-from sweeps.budget import core_rate, makespan, speed, tokens_for
+from sweeps.budget import core_rate, makespan, speed
 from sweeps.plan import make_plan, share_cores
 from sweeps.registry import MODULES, STUDIES
-from sweeps.study import PROFILES, Study
-from train.record import locked, write_run
+from sweeps.study import Study
+from train.record import PROFILES, locked, write_run
 
 
 def a_study(*cells):
@@ -21,6 +21,11 @@ def ids(plan):
     return [run.run_id for run in plan.runs]
 
 
+ENDS = {
+    "failed": {"error": "it broke"},
+    "diverged": {"diverged_at_step": 3, "seconds": 7.0},
+    "finished": {"val_loss": 2.0, "val_loss_se": 0.1, "seconds": 7.0},
+}
 ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
 
@@ -30,7 +35,7 @@ def test_ids_depend_on_what_is_measured_only(tmp_path, monkeypatch):
     plain = ids(make_plan(study, "cpu", runs_dir=tmp_path))
     assert plain == ids(make_plan(study, "cpu", runs_dir=tmp_path / "elsewhere", jobs=1))
     assert plain == ids(make_plan(study, "smoke", runs_dir=tmp_path, extra=["runtime.cache_dir=/x"], jobs=8))
-    assert plain != ids(make_plan(study, "cpu", runs_dir=tmp_path, extra=["optim.lr=0.5"]))
+    assert plain != ids(make_plan(a_study(ONE | {"optim.lr": 0.5}), "cpu", runs_dir=tmp_path))
 
 
 def test_cells_of_the_same_run_are_one_run(tmp_path):
@@ -46,8 +51,15 @@ def test_the_varied_keys_tell_the_runs_apart(tmp_path):
 
 
 def test_an_extra_setting_wins_over_the_cell(tmp_path):
-    plan = make_plan(a_study({"model": "gpt_10k"}), "smoke", runs_dir=tmp_path, extra=["model=gpt_30k"])
-    assert plan.runs[0].config.model.width == 32
+    study = a_study({"eval.batch_size": 8})
+    plan = make_plan(study, "smoke", runs_dir=tmp_path, extra=["eval.batch_size=4"])
+    assert plan.runs[0].config.eval.batch_size == 4
+
+
+@pytest.mark.parametrize("extra", ["optim.lr=0.1", "model=gpt_10k", "seed=1"])
+def test_an_extra_setting_cannot_make_another_study(tmp_path, extra):
+    with pytest.raises(UserError, match="another study"):
+        make_plan(a_study(ONE), "smoke", runs_dir=tmp_path, extra=[extra])
 
 
 @pytest.mark.parametrize("key", ["study=a", "runtime.runs_dir=a", "runtime.threads=1"])
@@ -64,19 +76,30 @@ def test_a_folder_tells_the_state(tmp_path):
     assert state() == "planned"
     with locked(folder):
         assert state() == "running"
-        write_run(folder, {"state": "running"})
+        write_run(folder, {"run_id": "x", "state": "running"})
         assert state() == "running"
     assert state() == "interrupted"
-    for said in ("failed", "diverged", "finished"):
-        write_run(folder, {"state": said, "seconds": 7.0})
+    for said, how in ENDS.items():
+        write_run(folder, {"run_id": "x", "state": said, **how})
         assert state() == said
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"record_version": 1, "state": "finished", "run_id": "x"}'])
+def test_a_record_that_cannot_be_read_fails_its_run_alone(tmp_path, content):
+    study = a_study(ONE, ONE | {"seed": 1})
+    first, _ = make_plan(study, "smoke", runs_dir=tmp_path).runs
+    first.folder.mkdir(parents=True)
+    (first.folder / "run.json").write_text(content)
+    broken, whole = make_plan(study, "smoke", runs_dir=tmp_path).runs
+    assert (broken.state, whole.state) == ("failed", "planned")
+    assert "delete the folder" in broken.problem
 
 
 def test_a_finished_run_costs_what_it_took_and_is_not_missing(tmp_path):
     study = a_study(ONE, ONE | {"seed": 1})
     before = make_plan(study, "smoke", runs_dir=tmp_path)
     before.runs[0].folder.mkdir(parents=True)
-    write_run(before.runs[0].folder, {"state": "finished", "seconds": 1234.5})
+    write_run(before.runs[0].folder, {"run_id": "x", "state": "finished", **ENDS["finished"], "seconds": 1234.5})
     after = make_plan(study, "smoke", runs_dir=tmp_path)
     assert after.runs[0].seconds == 1234.5
     assert [run.run_id for run in before.missing] == ids(before)
@@ -110,15 +133,6 @@ def test_makespan():
     assert makespan([], 2) == 0
     assert makespan([1, 1, 1, 3], 1) == 6
     assert makespan([1, 1, 1, 3], 2) == 3  # and not 4, as in the order given
-
-
-def test_a_compute_budget_buys_whole_steps_and_says_so():
-    bought = tokens_for(1e9, flops_per_token=1000, tokens_per_step=300_000)
-    assert (bought.n_steps, bought.n_tokens, bought.flops) == (3, 900_000, 900_000_000)
-    assert bought.rounding == pytest.approx(-0.1)
-    assert tokens_for(9e8, flops_per_token=1000, tokens_per_step=300_000).rounding == 0
-    with pytest.raises(ConfigError, match="less than one step"):
-        tokens_for(1e8, flops_per_token=1000, tokens_per_step=300_000)
 
 
 def test_every_study_is_registered_once():

@@ -1,0 +1,45 @@
+"""What the command lines share: errors in one line, close matches, and numbers as people say them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping
+from typing import NoReturn, TypeVar
+
+from conf.schema import UserError
+
+T = TypeVar("T")
+
+COUNTS = "KMBT"  # of parameters and tokens
+SI = "kMGTPE"  # of FLOPs
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its errors as one line: they are `UserError`s."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def pick(kind: str, name: str, options: Mapping[str, T]) -> T:
+    """`options[name]`, or a `UserError` with what is allowed and a close match."""
+    if name in options:
+        return options[name]
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UserError(f"{kind}: {name!r} is unknown; {hint}allowed: {', '.join(options)}")
+
+
+def human(number: float, prefixes: str = COUNTS) -> str:
+    """Three digits and a prefix: 1234567 is `1.23M`."""
+    for prefix in ("", *prefixes):
+        if abs(number) < 999.5 or prefix == prefixes[-1]:
+            break
+        number /= 1000
+    return f"{number:.3g}{prefix}"
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
