@@ -35,7 +35,7 @@ class TableError(UserError):
 
 def runs_matching(patterns: Sequence[str]) -> list[Path]:
     """Run folders at or below the folders that match any of the glob patterns; raises `TableError` if none."""
-    folders = find_runs([Path(name) for pattern in patterns for name in glob.glob(pattern)])  # noqa: PTH207
+    folders = find_runs([Path(name) for pattern in patterns for name in glob.glob(pattern)])  # noqa: PTH207  # takes absolute patterns
     if not folders:
         raise TableError(f"{' '.join(patterns)}: no run folder (with a run.json) matches")
     return folders

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import os
 
-import sweeps.worker  # noqa: F401
+import sweeps.worker  # noqa: F401  # imported for the children
 
 # Which module; `sweeps.launch` sets it in the fork server's environment.
 VARIABLE = "WINDTUNNEL_PRELOAD"
