@@ -74,6 +74,9 @@ def _predict(options: argparse.Namespace) -> None:
     result = read_fit(options.fit)
     points = _points(options)
     columns = [pl.Series(name, values) for name, values in predict(result, points).items()]
+    for column in columns:
+        if column.name in points.columns:
+            raise UsageError(f"{options.data}: has a column {column.name} already; allowed: a name that is free")
     write_bytes(options.out, points.with_columns(columns).write_csv().encode())
     print(f"{len(points)} predictions are in {options.out}")
 
@@ -121,6 +124,10 @@ def _points(options: argparse.Namespace) -> pl.DataFrame:
                 print(f"{left_out} of {len(points)} left out: not finished", file=sys.stderr)
             points = done
     # Filters speak of the table as it came, or of the new names; both are there after renaming.
+    names = [name for name, _ in options.map]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--map {name}: given {names.count(name)} times; allowed: one column for each name")
     points = table.rename(points, dict(options.map))
     for condition in options.where:
         points = table.where(points, condition)

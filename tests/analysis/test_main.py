@@ -188,6 +188,7 @@ def test_help_answers_for_every_command(capsys: pytest.CaptureFixture[str]) -> N
         ["fit", "chinchilla", "--data", "points.csv", "--bootstrap", "many"],
         ["fit", "chinchilla", "--data", "points.csv", "--bootstrap", "2"],
         ["fit", "chinchilla", "--data", "points.csv", "--map", "loss"],
+        ["fit", "chinchilla", "--data", "points.csv", "--map", "loss=loss", "--map", "loss=n_params"],
         ["figure", "demo/ladder", "--profile", "huge"],
         ["figure", "demo/lader"],
         ["fit", "chinchilla", "--study", "demo/ladder"],
@@ -219,6 +220,7 @@ def test_a_damaged_fit_is_one_line(damage, tmp_path, monkeypatch, capsys) -> Non
     assert main(["fit", "chinchilla", "--data", "points.csv", "--bootstrap", "20", "--out", "fit.json"]) == 0
     predict = ["predict", "--fit", "fit.json", "--data", "points.csv", "--out", "out.csv"]
     assert main(predict) == 0
+    assert main(["predict", "--fit", "fit.json", "--data", "out.csv", "--out", "twice.csv"]) == 2  # has `predicted`
     found = json.loads(Path("fit.json").read_text())
     Path("fit.json").write_text(json.dumps(found | damage))
     capsys.readouterr()
