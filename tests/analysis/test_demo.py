@@ -81,7 +81,7 @@ def test_a_held_out_run_that_broke_is_not_replaced(tmp_path: Path) -> None:
     folders = write_ladder(tmp_path / "runs", steps=10)
     record = read_run(folders[-1])
     assert record is not None
-    write_run(folders[-1], record | {"state": "diverged", "diverged_at_step": 4})
+    write_run(folders[-1], record | {"state": "diverged", "diverged_at_step": 4, "n_tokens": 1000})
     status, out = draw(tmp_path, "cpu")
     assert status == 0
     claims = json.loads((out / "claims.json").read_text())["claims"]

@@ -81,7 +81,11 @@ def test_a_study_with_open_runs_makes_no_table(tmp_path: Path) -> None:
 
 
 def test_the_largest_run_is_held_out_with_its_replicates() -> None:
-    runs = pl.DataFrame({"n_params": [1, 2, 2, 2], "n_tokens": [90, 10, 20, 20], "loss": [4.0, 3.0, 2.0, 2.1]})
+    """By the tokens that were planned: the last one broke after 5 of its 20."""
+    planned = {"n_steps": [90, 10, 20, 20], "tokens_per_step": [1, 1, 1, 1]}
+    runs = pl.DataFrame(
+        {"n_params": [1, 2, 2, 2], "n_tokens": [90, 10, 20, 5], "loss": [4.0, 3.0, 2.0, 2.1], **planned}
+    )
     others, held = select.hold_out_largest(runs)
     assert others["loss"].to_list() == [4.0, 3.0]
     assert held["loss"].to_list() == [2.0, 2.1]
