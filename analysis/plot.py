@@ -37,7 +37,7 @@ def plot_fit(result: FitResult, table: Any) -> Figure:
             left.plot(
                 values, loss, "o", color=style.REFERENCE, mec="white", mew=0.4, alpha=0.7, zorder=1.5, label="measured"
             )
-            style.count_axis(left.xaxis, values)
+            style.count_axis(left, values)
             left.set_xlabel(source)
             left.set_ylabel("loss (nats per token)")
             left.legend()
@@ -50,7 +50,7 @@ def plot_fit(result: FitResult, table: Any) -> Figure:
             left.set_title(formula(result))
         right.axhline(0, color=style.REFERENCE, linewidth=0.8)
         right.plot(values, 100 * (loss / predicted - 1), "o", color=style.ARMS[0], mec="white", mew=0.4)
-        style.count_axis(right.xaxis, values)
+        style.count_axis(right, values)
         right.set_xlabel(source)
         right.set_ylabel("measured over predicted loss (%)")
     return figure

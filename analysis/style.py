@@ -85,17 +85,14 @@ def size_bar(figure: Figure, axes: Any, colours: dict[float, Any], label: str) -
     bar.set_label(label)
 
 
-def count_axis(axis: Any, values: Array) -> None:
-    """A logarithmic axis of counts (parameters, tokens), with ticks such as 300K, 1M, 3M where decades are few."""
-    axis._set_axes_scale("log")
+def count_axis(axes: Axes, values: Array) -> None:
+    """A logarithmic x-axis of counts (parameters, tokens), with ticks such as 300K, 1M, 3M where decades are few."""
     decades = float(np.log10(values.max() / values.min()))
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0) if 0.8 < decades < 2.5 else _subs(decades)))
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
-
-
-def _subs(decades: float) -> tuple[float, ...]:
-    return (1.0, 2.0, 5.0) if decades <= 0.8 else (1.0,)
+    subs = (1.0, 2.0, 5.0) if decades <= 0.8 else (1.0, 3.0) if decades < 2.5 else (1.0,)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=subs))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
 
 
 def loss_axis(axes: Axes) -> None:

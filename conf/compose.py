@@ -6,6 +6,7 @@ import difflib
 import logging
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,9 +32,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: one line with the key's full path, the value and what is allowed.
     """
     _check_overrides(overrides)
-    # A plain dict, since Hydra cannot merge into the read-only node of a frozen dataclass.
-    defaults = OmegaConf.to_container(OmegaConf.structured(_Defaults))
-    ConfigStore.instance().store(name="schema", node=defaults)
+    # As a plain dict; `to_config` checks the types after the composition, in our words.
+    ConfigStore.instance().store(name="schema", node=OmegaConf.to_container(_schema()))
     try:
         with hydra.initialize_config_module("conf", version_base="1.3"):
             composed = hydra.compose("config", overrides=list(overrides))
@@ -44,13 +44,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 
 def to_config(values: DictConfig | dict[str, Any]) -> Config:
     """A mapping with the schema's keys (or fewer) as a checked `Config`; raises `ConfigError`."""
-    node = OmegaConf.structured(_Defaults)
-    OmegaConf.set_readonly(node, False)
-    for group in node.values():
-        if isinstance(group, DictConfig):
-            OmegaConf.set_readonly(group, False)
     try:
-        return cast(Config, OmegaConf.to_object(OmegaConf.merge(node, values)))
+        return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), values)))  # merges into a copy
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
@@ -68,7 +63,14 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-_Defaults = Config
+@cache
+def _schema() -> DictConfig:
+    """The schema with its types and defaults. OmegaConf makes frozen dataclasses read-only, shut to a merge."""
+    node = OmegaConf.structured(Config)
+    for group in (node, *node.values()):
+        if isinstance(group, DictConfig):
+            OmegaConf.set_readonly(group, False)
+    return cast(DictConfig, node)
 
 
 def choices(group: str) -> list[str]:
@@ -87,7 +89,6 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise ConfigError(_one_line(error)) from error
-    known = OmegaConf.structured(_Defaults)
     for override in parsed:
         key = override.key_or_group
         if override.is_delete() or override.value() == "???":
@@ -98,7 +99,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             if override.value() not in choices(key):
                 raise ConfigError(f"{key}: {override.value()!r} is not a choice; allowed: {', '.join(choices(key))}")
             continue
-        node: Any = known
+        node: Any = _schema()
         path: list[str] = []
         for part in key.split("."):
             if not isinstance(node, DictConfig) or part not in node:

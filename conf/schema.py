@@ -124,7 +124,7 @@ class DataConfig:
     seed: int = setting(0, "draws the Markov table; no other source uses it", ge=0)
 
     @property
-    def document_tokens(self) -> int:
+    def window_tokens(self) -> int:
         """Tokens of a window: T inputs, and T targets shifted by one."""
         return self.context + 1
 
@@ -381,8 +381,8 @@ def _check_data(data: DataConfig) -> Iterator[str]:
                 f"data.vocab_size: {data.vocab_size} symbols at data.order={data.order} make a table of "
                 f"{data.vocab_size ** (data.order + 1)} entries; allowed: at most {2**27}"
             )
-        if data.n_tokens < 4 * data.document_tokens:
-            yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: >= {4 * data.document_tokens} (4 windows)"
+        if data.n_tokens < 4 * data.window_tokens:
+            yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: >= {4 * data.window_tokens} (4 windows)"
     elif data.tokenizer == "bpe" and (data.vocab_size is None or data.vocab_size < BYTES_VOCAB):
         yield f"data.vocab_size: {data.vocab_size} is not allowed with data.tokenizer=bpe; allowed: >= {BYTES_VOCAB}"
     elif data.tokenizer != "bpe" and data.vocab_size is not None:

@@ -95,6 +95,16 @@ class RunCost:
     def n_tokens(self) -> int:
         return self.n_steps * self.tokens_per_step
 
+    def steps(self, duration: str) -> int:
+        """A duration within this run, rounded to whole steps."""
+        return Duration.parse(duration).steps(
+            tokens_per_step=self.tokens_per_step, n_params=self.n_params, run_steps=self.n_steps
+        )
+
+    def every(self, duration: str) -> int:
+        """Every how many steps something happens; at least one."""
+        return max(1, self.steps(duration))
+
 
 def run_cost(config: Config, vocab_size: int) -> RunCost:
     """Steps, tokens and FLOPs of a run, its duration rounded to whole steps.

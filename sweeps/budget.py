@@ -1,4 +1,4 @@
-"""What runs cost: seconds from FLOPs, and tokens from a compute budget. No torch."""
+"""What runs cost: seconds from FLOPs. No torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from functools import cache
 
 import numpy as np
 
-from conf.schema import Config, Duration
+from conf.schema import Config
 from models.count import RunCost
-
-# --- seconds ---------------------------------------------------------------------------------------------
 
 # What models of 40K to 700K parameters reached of the matmul rate, one thread each, on a shared x86 machine; and what
 # a step and a run take besides matmuls.
@@ -65,10 +63,7 @@ def core_rate(seconds: float = 0.02) -> float:
 
 def run_seconds(config: Config, cost: RunCost, at: Speed) -> float:
     """Estimated seconds of a run: its matmuls with those of the evaluations, its steps, its start and end."""
-    every = Duration.parse(config.eval.every).steps(
-        tokens_per_step=cost.tokens_per_step, n_params=cost.n_params, run_steps=cost.n_steps
-    )
-    evaluations = math.ceil(cost.n_steps / max(1, every))
+    evaluations = math.ceil(cost.n_steps / cost.every(config.eval.every))
     forward_flops = cost.flops / cost.n_tokens / 3
     eval_flops = evaluations * config.eval.sequences * config.data.context * forward_flops
     return (cost.flops + eval_flops) / at.flops_per_second + cost.n_steps * at.step_seconds + at.run_seconds

@@ -85,7 +85,7 @@ class Corpus:
 
 
 def _windows(stream: NDArray[Any], data: DataConfig, side: str, *, at_least: int) -> NDArray[Any]:
-    length = data.document_tokens
+    length = data.window_tokens
     if len(stream) < at_least * length:
         more = " or a larger data.val_fraction" if side == "validation" else ""
         raise DataError(
@@ -134,7 +134,7 @@ def _markov_tokens(data: DataConfig, cache_dir: Path) -> CachedTokens:
     """Every window is a document of its own, drawn afresh; there are no document marks."""
     vocab_size = data.vocab_size
     assert vocab_size is not None  # the schema demands it
-    n_windows = min(data.n_tokens // data.document_tokens, data.max_documents or data.n_tokens)
+    n_windows = min(data.n_tokens // data.window_tokens, data.max_documents or data.n_tokens)
     n_val = min(max(MIN_VAL_WINDOWS, round(data.val_fraction * n_windows)), n_windows - 1)
     request = {
         "source": "markov",
@@ -148,7 +148,7 @@ def _markov_tokens(data: DataConfig, cache_dir: Path) -> CachedTokens:
             rng = np.random.default_rng(np.random.SeedSequence([data.seed, stream]))
             with TokenWriter(folder / name, vocab_size) as writer:
                 for start in range(0, n, MARKOV_WINDOWS):
-                    writer.write(chain.sample(rng, min(MARKOV_WINDOWS, n - start), data.document_tokens))
+                    writer.write(chain.sample(rng, min(MARKOV_WINDOWS, n - start), data.window_tokens))
         return {
             "vocab_size": vocab_size,
             "n_documents": n_windows,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from conf.schema import Config, Duration
+from conf.schema import Config
 from models.count import RunCost
 from models.gpt import GPT
 from train.checkpoint import Position, save_checkpoint
@@ -54,17 +54,11 @@ class Cadence:
 
     @classmethod
     def of(cls, config: Config, cost: RunCost) -> Cadence:
-        def steps(duration: str) -> int:
-            found = Duration.parse(duration).steps(
-                tokens_per_step=cost.tokens_per_step, n_params=cost.n_params, run_steps=cost.n_steps
-            )
-            return max(1, found)
-
         return cls(
-            log=steps(config.train.log_every),
-            evaluate=steps(config.eval.every),
-            checkpoint=steps(config.train.checkpoint_every),
-            probe=None if config.probe.every is None else steps(config.probe.every),
+            log=cost.every(config.train.log_every),
+            evaluate=cost.every(config.eval.every),
+            checkpoint=cost.every(config.train.checkpoint_every),
+            probe=None if config.probe.every is None else cost.every(config.probe.every),
         )
 
 
@@ -103,6 +97,7 @@ class Job:
     cadence: Cadence
     model: GPT
     forward: Forward
+    parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     corpus: Corpus
@@ -200,7 +195,7 @@ def _step(job: Job, clock: Clock, step: int) -> Row:
             row |= probe_activations(job.model, windows_BT1[: config.probe.sequences, :-1], job.autocast)
     row |= train_step(
         job.forward,
-        list(job.model.parameters()),
+        job.parameters,
         job.optimizer,
         windows_BT1,
         micro_batch=job.micro_batch,

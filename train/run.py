@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import signal
 import threading
@@ -93,6 +94,8 @@ def _final(folder: Path) -> Record | None:
 def _lead(job: Job) -> Record:
     """Train, and write the record: before, and after whatever happens."""
     record = _begin(job)
+    # Not before the folder is held and the record begun, since a tracker writes into it.
+    job = dataclasses.replace(job, tracker=build_tracker(job.config, job.folder))
     try:
         outcome = _train(job)
         record |= describe.result(job, outcome)
@@ -141,13 +144,6 @@ def _train(job: Job) -> Outcome:
 def _build(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, shown: bool) -> Job:
     """Everything that the loop needs, in its initial state. Writes nothing into the run's folder."""
     device = config.runtime.device
-    schedule = build_schedule(
-        config.schedule,
-        peak=config.optim.lr,
-        n_steps=cost.n_steps,
-        tokens_per_step=cost.tokens_per_step,
-        n_params=cost.n_params,
-    )
     model = build(
         config.model, config.param, vocab_size=corpus.vocab_size, context=config.data.context, seed=config.seed
     ).to(device)
@@ -158,14 +154,15 @@ def _build(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: 
         cadence=Cadence.of(config, cost),
         model=model,
         forward=torch.compile(model) if config.runtime.compile else model,
+        parameters=list(model.parameters()),
         optimizer=build_optimizer(model, parameter_rules(model, config.param), config.optim),
-        schedule=schedule,
+        schedule=build_schedule(config.schedule, peak=config.optim.lr, cost=cost),
         corpus=corpus,
         micro_batch=min(config.train.micro_batch or _micro_batch(config, corpus.vocab_size, share), share),
         autocast=torch.autocast(device, dtype=torch.bfloat16, enabled=config.runtime.precision == "bf16"),
         ranks=ranks,
         folder=folder,
-        tracker=build_tracker(config, folder) if ranks.leads else NoTracker(),
+        tracker=NoTracker(),
         progress=RunProgress(shown=shown, title=f"{config.study} {folder.name[:8]}", n_steps=cost.n_steps),
         matmul_rate=hardware.matmul_rate(device, config.runtime.precision, Path(config.runtime.cache_dir)),
     )

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi, sqrt
 
-from conf.schema import ConfigError, Duration, ScheduleConfig
+from conf.schema import ConfigError, ScheduleConfig
+from models.count import RunCost
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,14 @@ SHAPES: dict[str, Callable[[Schedule, int], float]] = {
 }
 
 
-def build_schedule(cfg: ScheduleConfig, *, peak: float, n_steps: int, tokens_per_step: int, n_params: int) -> Schedule:
-    """The schedule of a run of `n_steps`, its durations turned into steps.
+def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedule:
+    """The schedule of a run, its durations turned into steps.
 
     Raises:
         ConfigError: the warm-up, or the warm-up and the cool-down, do not fit into the run.
     """
-
-    def steps(duration: str) -> int:
-        return Duration.parse(duration).steps(tokens_per_step=tokens_per_step, n_params=n_params, run_steps=n_steps)
-
-    warmup = steps(cfg.warmup)
-    cooldown = steps(cfg.cooldown) if cfg.shape == "wsd" else 0
+    n_steps, warmup = cost.n_steps, cost.steps(cfg.warmup)
+    cooldown = cost.steps(cfg.cooldown) if cfg.shape == "wsd" else 0
     if warmup >= n_steps:
         raise ConfigError(f"schedule.warmup: {cfg.warmup!r} is {warmup} of {n_steps} steps; allowed: fewer than all")
     if warmup + cooldown > n_steps:

@@ -240,7 +240,7 @@ def draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None,
             _draw_residuals(right[0], drawn.filter(pl.col("kind") != "line"), colours)
         for row in points.iter_rows(named=True):
             _draw_point(left, row["n_tokens"], row["loss"], row["kind"], colours[float(row["n_params"])])
-        style.count_axis(left.xaxis, both["n_tokens"].to_numpy())
+        style.count_axis(left, both["n_tokens"].to_numpy())
         style.loss_axis(left)
         left.set_xlabel("training tokens")
         left.set_ylabel("validation loss (nats per token)")

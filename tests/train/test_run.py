@@ -177,7 +177,8 @@ def test_a_run_in_progress_is_not_started_twice(
 
     with locked(run_dir(tiny())):
         assert is_alive(run_dir(tiny()))
-        assert main(settings()) == 2
+        assert main(settings("track=tensorboard")) == 2
+    assert not (run_dir(tiny()) / "tensorboard").exists()  # the folder is the other one's
     assert "another process is running this run" in capsys.readouterr().err
     assert not is_alive(run_dir(tiny()))
 

@@ -7,11 +7,14 @@ from math import sqrt
 import pytest
 
 from conf.schema import ConfigError, ScheduleConfig
+from models.count import RunCost
 from train.schedule import SHAPES, Schedule, build_schedule
 
 
 def schedule(**settings: object) -> Schedule:
-    return build_schedule(ScheduleConfig(**settings), peak=1e-2, n_steps=100, tokens_per_step=10, n_params=1000)
+    return build_schedule(
+        ScheduleConfig(**settings), peak=1e-2, cost=RunCost(n_params=1000, tokens_per_step=10, n_steps=100, flops=1)
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
