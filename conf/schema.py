@@ -104,7 +104,7 @@ BYTES_VOCAB = 257  # 256 byte values and the document mark
 class DataConfig:
     """A corpus, its tokenizer, and the windows that are cut from it."""
 
-    source: str = setting("stdlib", "where the text comes from", choices=("stdlib", "text", "hub", "markov"))
+    source: str = setting("stdlib", "where the text comes from", choices=("stdlib", "text", "hub", "markov", "zipf"))
     context: int = setting(128, "tokens predicted per window (T)", ge=1)
     tokenizer: str = setting("bytes", "how text becomes tokens", choices=("bytes", "bpe", "file"))
     vocab_size: int | None = setting(
@@ -120,8 +120,13 @@ class DataConfig:
     text_field: str = setting("text", "text and hub: the column that holds the text")
     order: int = setting(1, "markov: symbols that the next one depends on (k)", ge=1, le=8)
     alpha: float = setting(0.1, "markov: Dirichlet concentration of each row", gt=0)
-    n_tokens: int = setting(2_000_000, "markov: tokens drawn, validation included", ge=2)
-    seed: int = setting(0, "draws the Markov table; no other source uses it", ge=0)
+    keys: int = setting(2**20, "zipf: keys in the table (K)", ge=2, le=2**24)
+    key_digits: int = setting(5, "zipf: tokens that write a key (M); 1 gives every key a token of its own", ge=1, le=24)
+    values: int = setting(16, "zipf: values that a key may have (V)", ge=2, le=2**20)
+    exponent: float = setting(0.5, "zipf: a, where the key of rank c has probability ∝ c^-(1 + a)", gt=0, le=10)
+    noise: float = setting(0.0, "zipf: share of the values that are drawn at random instead", ge=0, lt=1)
+    n_tokens: int = setting(2_000_000, "markov and zipf: tokens drawn, validation included", ge=2)
+    seed: int = setting(0, "draws the table of markov or zipf; no other source uses it", ge=0)
 
     @property
     def window_tokens(self) -> int:
@@ -360,6 +365,11 @@ _DATA_NEEDS = (
     ("config", "source", ("hub",)),
     ("tokenizer", "source", ("stdlib", "text", "hub")),
     ("tokenizer_path", "tokenizer", ("file",)),
+    ("keys", "source", ("zipf",)),
+    ("key_digits", "source", ("zipf",)),
+    ("values", "source", ("zipf",)),
+    ("exponent", "source", ("zipf",)),
+    ("noise", "source", ("zipf",)),
 )
 
 
@@ -381,8 +391,8 @@ def _check_data(data: DataConfig) -> Iterator[str]:
                 f"data.vocab_size: {data.vocab_size} symbols at data.order={data.order} make a table of "
                 f"{data.vocab_size ** (data.order + 1)} entries; allowed: at most {2**27}"
             )
-        if data.n_tokens < 4 * data.window_tokens:
-            yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: >= {4 * data.window_tokens} (4 windows)"
+    elif data.source == "zipf":
+        yield from _check_zipf(data)
     elif data.tokenizer == "bpe" and (data.vocab_size is None or data.vocab_size < BYTES_VOCAB):
         yield f"data.vocab_size: {data.vocab_size} is not allowed with data.tokenizer=bpe; allowed: >= {BYTES_VOCAB}"
     elif data.tokenizer != "bpe" and data.vocab_size is not None:
@@ -390,8 +400,28 @@ def _check_data(data: DataConfig) -> Iterator[str]:
             f"data.vocab_size: {data.vocab_size} is not allowed with data.tokenizer={data.tokenizer}, "
             "which has its own; allowed: null"
         )
+    if data.source in {"markov", "zipf"} and data.n_tokens < 4 * data.window_tokens:
+        yield f"data.n_tokens: {data.n_tokens} is not allowed; allowed: >= {4 * data.window_tokens} (4 windows)"
     if data.tokenizer == "file" and not data.tokenizer_path:
         yield "data.tokenizer_path: null is not allowed with data.tokenizer=file; allowed: a tokenizer.json"
+
+
+def _check_zipf(data: DataConfig) -> Iterator[str]:
+    if data.vocab_size is not None:
+        yield (
+            f"data.vocab_size: {data.vocab_size} is not allowed with data.source=zipf, "
+            "where it follows from keys, key_digits and values; allowed: null"
+        )
+    enough = (data.keys - 1).bit_length()
+    if data.key_digits > enough:
+        yield f"data.key_digits: {data.key_digits} is more than data.keys={data.keys} needs; allowed: <= {enough}"
+    pair = data.key_digits + 1
+    if data.window_tokens % pair:
+        fitting = {max(1, data.window_tokens // pair) * pair - 1, (data.window_tokens // pair + 1) * pair - 1}
+        yield (
+            f"data.context: {data.context} cuts pairs of {data.key_digits} digits and a value; "
+            f"allowed: a multiple of {pair}, minus 1, such as {' or '.join(map(str, sorted(fitting)))}"
+        )
 
 
 def _check_model(model: ModelConfig) -> Iterator[str]:

@@ -19,6 +19,8 @@ def vocab_size(data: DataConfig) -> int:
     Raises:
         ConfigError: `data.tokenizer_path` is missing or no tokenizer.json.
     """
+    if data.source == "zipf":
+        return data.key_digits * zipf_base(data.keys, data.key_digits) + data.values
     if data.source == "markov" or data.tokenizer == "bpe":
         assert data.vocab_size is not None  # the schema demands it for both
         return data.vocab_size
@@ -27,6 +29,14 @@ def vocab_size(data: DataConfig) -> int:
     assert data.tokenizer_path is not None
     ids = tokenizer_ids(Path(data.tokenizer_path))
     return max(max(ids.values()), document_mark_id(ids)) + 1
+
+
+def zipf_base(keys: int, digits: int) -> int:
+    """The smallest base in which so many digits tell the keys apart."""
+    base = max(2, int(keys ** (1 / digits)) - 1)  # the root is rounded
+    while base**digits < keys:
+        base += 1
+    return base
 
 
 def document_mark_id(ids: dict[str, int]) -> int:

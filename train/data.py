@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,9 @@ from train.markov import MarkovChain
 from train.permutation import permute
 from train.sources import DataError, open_source
 from train.token_cache import CachedTokens, TokenWriter, load_or_build
+from train.zipf import ZipfTable
 
-MARKOV_WINDOWS = 2**14  # drawn at a time
+DRAWN_WINDOWS = 2**14  # drawn at a time
 MIN_VAL_WINDOWS = 2  # one has no standard error
 
 
@@ -39,7 +42,7 @@ class Corpus:
         n_documents: documents of both sides.
         n_tokens_train, n_tokens_val: tokens of each side, document marks included.
         n_train_windows, n_val_windows: windows of T + 1 tokens of each side.
-        entropy: E in nats per predicted token, where the source knows it (markov), or else None.
+        entropy: E in nats per predicted token, where the source knows it (markov, zipf), or else None.
     """
 
     def __init__(self, tokens: CachedTokens, data: DataConfig) -> None:
@@ -105,8 +108,11 @@ def open_corpus(data: DataConfig, *, cache_dir: Path, progress: bool = False) ->
         DataError: the corpus is missing, cannot be read, or is too small.
         ConfigError: the tokenizer file is missing or is none.
     """
-    tokens = _markov_tokens(data, cache_dir) if data.source == "markov" else _text_tokens(data, cache_dir, progress)
-    return Corpus(tokens, data)
+    if data.source == "markov":
+        return Corpus(_markov_tokens(data, cache_dir), data)
+    if data.source == "zipf":
+        return Corpus(_zipf_tokens(data, cache_dir), data)
+    return Corpus(_text_tokens(data, cache_dir, progress), data)
 
 
 def _text_tokens(data: DataConfig, cache_dir: Path, progress: bool) -> CachedTokens:
@@ -130,30 +136,75 @@ def _text_tokens(data: DataConfig, cache_dir: Path, progress: bool) -> CachedTok
     return load_or_build(cache_dir, request, build)
 
 
+# --- sources that are drawn ------------------------------------------------------------------------------
+
+Sampler = Callable[[np.random.Generator, int], NDArray[np.int64]]
+"""(generator, B) -> windows (B, T + 1)."""
+
+
+class DrawnSource(NamedTuple):
+    """A source that is drawn and not read: V, E of a window, more for the record, and its windows for both sides."""
+
+    vocab_size: int
+    entropy: float
+    details: dict[str, float]
+    train: Sampler
+    val: Sampler
+
+
 def _markov_tokens(data: DataConfig, cache_dir: Path) -> CachedTokens:
-    """Every window is a document of its own, drawn afresh; there are no document marks."""
     vocab_size = data.vocab_size
     assert vocab_size is not None  # the schema demands it
+
+    def make() -> DrawnSource:
+        chain = MarkovChain.draw(vocab_size=vocab_size, order=data.order, alpha=data.alpha, seed=data.seed)
+        sample = partial(chain.sample, length=data.window_tokens)
+        details = {"entropy_rate": chain.entropy_rate}
+        return DrawnSource(vocab_size, chain.window_entropy(data.context), details, sample, sample)
+
+    return _drawn_tokens(data, {"chain": [vocab_size, data.order, data.alpha, data.seed]}, make, cache_dir)
+
+
+def _zipf_tokens(data: DataConfig, cache_dir: Path) -> CachedTokens:
+    names = ("keys", "key_digits", "values", "exponent", "noise", "seed")
+    law = {name: getattr(data, name) for name in names}
+    n_pairs = data.window_tokens // (data.key_digits + 1)
+
+    def make() -> DrawnSource:
+        table = ZipfTable.draw(**law)
+        details = {"key_entropy": table.key_entropy, "value_entropy": table.value_entropy}
+        train, val = (partial(table.sample, n_pairs=n_pairs, even=even) for even in (False, True))
+        return DrawnSource(table.vocab_size, table.window_entropy(n_pairs), details, train, val)
+
+    return _drawn_tokens(data, {"table": law}, make, cache_dir)
+
+
+def _drawn_tokens(
+    data: DataConfig, law: dict[str, Any], make: Callable[[], DrawnSource], cache_dir: Path
+) -> CachedTokens:
+    """Every window is a document of its own, drawn afresh; there are no document marks.
+
+    Args:
+        law: JSON that the source follows from.
+        make: makes the source, if its tokens are not there yet.
+    """
     n_windows = min(data.n_tokens // data.window_tokens, data.max_documents or data.n_tokens)
     n_val = min(max(MIN_VAL_WINDOWS, round(data.val_fraction * n_windows)), n_windows - 1)
-    request = {
-        "source": "markov",
-        "chain": [vocab_size, data.order, data.alpha, data.seed],
-        "windows": [n_windows, n_val, data.context],
-    }
+    request = {"source": data.source, **law, "windows": [n_windows, n_val, data.context]}
 
     def build(folder: Path) -> dict[str, Any]:
-        chain = MarkovChain.draw(vocab_size=vocab_size, order=data.order, alpha=data.alpha, seed=data.seed)
-        for stream, (name, n) in enumerate((("train.bin", n_windows - n_val), ("val.bin", n_val)), start=1):
+        source = make()
+        sides = (("train.bin", n_windows - n_val, source.train), ("val.bin", n_val, source.val))
+        for stream, (name, n, sample) in enumerate(sides, start=1):
             rng = np.random.default_rng(np.random.SeedSequence([data.seed, stream]))
-            with TokenWriter(folder / name, vocab_size) as writer:
-                for start in range(0, n, MARKOV_WINDOWS):
-                    writer.write(chain.sample(rng, min(MARKOV_WINDOWS, n - start), data.window_tokens))
+            with TokenWriter(folder / name, source.vocab_size) as writer:
+                for start in range(0, n, DRAWN_WINDOWS):
+                    writer.write(sample(rng, min(DRAWN_WINDOWS, n - start)))
         return {
-            "vocab_size": vocab_size,
+            "vocab_size": source.vocab_size,
             "n_documents": n_windows,
-            "entropy": chain.window_entropy(data.context),
-            "details": {"entropy_rate": chain.entropy_rate},
+            "entropy": source.entropy,
+            "details": source.details,
         }
 
     return load_or_build(cache_dir, request, build)
