@@ -1,275 +1,151 @@
-"""The one fitter: a law and a table in, a `FitResult` out; and what a fit predicts.
+"""The one fitter: a law and a table in, a `FitResult` out.
 
 The objective is a sum over points, never a mean: an absolute tolerance on a mean stops early, the cause of the
 published misfit of Chinchilla's approach 3 (Besiroglu et al. 2024, arXiv 2404.10102).
+
+Shape letters: S starts, G points of the grid of starts, N data points, P parameters, R resamples.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from analysis.identify import Identifiability, identify
-from analysis.laws import Array, Law, get_law
-from analysis.solve import TOLERANCE, Problem, Solution, huber, minimise, seeds
-from conf.schema import UserError
+from analysis.columns import FitError
+from analysis.identify import identify
+from analysis.laws.base import Array, Family, Law, Learner, Options, Procedure
+from analysis.laws.registry import LAWS
+from analysis.points import Points, check_points, digest_of, explained, make_law, ranges_of, read_points
+from analysis.result import FitResult, estimate
+from analysis.solve import TOLERANCE, Problem, Solution, minimise, project, start_grid
+from analysis.steps import go_through, learn
+from analysis.uncertainty import objective_value, profile, standard_errors, to_params, to_theta
 
 OBJECTIVES = {
     "huber_log": "Huber's loss of ln predicted - ln measured, linear beyond delta",
-    "lsq": "half the squared difference of losses",
-    "lad": "the absolute difference of losses",
+    "lsq_log": "half the squared difference of logarithms",
+    "huber": "Huber's loss of the difference, linear beyond delta",
+    "lsq": "half the squared difference",
+    "lad": "the absolute difference",
 }
 
-
 FEWEST_RESAMPLES = 20  # fewer have neither intervals nor correlations
-
-
-class FitError(UserError):
-    """Data that a law cannot be fitted to, or a fit that cannot do what is asked of it."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A fitted parameter; the spread is that of the bootstrap, and missing without one."""
-
-    value: float
-    std: float | None
-    ci95: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A fitted law.
-
-    Attributes:
-        law: its name in `analysis.laws.LAWS`.
-        columns: column of the law -> column of the table.
-        ranges: column of the law -> its smallest and largest fitted value.
-        objective: `name`, `delta` (None where it has no say or is infinite, which makes `huber_log` least squares
-            on ln loss), and `value`, the sum over the points at the optimum.
-        n: points fitted.
-        params: constants in the units of the table.
-        r2: share of the variance of ln loss that the law explains.
-        starts: `n`, and `best`, how many ended within 1e-6 (relative) of the best objective.
-        convergence: `gradient`, the largest cosine between the weighted residuals and a column of the Jacobian at
-            the optimum; the `tolerance` for it; whether it was `reached`; `iterations`.
-        warnings: sentences; what the data cannot carry.
-        data_sha256: of the fitted columns in canonical order, so that the order of rows does not matter.
-        residuals: ln predicted - ln measured, in canonical order.
-        bootstrap: `n`, `seed`, `converged` (share), and `params`, a list of values for each parameter.
-    """
-
-    law: str
-    columns: dict[str, str]
-    ranges: dict[str, tuple[float, float]]
-    objective: dict[str, Any]
-    n: int
-    params: dict[str, Estimate]
-    r2: float
-    seconds: float
-    starts: dict[str, int]
-    convergence: dict[str, Any]
-    identifiability: Identifiability
-    warnings: tuple[str, ...]
-    data_sha256: str
-    residuals: tuple[float, ...]
-    bootstrap: dict[str, Any]
-
-    @property
-    def values(self) -> dict[str, float]:
-        return {name: estimate.value for name, estimate in self.params.items()}
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `fit.json`; `from_json` reads them back exactly."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> FitResult:
-        """Raises `FitError` for anything that `to_json` did not make."""
-        try:
-            fields = {spec.name: found[spec.name] for spec in dataclasses.fields(cls)}
-            fields["params"] = {
-                name: Estimate(p["value"], p["std"], tuple(p["ci95"]) if p["ci95"] else None)
-                for name, p in fields["params"].items()
-            }
-            fields["ranges"] = {name: tuple(pair) for name, pair in fields["ranges"].items()}
-            fields["identifiability"] = Identifiability.from_json(fields["identifiability"])
-            fields["warnings"], fields["residuals"] = tuple(fields["warnings"]), tuple(fields["residuals"])
-            result = cls(**fields)
-            result._check()
-            return result
-        except (KeyError, TypeError, AttributeError, ValueError) as error:  # UserError is a ValueError
-            raise FitError(f"not a fit ({error!r})") from None
-
-    def _check(self) -> None:
-        """Raise `ValueError` for what no fit of its law can be: `predict` relies on it."""
-        law = get_law(self.law)
-        draws = self.bootstrap["params"]
-        if tuple(self.params) != law.names or set(draws) != set(law.names):
-            raise ValueError(f"its parameters are not those of {self.law}")
-        if set(self.columns) != {column.name for column in law.columns}:
-            raise ValueError(f"its columns are not those of {self.law}")
-        if {len(values) for values in draws.values()} != {self.bootstrap["n"]}:
-            raise ValueError("its bootstrap is not complete")
-        if not len(self.residuals) == self.n > len(law.names):
-            raise ValueError("its residuals are not one for each point")
-        np.array([*self.values.values(), *self.residuals, *(v for values in draws.values() for v in values)], float)
-
-
-def read_fit(path: Path) -> FitResult:
-    """The fit that `--out` wrote; raises `FitError`."""
-    try:
-        return FitResult.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise FitError(f"{path}: {error.strerror}") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise FitError(f"{path}: {error}") from None
-
-
-# --- data ------------------------------------------------------------------------------------------------
-
-
-def read_column(table: Any, name: str) -> Array:
-    """A column of a table (a polars frame or a mapping of arrays) as positive finite numbers (N,).
-
-    Raises:
-        FitError: it is missing, has no numbers, or holds a value that no law can read.
-    """
-    names = list(table.columns) if hasattr(table, "columns") else list(table)
-    if name not in names:
-        raise FitError(f"{name}: no such column (rename with --map {name}=COLUMN); there are: {', '.join(names)}")
-    values = np.asarray(table[name])
-    if values.dtype == object and all(value is None or isinstance(value, (int, float)) for value in values):
-        values = values.astype(float)
-    if values.dtype.kind not in "fiu":
-        row = next((k for k, value in enumerate(values) if not _is_number(value)), 0)
-        raise FitError(f"{name}: not a column of numbers; row {row + 1} is {str(values[row])!r}")
-    values = values.astype(float)
-    bad = ~((values > 1e-100) & (values < 1e100))  # squares must stay finite
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        what = "is missing or not a number" if np.isnan(values[row]) else "is not allowed; allowed: positive numbers"
-        raise FitError(f"{name}: {values[row]:g} in row {row + 1} {what} (leave rows out with --where)")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _read(law: Law, table: Any, x: str | None) -> tuple[dict[str, str], dict[str, Array], Array]:
-    """Names of the columns, the columns, and the loss, with the rows in canonical order."""
-    free = "x" in (column.name for column in law.columns)
-    if free and x is None:
-        raise FitError(f"{law.name}: say with --x which column x is")
-    if x is not None and not free:
-        raise FitError(f"{law.name}: has no free variable for --x {x}")
-    sources = {column.name: x if column.name == "x" and x is not None else column.name for column in law.columns}
-    columns = {name: read_column(table, source) for name, source in sources.items()}
-    loss = read_column(table, "loss")
-    if len(loss) <= len(law.parameters):
-        raise FitError(
-            f"{law.name}: {len(loss)} {'point' if len(loss) == 1 else 'points'} cannot determine "
-            f"{len(law.parameters)} parameters; at least {len(law.parameters) + 1} are needed"
-        )
-    for name, values in columns.items():
-        if np.ptp(values) == 0:
-            raise FitError(f"{sources[name]}: is {values[0]:g} in every row; its exponent needs a range of values")
-    order = np.lexsort((loss, *columns.values()))
-    return sources, {name: values[order] for name, values in columns.items()}, loss[order]
-
-
-# --- the fit ---------------------------------------------------------------------------------------------
+MOST_STARTS = 512  # of a larger grid the best ones by least squares are advanced
+BOOTSTRAP_STARTS = 64  # the part of the grid that a resample chooses its own starts from
 
 
 def fit(
-    law: Law | str,
+    law: Law | Family | Procedure | str,
     table: Any,
     *,
     x: str | None = None,
-    objective: str = "huber_log",
+    options: Options | None = None,
+    fixed: Mapping[str, float] | None = None,
+    objective: str | None = None,
     delta: float = 1e-3,
     bootstrap: int = 1000,
     seed: int = 0,
     starts: Array | None = None,
+    cluster: str | None = None,
+    se: str | None = None,
+    profiles: Sequence[str] = (),
 ) -> FitResult:
-    """Fit a law to the points of a table.
+    """Fit a law to the points of a table, or take a procedure through its steps.
 
-    Every start of the law's grid is advanced at once, first by least squares and then under the objective, and the
-    best end is taken. The bootstrap draws whole rows (cases) with replacement; each resample is fitted from the
+    Every start is advanced at once, first by least squares and then under the objective, and the best end is taken.
+    The bootstrap draws rows with replacement, or whole curves or blocks of them; each resample is fitted from the
     optimum and from its own two best points of the grid, since a warm start alone gives too narrow intervals.
 
     Args:
-        table: a polars frame, or a mapping of arrays, with the law's columns and `loss`.
+        table: a polars frame, or a mapping of arrays, with the law's columns and its target.
         x: the column that a law of one free variable reads.
-        objective: a key of `OBJECTIVES`.
-        delta: of `huber_log`, in units of ln loss. 1e-3 is the published choice for Chinchilla and nearly least
-            absolute deviations; one to three standard deviations of the noise is the more efficient choice.
+        options: of a family or procedure.
+        fixed: constants that are held, in the units of the table.
+        objective: a key of `OBJECTIVES`; the law's own when None.
+        delta: where Huber's loss turns linear, in units of ln target (`huber_log`) or of the target (`huber`). 1e-3
+            is the published choice for Chinchilla and nearly least absolute deviations; one to three standard
+            deviations of the noise is the more efficient choice.
         bootstrap: resamples; 0 for none.
-        starts: values of the parameters to start from (S, P), in the units of the table, instead of the grid.
+        starts: values of the parameters to start from (S, P), in the units of the table, instead of the grid. Linear
+            coefficients among them are replaced by their best values for the others, and starts that then are one
+            are advanced once.
+        cluster: a column whose values the bootstrap draws, instead of rows.
+        se: a column of standard errors of the target, in its units. Residuals weigh as 1 / se², and logarithmic ones
+            as (target / se)², since the standard error of ln target is se / target.
+        profiles: constants whose profile is traced.
 
     Raises:
         FitError: the table lacks a column, or holds what the law cannot be fitted to.
     """
     began = time.perf_counter()
-    law = get_law(law) if isinstance(law, str) else law
+    found = make_law(law, table, options)
     _check_options(objective, delta, bootstrap, seed)
-    sources, columns, loss = _read(law, table, x)
-    centre = {name: float(np.exp(np.log(columns[name]).mean())) for name in law.centred}
-    centred = {name: values / centre.get(name, 1.0) for name, values in columns.items()}
-    problem = Problem(law, centred, loss, log=objective == "huber_log")
-    # Least absolute deviations are Huber's loss, divided by delta, with a delta too small to matter.
-    bend = {"huber_log": delta, "lsq": math.inf, "lad": 1e-5 * float(np.median(loss))}[objective]
+    refused = {
+        "--x": x, "--fix": fixed or None, "--objective": objective, "--se": se, "--cluster": cluster,
+        "--profile-of": profiles or None, "starts": starts,
+    }  # fmt: skip
+    if isinstance(found, Procedure):
+        for name, given in refused.items():
+            if given is not None:
+                raise FitError(f"{found.name}: goes in steps, which take no {name}")
+        return go_through(found, table, dict(options or {}), bootstrap, seed, began)
 
-    ones = np.ones((1, len(loss)))
-    first = seeds(problem, ones)[0][0] if starts is None else _to_theta(law, starts, centre)
-    solution = _settle(problem, first, ones, bend)
+    learner = law if isinstance(law, Learner) else LAWS.get(found.name)
+    if isinstance(learner, Learner):
+        for name, given in refused.items():
+            if given is not None:
+                raise FitError(f"{found.name}: is learnt as a whole, which takes no {name}")
+        return learn(learner, found, table, began)
+
+    fixed = dict(fixed or {})
+    objective = objective or found.objective
+    _check_fixed(found, fixed)
+    _check_profiles(found, fixed, profiles)
+    points = read_points(found, table, x, cluster, se, objective.endswith("log"))
+    check_points(found, points, fixed)
+    problem = _problem(found, points, fixed, objective.endswith("log"))
+    bend = _bend(objective, delta, problem)
+
+    solution, count = _solve(problem, points.weights, bend, starts)
     # Among the best ends, which differ by rounding, the flattest.
     level = np.flatnonzero(solution.cost <= solution.cost.min() * (1 + 1e-12))
     best = int(level[np.argmin(solution.slope[level])])
     theta = solution.theta[best]
+    reached = solution.cost <= solution.cost[best] * (1 + 1e-6) + 1e-25
 
-    draws, settled = _resample(problem, theta, bend, bootstrap, seed)
-    values = _to_params(law, theta[None], centre)
-    table_of_draws = _to_params(law, draws, centre)
-    residuals = np.log(law.function(columns, **values) / loss)[0]
-    identifiability, warnings = identify(problem, theta, draws, columns, sources)
+    draws, settled = _resample(problem, theta, bend, points.draw(bootstrap, seed))
+    values = {name: float(v[0, 0]) for name, v in to_params(found, theta[None], problem.centre).items()}
+    spread = {name: v[:, 0] for name, v in to_params(found, draws, problem.centre).items()}
+    identifiability, warnings = identify(problem, theta, draws, points.sources)
     if not solution.converged[best]:
         warnings.insert(0, f"the optimum was not reached: gradient {solution.slope[best]:.1e} > {TOLERANCE:g}")
     if settled < 0.99:
         warnings.append(f"{1 - settled:.0%} of the bootstrap fits did not converge; the intervals are unsure")
-    r = problem.residuals(theta[None])
-    value = np.abs(r).sum() if objective == "lad" else huber(r, bend).sum()
+    residuals = problem.residuals(theta[None])[0]
+    kinds = {"sandwich": standard_errors(problem, theta, points.weights, bend, "sandwich", units=points.drawn)}
+    if math.isinf(bend):
+        kinds["classical"] = standard_errors(problem, theta, points.weights, bend, "classical")
     return FitResult(
-        law=law.name,
-        columns=sources,
-        ranges={name: (float(v.min()), float(v.max())) for name, v in columns.items()},
+        law=found.name,
+        options=dict(found.options),
+        columns=points.sources,
+        ranges=ranges_of(points.variables),
         objective={
             "name": objective,
-            "delta": delta if objective == "huber_log" and math.isfinite(delta) else None,
-            "value": float(value),
+            "delta": delta if objective.startswith("huber") and math.isfinite(delta) else None,
+            "value": objective_value(problem, theta, points.weights, bend, absolute=objective == "lad"),
         },
-        n=len(loss),
-        params={name: _estimate(float(values[name][0, 0]), table_of_draws[name][:, 0]) for name in law.names},
-        r2=float(1 - (residuals**2).sum() / ((np.log(loss) - np.log(loss).mean()) ** 2).sum()) if np.ptp(loss) else 0.0,
+        n=len(points.target),
+        params={name: estimate(values[name], () if name in fixed else spread[name]) for name in found.names},
+        derived=_derived(found, values, spread),
+        fixed=fixed,
+        r2=explained(np.log(points.target) if problem.log else points.target, residuals),
         seconds=time.perf_counter() - began,
-        starts={
-            "n": len(solution.cost),
-            "best": int((solution.cost <= solution.cost[best] * (1 + 1e-6) + 1e-25).sum()),
-        },
+        starts={"n": int(count.sum()), "best": int(count[reached].sum())},
         convergence={
             "gradient": float(solution.slope[best]),
             "tolerance": TOLERANCE,
@@ -277,45 +153,99 @@ def fit(
             "iterations": int(solution.iterations[best]),
         },
         identifiability=identifiability,
+        standard_errors=kinds,
+        profiles={name: _profile(problem, points, values, name, bend) for name in profiles},
         warnings=tuple(warnings),
-        data_sha256=hashlib.sha256(np.stack([*columns.values(), loss]).tobytes()).hexdigest(),
+        data_sha256=digest_of(points.variables, points.target),
         residuals=tuple(residuals.tolist()),
         bootstrap={
             "n": bootstrap,
             "seed": seed,
+            "unit": points.unit,
             "converged": settled,
-            "params": {name: table_of_draws[name][:, 0].tolist() for name in law.names},
+            "params": {name: spread[name].tolist() for name in found.names},
         },
     )
 
 
-def _check_options(objective: str, delta: float, bootstrap: int, seed: int) -> None:
-    if objective not in OBJECTIVES:
-        raise FitError(f"objective: {objective!r} is not allowed; allowed: {', '.join(OBJECTIVES)}")
-    if not delta > 0:
-        raise FitError(f"delta: {delta!r} is not allowed; allowed: > 0")
-    if bootstrap < 0 or 0 < bootstrap < FEWEST_RESAMPLES:
-        raise FitError(f"bootstrap: {bootstrap} is not allowed; allowed: 0, or at least {FEWEST_RESAMPLES} resamples")
-    if seed < 0:
-        raise FitError(f"seed: {seed} is not allowed; allowed: >= 0")
+def _problem(
+    law: Law, points: Points, fixed: Mapping[str, float], log: bool, as_they_are: Sequence[str] = ()
+) -> Problem:
+    centre = _centre(law, points.variables, fixed)
+    centre = {name: x0 for name, x0 in centre.items() if name not in as_they_are}
+    held = {}
+    if fixed:
+        # A held constant that carries variables is held in their centred units.
+        row = [[fixed.get(p.name, max(p.lower, 1.0) if p.log else 1.0) for p in law.parameters]]
+        theta = to_theta(law, np.array(row), centre)[0]
+        held = {
+            p.name: math.exp(theta[k]) if p.log else float(theta[k])
+            for k, p in enumerate(law.parameters)
+            if p.name in fixed
+        }
+    variables = {name: values / centre.get(name, 1.0) for name, values in points.variables.items()}
+    return Problem(law, variables, points.target, log, centre, held)
 
 
-def _settle(problem: Problem, theta_SP: Array, weights_SN: Array, bend: float) -> Solution:
-    """A few steps of least squares, then the objective to the end."""
-    smooth = minimise(problem, theta_SP, weights_SN, math.inf, max_iterations=8)
-    return minimise(problem, smooth.theta, weights_SN, bend)
+def _bend(objective: str, delta: float, problem: Problem) -> float:
+    """Where Huber's loss turns linear; least absolute deviations are that with a bend too small to matter."""
+    if objective.startswith("huber"):
+        return delta
+    return 1e-5 * problem.typical if objective == "lad" else math.inf
 
 
-def _resample(problem: Problem, theta: Array, bend: float, count: int, seed: int) -> tuple[Array, float]:
-    """Optima of `count` resamples of the points (R, P), and the share of them that converged."""
-    n, n_parameters = len(problem.target), len(theta)
-    rng = np.random.default_rng(seed)
-    weights_RN = rng.multinomial(n, np.full(n, 1 / n), size=count).astype(float)
+def _solve(problem: Problem, weights_N: Array, bend: float, starts: Array | None) -> tuple[Solution, Array]:
+    """Where the starts end, and how many of them each end stands for."""
+    if starts is None:
+        theta_GP = start_grid(problem)
+        count = np.ones(len(theta_GP), dtype=int)
+    else:
+        theta_GP, count = _given(problem, starts)
+    found, misfit = project(problem, theta_GP, weights_N[None])
+    ahead = np.argsort(misfit[0], kind="stable")
+    if starts is None:
+        ahead = ahead[:MOST_STARTS]
+    theta, count = found[0][ahead], count[ahead]
+    smooth = minimise(problem, theta, weights_N[None], math.inf, max_iterations=8)
+    solution = minimise(problem, smooth.theta, weights_N[None], bend)
+    best = int(np.argmin(solution.cost))
+    if not solution.converged[best]:  # a long curved valley
+        last = minimise(problem, solution.theta[best][None], weights_N[None], bend, max_iterations=3000)
+        for name in ("theta", "cost", "slope", "iterations"):
+            getattr(solution, name)[best] = getattr(last, name)[0]
+    return solution, count
+
+
+def _given(problem: Problem, starts: Array) -> tuple[Array, Any]:
+    """Given starts as theta, and how many of them there are of each once coefficients are projected."""
+    law = problem.law
+    params = np.array(starts, dtype=float)
+    if params.ndim != 2 or params.shape[1] != len(law.parameters):
+        raise FitError(f"starts: of shape {params.shape}; allowed: (starts, {len(law.parameters)})")
+    for k, p in enumerate(law.parameters):
+        if p.log and not (params[:, k] > 0).all():
+            raise FitError(f"starts: {p.name} must be positive")
+    lower, upper = problem.bounds()
+    theta = np.clip(to_theta(law, params, problem.centre), lower, upper)
+    theta[:, [k for k, p in enumerate(law.parameters) if p.linear and k in problem.free]] = 0.0
+    distinct, count = np.unique(theta, axis=0, return_counts=True)
+    return distinct, count
+
+
+def _resample(problem: Problem, theta: Array, bend: float, weights_RN: Array) -> tuple[Array, float]:
+    """Optima of resamples of the points (R, P), and the share of them that converged."""
+    count, n_parameters = len(weights_RN), len(theta)
     draws, converged = np.empty((count, n_parameters)), np.empty(count, dtype=bool)
-    rows = max(1, 1_000_000 // (3 * n * n_parameters))  # so many at once keep the arrays in a few MB of cache
+    if count == 0:
+        return draws, 1.0
+    grid_GP = start_grid(problem)
+    if len(grid_GP) > BOOTSTRAP_STARTS:
+        misfit = project(problem, grid_GP, np.ones((1, len(problem.target))))[1][0]
+        grid_GP = grid_GP[np.argsort(misfit, kind="stable")[:BOOTSTRAP_STARTS]]
+    rows = max(1, problem.rows_at_once() // 3)
     for begin in range(0, count, rows):
         weights = weights_RN[begin : begin + rows]
-        found, misfit = seeds(problem, weights)
+        found, misfit = project(problem, grid_GP, weights)
         ahead = np.argsort(misfit, axis=1, kind="stable")[:, :2]
         own = np.take_along_axis(found, ahead[:, :, None], axis=1).reshape(-1, n_parameters)
         twice = np.repeat(weights, ahead.shape[1], axis=0)
@@ -329,71 +259,76 @@ def _resample(problem: Problem, theta: Array, bend: float, count: int, seed: int
         pick = grouped[np.argmin(solution.cost[grouped], axis=0), np.arange(len(weights))]
         draws[begin : begin + rows] = solution.theta[pick]
         converged[begin : begin + rows] = solution.converged[pick]
-    return draws, float(converged.mean()) if count else 1.0
+    return draws, float(converged.mean())
 
 
-def _to_params(law: Law, theta_SP: Array, centre: Mapping[str, float]) -> dict[str, Array]:
-    """Parameters in the units of the table, each (S, 1): a coefficient takes back x0 ** exponent."""
-    raw = {p.name: theta_SP[:, k, None] for k, p in enumerate(law.parameters)}
-    params = {}
-    for p in law.parameters:
-        shift = math.log(centre[p.carries[0]]) * raw[p.carries[1]] if p.carries else 0.0
-        params[p.name] = np.exp(raw[p.name] + shift) if p.log else raw[p.name]
-    return params
+def _profile(problem: Problem, points: Points, values: Mapping[str, float], name: str, bend: float) -> dict[str, Any]:
+    """The profile of one constant in the units of the table."""
+    law = problem.law
+    carried = [variable for variable, _ in law.parameters[law.names.index(name)].carries]
+    problem = _problem(law, points, {k: values[k] for k in problem.fixed}, problem.log, as_they_are=carried)
+    theta = to_theta(law, np.array([[values[p] for p in law.names]]), problem.centre)
+    optimum = minimise(problem, theta, points.weights[None], bend)
+    return profile(problem, optimum, name, points.weights, bend, units=points.drawn)
 
 
-def _to_theta(law: Law, params_SP: Array, centre: Mapping[str, float]) -> Array:
-    """The inverse of `_to_params`, from an array (S, P)."""
-    theta = np.array(params_SP, dtype=float)
-    if theta.ndim != 2 or theta.shape[1] != len(law.parameters):
-        raise FitError(f"starts: of shape {theta.shape}; allowed: (starts, {len(law.parameters)})")
-    for k, p in enumerate(law.parameters):
-        if p.log:
-            if not (theta[:, k] > 0).all():
-                raise FitError(f"starts: {p.name} must be positive")
-            theta[:, k] = np.log(theta[:, k])
-        if p.carries:
-            exponent = np.asarray(params_SP)[:, law.names.index(p.carries[1])]
-            theta[:, k] -= math.log(centre[p.carries[0]]) * exponent
-    return theta
+def _derived(law: Law, values: Mapping[str, float], spread: Mapping[str, Array]) -> dict[str, Any]:
+    if law.derived is None:
+        return {}
+    with np.errstate(all="ignore"):  # a threshold may not exist for some resamples
+        point = law.derived({name: np.array([value]) for name, value in values.items()})
+        draws = law.derived(spread)
+    return {name: estimate(float(point[name][0]), draws[name]) for name in point}
 
 
-def _estimate(value: float, draws: Array) -> Estimate:
-    if len(draws) == 0:
-        return Estimate(value, None, None)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, float(draws.std(ddof=1)), (float(low), float(high)))
+# --- its parts -------------------------------------------------------------------------------------------
 
 
-# --- prediction ------------------------------------------------------------------------------------------
+def _check_options(objective: str | None, delta: float, bootstrap: int, seed: int) -> None:
+    if objective not in (None, *OBJECTIVES):
+        raise FitError(f"objective: {objective!r} is not allowed; allowed: {', '.join(OBJECTIVES)}")
+    if not delta > 0:
+        raise FitError(f"delta: {delta!r} is not allowed; allowed: > 0")
+    if bootstrap < 0 or 0 < bootstrap < FEWEST_RESAMPLES:
+        raise FitError(f"bootstrap: {bootstrap} is not allowed; allowed: 0, or at least {FEWEST_RESAMPLES} resamples")
+    if seed < 0:
+        raise FitError(f"seed: {seed} is not allowed; allowed: >= 0")
 
 
-def predict(result: FitResult, table: Any) -> dict[str, Array]:
-    """The loss that a fitted law predicts at the rows of a table.
+def _check_fixed(law: Law, fixed: Mapping[str, float]) -> None:
+    for name, value in fixed.items():
+        if name not in law.names:
+            raise FitError(f"--fix {name}: {law.name} has no such constant; there are: {', '.join(law.names)}")
+        p = law.parameters[law.names.index(name)]
+        inside = value > 0 if p.log else p.lower <= value <= p.upper
+        if not (math.isfinite(value) and inside):
+            allowed = "positive numbers" if p.log else f"{p.lower:g} to {p.upper:g}"
+            raise FitError(f"--fix {name}={value:g} is not allowed; allowed: {allowed}")
+    if set(fixed) == set(law.names):
+        raise FitError(f"--fix: holds every constant of {law.name}; allowed: leave at least one free")
 
-    Returns:
-        `predicted`; `lo95` and `hi95`, the 95 % interval of the law's mean from its bootstrap; `pi_lo95` and
-        `pi_hi95`, that of a new measurement: every bootstrap mean times every residual of the fit, with the
-        residuals inflated by sqrt(n / (n - p)), since fitting p parameters has made them too small. Each (N,);
-        the intervals are left out where the fit has no bootstrap.
 
-    Raises:
-        FitError: the table lacks a column of the law.
-    """
-    law = get_law(result.law)
-    columns = {name: read_column(table, source) for name, source in result.columns.items()}
-    predicted = np.broadcast_to(law.function(columns, **result.values), len(next(iter(columns.values()))))
-    answer: dict[str, Array] = {"predicted": predicted}
-    if result.bootstrap["n"] == 0:
-        return answer
-    draws = {name: np.array(values)[:, None] for name, values in result.bootstrap["params"].items()}
-    log_mean_RN = np.log(law.function(columns, **draws))
-    answer["lo95"], answer["hi95"] = np.exp(np.quantile(log_mean_RN, [0.025, 0.975], axis=0))
-    inflation = math.sqrt(result.n / (result.n - len(law.parameters)))
-    noise = np.array(result.residuals) * inflation
-    if len(noise) > 200:  # evenly spaced quantiles stand for a long list of residuals
-        noise = np.quantile(noise, (np.arange(200) + 0.5) / 200)
-    # A residual is predicted over measured, so a measurement is the mean over it.
-    new = [np.quantile((mean[:, None] - noise).ravel(), [0.025, 0.975]) for mean in log_mean_RN.T]
-    answer["pi_lo95"], answer["pi_hi95"] = np.exp(np.array(new).reshape(-1, 2).T)
-    return answer
+def _check_profiles(law: Law, fixed: Mapping[str, float], profiles: Sequence[str]) -> None:
+    free = [name for name in law.names if name not in fixed]
+    for name in profiles:
+        if name not in free:
+            raise FitError(f"--profile-of {name}: not a constant that is fitted; allowed: {', '.join(free)}")
+
+
+def _centre(law: Law, variables: Mapping[str, Array], fixed: Mapping[str, float]) -> dict[str, float]:
+    """A typical value of each variable to divide by. A held constant whose power is free speaks of the variable as
+    it is, which then is not divided."""
+    as_it_is = {
+        name
+        for p in law.parameters
+        if p.name in fixed
+        for name, power in p.carries
+        if isinstance(power, str) and power.lstrip("-") not in fixed
+    }
+    centre = {}
+    for name in law.centred:
+        values = variables[name]
+        if name not in as_it_is:
+            positive = bool((values > 0).all())
+            centre[name] = float(np.exp(np.log(values).mean()) if positive else np.abs(values).max())
+    return centre

@@ -20,7 +20,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.laws import Array
+from analysis.laws.base import Array
 from conf.door import human
 from train.record import write_bytes
 

@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from conf.schema import ConfigError, UserError, walk
 from train.record import Manifest, find_runs, read_metrics, read_run
@@ -106,6 +108,27 @@ def read_curves(folders: Sequence[Path]) -> pl.DataFrame:
     return _frame(rows)
 
 
+def curves_of_runs(folders: Sequence[Path], *, params: str = "total") -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(points, schedules) of runs: the rows where the validation loss was measured (`curve`, `step`, `lr`, `loss`,
+    `n_params`, `n_tokens`, `flops`, `batch_tokens`, and the run's `state` and settings), and `curve`, `step`, `lr` of
+    every logged step.
+
+    Raises:
+        RecordError, TableError: a folder without a readable record, or runs that measured nothing.
+    """
+    runs = read_runs(folders, params=params)
+    metrics = read_curves(folders)
+    own = runs.drop([name for name in ("loss", "lr", "n_tokens", "flops") if name in runs.columns])
+    own = own.with_columns(pl.Series("curve", [folder.name for folder in folders]))
+    own = own.select([name for name in own.columns if name == "curve" or name not in metrics.columns])
+    measured = metrics.filter(pl.col("val_loss").is_not_null() & (pl.col("step") > 0))
+    points = measured.select(
+        "curve", "step", "lr", pl.col("val_loss").alias("loss"), pl.col("tokens").alias("n_tokens"), "flops"
+    ).join(own, on="curve", how="left", maintain_order="left")
+    schedules = metrics.filter(pl.col("lr").is_not_null()).select("curve", "step", "lr")
+    return points, schedules
+
+
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pl.DataFrame({name: [row.get(name) for row in rows] for name in names}, strict=False)
@@ -146,7 +169,7 @@ def rename(table: pl.DataFrame, renames: Mapping[str, str]) -> pl.DataFrame:
     return table.with_columns(pl.col(source).alias(name) for name, source in renames.items())
 
 
-def where(table: pl.DataFrame, condition: str) -> pl.DataFrame:
+def where(table: pl.DataFrame, condition: str, option: str = "--where") -> pl.DataFrame:
     """The rows for which a condition holds: SQL, with `==` allowed for `=`, and names with dots as they are:
     `used_in_fit == 1 and optim.lr < 0.01`.
 
@@ -163,10 +186,17 @@ def where(table: pl.DataFrame, condition: str) -> pl.DataFrame:
     try:
         kept = table.filter(pl.sql_expr(text))
     except (pl.exceptions.PolarsError, TypeError) as error:
-        raise TableError(f"--where {condition!r}: {_first_line(error)}") from None
+        raise TableError(f"{option} {condition!r}: {_first_line(error)}") from None
     if kept.is_empty():
-        raise TableError(f"--where {condition!r}: leaves none of {len(table)} rows")
+        raise TableError(f"{option} {condition!r}: leaves none of {len(table)} rows")
     return kept
+
+
+def numbers(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    """A column as numbers, nan where it holds none or is not there (N,)."""
+    if name not in table.columns or table[name].dtype.is_nested():
+        return np.full(len(table), np.nan)
+    return table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from analysis import select, style
 from analysis.claims import Claim
-from analysis.fit import FitResult, fit, predict
-from analysis.laws import get_law
+from analysis.fit import fit
+from analysis.laws.registry import get_law
+from analysis.predict import predict
 from analysis.report import print_fit
+from analysis.result import FitResult
 from analysis.table import read_curves
 from conf.door import counted, human
 from train.record import write_bytes, write_json

@@ -64,7 +64,12 @@ def write_ladder(
                 anneal = 1 + 0.04 * (1 - step / steps)
                 level = (1.1 + 18 * n_total**-0.25 + 30 * seen**-0.27) * final * anneal / 2.2
                 level = min(5.55, level * 2.2 / (1.1 + 18 * n_total**-0.25 + 30 * n_tokens**-0.27))
-                row = {"step": step, "tokens": int(seen), "flops": 6.0 * n_total * seen, "lr": 1e-3}
+                row = {
+                    "step": step,
+                    "tokens": int(seen),
+                    "flops": 6.0 * n_total * seen,
+                    "lr": 3e-3 * (1.01 - step / steps),
+                }
                 row["train_loss"] = level + 0.06 * rng.standard_normal()
                 if step % (steps // 10) == 0:
                     row |= {"val_loss": level, "val_loss_se": 0.02}

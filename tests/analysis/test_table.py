@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from analysis import select
-from analysis.table import TableError, load_csv, read_curves, read_runs, rename, runs_matching, runs_of_study, where
+from analysis.table import (
+    TableError,
+    curves_of_runs,
+    load_csv,
+    numbers,
+    read_curves,
+    read_runs,
+    rename,
+    runs_matching,
+    runs_of_study,
+    where,
+)
 from conf.schema import UserError
 from tests.analysis.helpers import write_ladder
 from train.record import RecordError, read_run, write_run
@@ -60,6 +72,28 @@ def test_curves_are_long_and_hold_what_a_step_measured(folders: list[Path]) -> N
     assert curves["curve"].unique(maintain_order=True).to_list() == [folder.name for folder in folders[:2]]
     assert curves["val_loss"].null_count() == 20
     assert curves["train_loss"].null_count() == 0
+
+
+def test_points_of_curves_come_with_their_whole_schedules(folders: list[Path]) -> None:
+    points, schedules = curves_of_runs(folders)
+    metrics = read_curves(folders)
+    assert len(points) == 40  # half of the steps measured a validation loss
+    assert len(schedules) == 80
+    assert schedules.columns == ["curve", "step", "lr"]
+    first = points.row(0, named=True)
+    record = read_run(folders[0])
+    assert record is not None
+    measured = metrics.filter((pl.col("curve") == folders[0].name) & (pl.col("step") == first["step"]))
+    assert first["curve"] == folders[0].name
+    assert (first["loss"], first["n_tokens"], first["flops"], first["lr"]) == tuple(
+        measured.row(0, named=True)[name] for name in ("val_loss", "tokens", "flops", "lr")
+    )
+    assert first["n_params"] == record["n_params_total"]
+    assert (first["state"], first["model.width"]) == ("finished", 32)
+    # of the step, not of the end of the run
+    assert first["n_tokens"] < record["n_tokens"]
+    by_other, _ = curves_of_runs(folders, params="non_embedding")
+    assert by_other["n_params"][0] == record["n_params_non_embedding"]
 
 
 def test_runs_are_found_below_a_glob(folders: list[Path]) -> None:
@@ -115,6 +149,14 @@ def test_a_filter_that_cannot_work_is_one_line(condition: str) -> None:
     with pytest.raises(TableError, match="--where") as caught:
         where(TABLE, condition)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_are_read_where_there_are_any() -> None:
+    table = pl.DataFrame({"a": [1, None], "b": ["2.5", "low"], "c": [[1], [2]]})
+    assert numbers(table, "a")[0] == 1
+    assert numbers(table, "b")[0] == 2.5
+    for missing in (numbers(table, "a")[1:], numbers(table, "b")[1:], numbers(table, "c"), numbers(table, "d")):
+        assert np.isnan(missing).all()
 
 
 def test_columns_are_renamed() -> None:

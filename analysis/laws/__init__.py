@@ -1,0 +1,1 @@
+"""The laws: what each says, and what a fitter must know to fit it."""
