@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from analysis import select, table
-from analysis.fit import OBJECTIVES, fit, predict, read_fit
+from analysis import table
+from analysis.columns import FitError
+from analysis.compare_command import add_compare_command
+from analysis.curves import Curves
+from analysis.fit import OBJECTIVES
+from analysis.laws.registry import find_law
+from analysis.lint import FINDINGS
+from analysis.order import Done, Order, by_group, carry_out, needs_curves, predict_groups, read_fits
+from analysis.plan_command import add_plan_command
 from analysis.report import print_claims, print_fit, print_laws
 from analysis.table import CONVENTIONS
 from conf.door import Parser, counted
@@ -49,40 +58,69 @@ def _fit(options: argparse.Namespace) -> None:
         _check_writable(path)
     if options.plot is not None and options.plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {options.plot}: not a picture; allowed: a name that ends in .png, .svg or .pdf")
-    points = _points(options)
-    result = fit(
-        options.law,
-        points,
+    law = find_law(options.law)
+    points = _points(options, curves=needs_curves(law))
+    order = Order(
+        law=law,
         x=options.x,
+        options=dict(options.set),
+        fixed=dict(options.fix),
         objective=options.objective,
         delta=options.delta,
         bootstrap=options.bootstrap,
         seed=options.seed,
+        cluster=options.cluster,
+        se=options.se,
+        profiles=tuple(options.profile_of),
+        holdout=options.holdout,
+        exclude=tuple(options.exclude),
     )
-    print_fit(result)
+    groups = {None: points} if options.group is None else by_group(points, options.group)
+    done = {}
+    for name, part in groups.items():
+        try:
+            done[name] = carry_out(order, part)
+        except FitError as error:
+            if name is None:
+                raise
+            raise FitError(f"{options.group} = {name}: {error}") from None
+    for name, one in done.items():
+        if name is not None:
+            print(f"{options.group} = {name}")
+        print_fit(one.result)
     if options.out is not None:
-        write_json(options.out, result.to_json())
+        results = {name: one.result.to_json() for name, one in done.items()}
+        write_json(options.out, results[None] if options.group is None else {"group": options.group, "fits": results})
     if options.plot is not None:
-        from analysis.plot import plot_fit
-        from analysis.style import write_figure
+        _plot(options, done)
 
-        write_figure(plot_fit(result, points), options.plot)
+
+def _plot(options: argparse.Namespace, done: Mapping[str | None, Done]) -> None:
+    from analysis.plot import plot_fit
+    from analysis.style import write_figure
+
+    for name, one in done.items():
+        path = options.plot
+        if name is not None:
+            path = path.with_stem(f"{path.stem}-" + re.sub(r"[^\w.+=-]+", "_", name))
+        write_figure(plot_fit(one), path)
 
 
 def _predict(options: argparse.Namespace) -> None:
     _check_writable(options.out)
-    result = read_fit(options.fit)
+    results = read_fits(options.fit)
     points = _points(options)
-    columns = [pl.Series(name, values) for name, values in predict(result, points).items()]
-    for column in columns:
-        if column.name in points.columns:
-            raise UsageError(f"{options.data}: has a column {column.name} already; allowed: a name that is free")
-    write_bytes(options.out, points.with_columns(columns).write_csv().encode())
-    print(f"{len(points)} predictions are in {options.out}")
+    columns = predict_groups(results, points)
+    for name in columns:
+        if name in points.columns:
+            raise UsageError(f"{options.data}: has a column {name} already; allowed: a name that is free")
+    frame = points.points if isinstance(points, Curves) else points
+    write_bytes(options.out, frame.with_columns(**columns).write_csv().encode())
+    print(f"{len(frame)} predictions are in {options.out}")
 
 
-def _laws(options: argparse.Namespace) -> None:  # noqa: ARG001  # every command takes the options
-    print_laws()
+def _laws(options: argparse.Namespace) -> None:
+    print_laws([find_law(name) for name in options.names] or None)
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -111,18 +149,28 @@ def _figure(options: argparse.Namespace) -> None:
     print_claims(claims)
 
 
-def _points(options: argparse.Namespace) -> pl.DataFrame:
-    """The table that --data or --runs names, renamed and filtered."""
+def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
+    """The table that --data, --runs or --study names, renamed and filtered; points of `Curves` where these are asked
+    for, or a schedule is given."""
+    schedules = None
+    given = getattr(options, "schedules", None)
+    if given is not None:
+        schedules = table.load_csv(given)
     if getattr(options, "data", None) is not None:
         points = table.load_csv(options.data)
+    elif curves:
+        points, known = table.curves_of_runs(_run_folders(options), params=options.params)
+        schedules = known if schedules is None else schedules
     else:
         points = table.read_runs(_run_folders(options), params=options.params)
-        if options.command == "fit":
-            done = select.finished(points)
-            if len(done) < len(points):
-                left_out = counted(len(points) - len(done), "run")
-                print(f"{left_out} of {len(points)} left out: not finished", file=sys.stderr)
-            points = done
+        if options.command in ("fit", "compare"):
+            measured = points.filter(pl.col("loss").is_not_null())
+            if measured.is_empty():
+                raise UsageError(f"none of {counted(len(points), 'run')} has a loss: diverged, failed or unfinished")
+            if len(measured) < len(points):
+                left_out = counted(len(points) - len(measured), "run")
+                print(f"{left_out} of {len(points)} left out: diverged, failed or unfinished, no loss", file=sys.stderr)
+            points = measured
     # Filters speak of the table as it came, or of the new names; both are there after renaming.
     names = [name for name, _ in options.map]
     for name in names:
@@ -131,7 +179,7 @@ def _points(options: argparse.Namespace) -> pl.DataFrame:
     points = table.rename(points, dict(options.map))
     for condition in options.where:
         points = table.where(points, condition)
-    return points
+    return points if schedules is None else Curves(points, schedules)
 
 
 def _run_folders(options: argparse.Namespace) -> list[Path]:
@@ -155,36 +203,70 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
-    fit_command = commands.add_parser("fit", help="fit a law, with intervals and warnings")
+    fit_command = commands.add_parser("fit", help="fit a law, with intervals, held-out error and warnings")
     fit_command.add_argument("law", help="a name of `python -m analysis laws`, e.g. chinchilla")
     _add_points(fit_command, ("data", "runs"))
+    _add_schedules(fit_command)
     fit_command.add_argument("--x", metavar="COLUMN", help="the variable of a law of one variable, e.g. n_tokens")
     fit_command.add_argument(
-        "--objective",
-        default="huber_log",
-        choices=tuple(OBJECTIVES),
-        help="huber_log: Huber's loss of ln loss (default); lsq, lad: squared or absolute difference of losses",
+        "--set",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="NAME=VALUE",
+        help="an option of the law, e.g. breaks=2",
     )
-    fit_command.add_argument("--delta", type=float, default=1e-3, help="of huber_log, in ln loss (default: 1e-3)")
+    fit_command.add_argument(
+        "--fix", action="append", default=[], type=_number, metavar="NAME=VALUE", help="hold a constant, e.g. E=1.69"
+    )
+    fit_command.add_argument(
+        "--objective",
+        choices=tuple(OBJECTIVES),
+        help="; ".join(f"{name}: {meaning}" for name, meaning in OBJECTIVES.items()) + " (default: the law's own)",
+    )
+    fit_command.add_argument(
+        "--delta", type=float, default=1e-3, help="where Huber's loss turns linear (default: 1e-3)"
+    )
     fit_command.add_argument(
         "--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: 1000; 0: none)"
     )
+    fit_command.add_argument("--cluster", metavar="COLUMN", help="the bootstrap draws its values instead of rows")
+    fit_command.add_argument("--se", metavar="COLUMN", help="standard errors of the target; points weigh as 1 / se²")
     fit_command.add_argument("--seed", type=int, default=0, help="draws the resamples (default: 0)")
+    fit_command.add_argument(
+        "--profile-of", nargs="+", default=[], metavar="NAME", help="trace the profile of constants, e.g. alpha beta"
+    )
+    fit_command.add_argument(
+        "--holdout",
+        metavar="RULE",
+        help="fit without the dearest point (largest), a dearest share (0.3) or rows (a condition), and predict them; "
+        "by default all points are fitted, and a second fit without the dearest fifth says how well it predicts that; "
+        "none: no second fit",
+    )
+    fit_command.add_argument(
+        "--exclude", nargs="+", default=[], choices=(*FINDINGS, "all"), help="leave out the rows of these findings"
+    )
+    fit_command.add_argument("--group", metavar="COLUMN", help="one fit for each of its values")
     fit_command.add_argument("--out", type=Path, metavar="FIT.JSON", help="write the fit here")
     fit_command.add_argument(
         "--plot", type=Path, metavar="FIT.PNG", help="draw points, law and residuals (.png, .svg, .pdf)"
     )
     fit_command.set_defaults(run=_fit)
 
+    add_compare_command(commands, add_points=_add_points, read_points=_points, check_writable=_check_writable)
+    add_plan_command(commands)
+
     predict_command = commands.add_parser("predict", help="predict losses with a fit")
     predict_command.add_argument("--fit", type=Path, required=True, metavar="FIT.JSON", help="what `fit --out` wrote")
     _add_points(predict_command, ("data",))
+    _add_schedules(predict_command)
     predict_command.add_argument(
         "--out", type=Path, required=True, metavar="CSV", help="the rows of --data with predictions"
     )
     predict_command.set_defaults(run=_predict)
 
     laws_command = commands.add_parser("laws", help="every law: formula, columns, constants, source")
+    laws_command.add_argument("names", nargs="*", metavar="NAME", help="only these")
     laws_command.set_defaults(run=_laws)
 
     table_command = commands.add_parser("table", help="runs as one table, a row each")
@@ -223,6 +305,12 @@ def _add_points(parser: argparse.ArgumentParser, sources: Sequence[str]) -> None
     )
 
 
+def _add_schedules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schedules", type=Path, metavar="CSV", help="curve, step, lr of every step, for laws of training curves"
+    )
+
+
 def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="cpu", choices=PROFILES, help="which runs of a study (default: cpu)")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where they are (default: runs)")
@@ -242,6 +330,14 @@ def _pair(text: str) -> tuple[str, str]:
     if not (name and equals and column):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=COLUMN")
     return name, column
+
+
+def _number(text: str) -> tuple[str, float]:
+    name, value = _pair(text)
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
 
 
 if __name__ == "__main__":

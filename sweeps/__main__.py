@@ -15,6 +15,7 @@ from rich.table import Table
 from conf.door import SI, Parser, counted, human, pick
 from conf.schema import UserError
 from sweeps.budget import makespan
+from sweeps.cells import WHERE, read_study
 from sweeps.launch import ENGINES, TRAINER, Launched, Trainer, last_log_line
 from sweeps.plan import Plan, PlannedRun, make_plan, share_cores, usable_cores
 from sweeps.progress import duration, last_step, summary
@@ -36,8 +37,8 @@ def main(
         given = _parser().parse_args(arguments)
         if given.command == "list":
             return _list(studies, given.runs_dir)
-        study = pick("study", given.study, studies)
-        profiles: dict[str, Profile] = {name: name for name in PROFILES}
+        study = _study(given, studies)
+        profiles: dict[str, Profile] = {name: name for name in PROFILES if given.cells is None or name in WHERE}
         if given.command == "status" and given.profile is None:
             return _status(study, _begun(study, given.runs_dir), given)
         profile = pick("profile", given.profile, profiles)
@@ -189,7 +190,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are (%(default)s)")
         if name == "list":
             continue
-        command.add_argument("study", metavar="STUDY", help="a name of `python -m sweeps list`")
+        command.add_argument("study", metavar="STUDY", nargs="?", help="a name of `python -m sweeps list`")
+        command.set_defaults(cells=None)
+        if name != "reproduce":  # which draws a study's figure
+            command.add_argument(
+                "--cells", type=Path, metavar="PLAN.JSON", help="instead: the cells of `python -m analysis plan`"
+            )
         every = "every profile that was run" if name == "status" else "cpu"
         default = None if name == "status" else "cpu"
         command.add_argument("--profile", default=default, help=f"{', '.join(PROFILES)} ({every})")
@@ -207,6 +213,18 @@ def _parser() -> argparse.ArgumentParser:
         if name in {"run", "reproduce"}:
             command.add_argument("--engine", default="local", help=f"{', '.join(ENGINES)} (%(default)s)")
     return parser
+
+
+def _study(given: argparse.Namespace, studies: Mapping[str, Study]) -> Study:
+    """The study that the command names, or the one in the file of --cells."""
+    if given.cells is not None and given.study is not None:
+        raise UserError(f"--cells {given.cells}: is a study itself, beside {given.study}; allowed: one of the two")
+    if given.cells is not None:
+        return read_study(given.cells, taken=studies)
+    if given.study is None:
+        other = "" if given.command == "reproduce" else ", or --cells PLAN.JSON"
+        raise UserError(f"{given.command}: names no study; allowed: {', '.join(studies)}{other}")
+    return pick("study", given.study, studies)
 
 
 def _make(study: Study, profile: Profile, given: argparse.Namespace, *, jobs: int | None = None) -> Plan:

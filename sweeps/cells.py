@@ -1,0 +1,77 @@
+"""A study from a file: `{"study": "planned/alpha", "claim": "…", "cells": [{"model.width": 48, …}, …]}`.
+
+Other keys of the file are notes of whoever wrote it. The cells are the same at every profile, which then only says
+where they run: `cpu` or `gpu`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from conf.schema import UserError
+from sweeps.grid import Cell
+from sweeps.plan import RESERVED
+from sweeps.study import Study
+
+WHERE = ("cpu", "gpu")  # no cell is smaller at `smoke`
+
+
+class CellsError(UserError):
+    """A file that is no list of cells."""
+
+
+def read_study(path: Path, *, taken: Collection[str]) -> Study:
+    """The study that a file holds.
+
+    Args:
+        taken: names of other studies, whose manifest and runs it must not replace.
+
+    Raises:
+        CellsError: it cannot be read, or says something else than cells. Whether a cell is a possible run is seen
+            when it is composed.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CellsError(f"--cells {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise CellsError(f"--cells {path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise CellsError(f"--cells {path}: holds a {_type(content)}; allowed: an object with study and cells")
+    name, claim, cells = content.get("study"), content.get("claim", ""), content.get("cells")
+    if not isinstance(name, str):
+        raise CellsError(f"--cells {path}: study is {name!r}; allowed: a name such as planned/alpha")
+    if any(f"{name}/".startswith(f"{other}/") or other.startswith(f"{name}/") for other in taken):
+        raise CellsError(f"--cells {path}: study {name!r} is another study's folder; allowed: such as planned/alpha")
+    if not isinstance(claim, str):
+        raise CellsError(f"--cells {path}: claim is a {_type(claim)}; allowed: text")
+    if not isinstance(cells, list) or not cells:
+        raise CellsError(
+            f"--cells {path}: cells is {'empty' if cells == [] else _type(cells)}; allowed: a list of cells"
+        )
+    for number, cell in enumerate(cells, start=1):
+        _check_cell(f"--cells {path}: cell {number}", cell)
+    found: list[Cell] = cells
+    return Study(name, claim, lambda profile: [dict(cell) for cell in found])  # noqa: ARG005  # the same at each
+
+
+def _check_cell(where: str, cell: Any) -> None:
+    if not isinstance(cell, dict):
+        raise CellsError(f"{where} is a {_type(cell)}; allowed: an object of settings")
+    for key, value in cell.items():
+        if re.fullmatch(r"\w+(\.\w+)*", key) is None:
+            raise CellsError(f"{where}: {key!r} is no setting; allowed: a full path such as model.width")
+        if key in RESERVED or key.startswith("runtime."):
+            use = RESERVED.get(key, "use --profile or --set")
+            raise CellsError(f"{where}: {key} is no part of a cell; {use}")
+        if not isinstance(value, (str, int, float, bool)) and value is not None:
+            raise CellsError(f"{where}: {key} is a {_type(value)}; allowed: text, a number, true, false or null")
+
+
+def _type(value: Any) -> str:
+    names = {dict: "object", list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    return names.get(type(value), "null")
