@@ -24,6 +24,8 @@ class Claim:
         interval: its 95 % interval; None where it could not be estimated.
         threshold: the accepted region in words.
         low, high: the accepted region; one of them may be infinite.
+        truth: a value known from elsewhere, which the interval must contain besides lying within the region: the
+            region alone would pass an interval that excludes the truth, and the truth alone one of any width.
         n_seeds: seeds per setting behind the estimate.
         n_runs: runs behind the estimate.
         reason: why there is no estimate.
@@ -36,6 +38,7 @@ class Claim:
     threshold: str
     low: float = -math.inf
     high: float = math.inf
+    truth: float | None = None
     n_seeds: int
     n_runs: int
     reason: str | None = None
@@ -43,6 +46,8 @@ class Claim:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"the accepted region [{self.low}, {self.high}] is empty")
+        if self.truth is not None and not self.low <= self.truth <= self.high:
+            raise ValueError(f"the accepted region [{self.low}, {self.high}] leaves out the truth {self.truth}")
         if (self.interval is None) != (self.estimate is None) or (self.interval is None) != (self.reason is not None):
             raise ValueError("a claim has an estimate with its interval, or else a reason why not")
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
@@ -50,10 +55,12 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """From the interval, never from the point: inside the region, apart from it, or neither."""
+        """From the interval, never from the point: inside the region, apart from it (or from the truth), or neither."""
         if self.interval is None:
             return "inconclusive"
         low, high = self.interval
+        if self.truth is not None and not low <= self.truth <= high:
+            return "not reproduced"
         if self.low <= low and high <= self.high:
             return "reproduced"
         if high < self.low or low > self.high:
@@ -70,6 +77,7 @@ class Claim:
             "threshold": self.threshold,
             "low": self.low if math.isfinite(self.low) else None,
             "high": self.high if math.isfinite(self.high) else None,
+            **({"truth": self.truth} if self.truth is not None else {}),
             "n_seeds": self.n_seeds,
             "n_runs": self.n_runs,
             "reason": self.reason,

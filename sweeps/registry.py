@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweeps.studies import demo
+from sweeps.studies import demo, laws, lr_annealing
 from sweeps.study import Study
 
-MODULES = (demo,)
+MODULES = (demo, laws, lr_annealing)
 
 STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}

@@ -39,6 +39,21 @@ def test_the_verdict_compares_interval_and_region(interval: tuple[float, float],
     assert dataclasses.replace(WITHIN, interval=interval).verdict == verdict
 
 
+@pytest.mark.parametrize(("interval", "verdict"), [
+    ((-0.01, 0.015), "reproduced"),
+    ((0.005, 0.015), "not reproduced"),  # within the region, and yet it excludes the truth
+    ((-0.015, -0.001), "not reproduced"),
+    ((0.0, 0.015), "reproduced"),
+    ((-0.01, 0.03), "inconclusive"),  # too wide to say anything
+    ((-9.0, 9.0), "inconclusive"),
+    ((0.021, 0.03), "not reproduced"),
+])  # fmt: skip
+def test_a_known_truth_must_be_contained_by_a_narrow_interval(interval: tuple[float, float], verdict: str) -> None:
+    known = dataclasses.replace(WITHIN, truth=0.0, interval=interval)
+    assert known.verdict == verdict
+    assert known.to_json()["truth"] == 0.0
+
+
 @given(st.floats(-1, 1), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
 def test_the_point_has_no_say(estimate: float, ends: tuple[float, float]) -> None:
     interval = (min(ends), max(ends))
@@ -66,6 +81,8 @@ def test_without_an_estimate_there_is_a_reason_and_no_verdict() -> None:
     {"interval": None},
     {"estimate": None, "interval": None},
     {"low": 1.0, "high": -1.0},
+    {"truth": 0.03},
+    {"truth": math.nan},
     {"reason": "none needed"},
 ])  # fmt: skip
 def test_a_claim_that_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
