@@ -301,5 +301,5 @@ def _draw_floor(axes: Axes, points: pl.DataFrame, truth: Truth, result: FitResul
     axes.set_xlim(low - margin, high + margin)
     axes.set_ylim(0, 1.38 * top)
     axes.set_yticks([])
-    axes.set_xlabel(f"floor E (nats per token), {len(draws)} resamples")
+    axes.set_xlabel("floor E (nats per token)")
     axes.legend(loc="upper right")

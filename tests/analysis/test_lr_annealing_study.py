@@ -27,6 +27,7 @@ from train.schedule import Schedule
 STEPS = 400
 TRUTH = {"L0": 2.0, "A": 0.6, "alpha": 0.5, "C": 0.6}
 Law = Callable[[Array], Array]
+DECAYING = np.arange(100) >= np.array([[90], [80]])  # of two schedules of a hundred points
 
 
 def follows(lr_T: Array) -> Array:
@@ -96,7 +97,7 @@ def draw(tmp_path: Path) -> tuple[Path, list[dict[str, object]]]:
 def test_curves_that_follow_the_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_runs(tmp_path / "runs")
     out, claims = draw(tmp_path)
-    assert [claim["verdict"] for claim in claims] == ["reproduced", "reproduced"]
+    assert [claim["verdict"] for claim in claims] == ["reproduced"] * 3
     assert {(claim["n_seeds"], claim["n_runs"]) for claim in claims} == {(2, 8)}
     assert {path.name for path in out.iterdir()} == {
         "claims.json", "fit_seed_0.json", "fit_seed_1.json", "transfer.csv", "transfer.png", "transfer.svg",
@@ -130,13 +131,13 @@ def test_held_out_curves_off_the_law_are_a_finding(tmp_path: Path) -> None:
 
     write_runs(tmp_path / "runs", law)
     _, claims = draw(tmp_path)
-    assert claims[0]["verdict"] == "not reproduced"
+    assert [claims[0]["verdict"], claims[2]["verdict"]] == ["not reproduced"] * 2
 
 
 def test_a_run_that_broke_leaves_the_study_open(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs", state="diverged", diverged_at_step=4)
     out, claims = draw(tmp_path)
-    assert [claim["verdict"] for claim in claims] == ["inconclusive", "inconclusive"]
+    assert [claim["verdict"] for claim in claims] == ["inconclusive"] * 3
     assert "7 of 8 runs" in str(claims[0]["reason"])
     assert not list(out.glob("fit*"))
 
@@ -146,7 +147,7 @@ def test_an_error_at_the_end_of_a_curve_is_in_every_interval() -> None:
     log_loss = 0.001 * np.random.default_rng(0).standard_normal((2, 2, 100))
     log_loss[:, :, 90:] += 0.1
     nothing = np.zeros((501, 2, 2, 100))
-    estimate, (low, high) = Held(log_loss, nothing, nothing + 0.02).statistics()["error"]
+    estimate, (low, high) = Held(log_loss, nothing, nothing + 0.02, DECAYING).statistics()["error"]
     assert estimate == pytest.approx(np.abs(log_loss).mean(), rel=1e-12)
     assert 0.95 * estimate < low < estimate < high < 1.05 * estimate
 
@@ -158,9 +159,18 @@ def test_a_fit_that_is_unsure_widens_the_interval() -> None:
     unsure = np.concatenate([nothing[:1], nothing[1:] + 0.01 * rng.standard_normal((500, 1, 1, 1))])
     widths = []
     for law in (nothing, unsure):
-        low, high = Held(log_loss, law, nothing + 0.02).statistics()["error"][1]
+        low, high = Held(log_loss, law, nothing + 0.02, DECAYING).statistics()["error"][1]
         widths.append(high - low)
     assert widths[1] > 10 * widths[0]
+
+
+def test_the_fall_is_that_of_the_decay_alone() -> None:
+    """A law that is right before the decay and falls twice as far during it."""
+    log_loss = np.where(DECAYING, -0.02, 0.0)[:, None] + 1e-4 * np.random.default_rng(0).standard_normal((2, 2, 100))
+    law = np.broadcast_to(np.where(DECAYING, -0.04, 0.0)[:, None], (501, 2, 2, 100))
+    estimate, (low, high) = Held(log_loss, law, law, DECAYING).statistics()["fall"]
+    assert low < estimate < high
+    assert estimate == pytest.approx(2, rel=0.02)
 
 
 def test_the_study_crosses_schedules_and_seeds() -> None:
