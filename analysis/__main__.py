@@ -59,6 +59,8 @@ def _fit(options: argparse.Namespace) -> None:
     if options.plot is not None and options.plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {options.plot}: not a picture; allowed: a name that ends in .png, .svg or .pdf")
     law = find_law(options.law)
+    if options.schedules is not None and not needs_curves(law):
+        raise UsageError(f"--schedules {options.schedules}: {law.name} reads no curves; allowed: with a law of curves")
     points = _points(options, curves=needs_curves(law))
     order = Order(
         law=law,
@@ -80,7 +82,7 @@ def _fit(options: argparse.Namespace) -> None:
     for name, part in groups.items():
         try:
             done[name] = carry_out(order, part)
-        except FitError as error:
+        except UserError as error:
             if name is None:
                 raise
             raise FitError(f"{options.group} = {name}: {error}") from None

@@ -18,6 +18,7 @@ from analysis.laws.base import Array, Column, Columns, Law, Parameter
 from analysis.laws.chinchilla import optimum
 from analysis.resample import Codes, codes
 from analysis.result import FitResult
+from conf.door import counted
 
 SAME_SCALE = 0.05  # values of x that differ by less belong to one scale
 FEWEST_DRAWN = 7  # draws of a bootstrap, so that few scales are left out of most of them
@@ -94,12 +95,14 @@ def hypotheses_of(law: Law) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def curve(law: Law, constants: Columns, log_x_U: Array) -> Array:
-    """Loss over cost: over x, or for `chinchilla` at the best allocation of C = 6 N D (R, U)."""
+    """Loss over cost: over x, or for `chinchilla` at the best allocation of C = 6 N D (R, U), which is not finite
+    where a term has vanished and no allocation is best."""
     x = 10.0**log_x_U
-    if law.name == "chinchilla":
+    if law.name != "chinchilla":
+        return law.function({"x": x}, **constants)
+    with np.errstate(all="ignore"):
         n, d = optimum(x, **{name: constants[name] for name in ("A", "B", "alpha", "beta")})
         return law.function({"n_params": n, "n_tokens": d}, **constants)
-    return law.function({"x": x}, **constants)
 
 
 # --- data ------------------------------------------------------------------------------------------------
@@ -163,17 +166,10 @@ class Trials:
     def draw(self, count: int, seed: int, n_constants: int) -> Array:
         """Weights of resamples (count, N) that keep what belongs together together.
 
-        A unit is a scale and seed with both of its arms; where there is no column `seed` it is a scale with one trial
-        of each arm, or else a single trial. Units with both arms, with the first and with the second are drawn apart.
-        By the share of freedom that the constants take fewer are drawn than there are (m out of n), since residuals
-        of a fit are too small by as much.
+        Units with both arms, with the first and with the second are drawn apart. By the share of freedom that the
+        constants take fewer are drawn than there are (m out of n), since residuals of a fit are too small by as much.
         """
-        if self.seed is not None:
-            unit = codes([f"{a} {b}" for a, b in zip(self.scale, self.seed, strict=True)])
-        elif self.most_trials() == 1:
-            unit = self.scale
-        else:
-            unit = np.arange(len(self.loss))
+        unit = self.units()
         both = [len(np.unique(self.arm[unit == one])) == 2 for one in range(int(unit.max()) + 1)]
         stratum = np.where(np.array(both)[unit], 2, self.arm)
         rng = np.random.default_rng(seed)
@@ -185,6 +181,15 @@ class Trials:
             drawn = max(min(n, FEWEST_DRAWN), round(n * (1 - n_constants / len(unit))))
             weights[:, rows] = rng.multinomial(drawn, np.full(n, 1 / n), size=count)[:, members]
         return weights
+
+    def units(self) -> Codes:
+        """What belongs together when trials are drawn (N,): a scale and seed with both of its arms; without a column
+        `seed` a scale with one trial of each arm, or else a single trial."""
+        if self.seed is not None:
+            return codes([f"{a} {b}" for a, b in zip(self.scale, self.seed, strict=True)])
+        if self.most_trials() == 1:
+            return self.scale
+        return np.arange(len(self.loss))
 
     def most_trials(self) -> int:
         return int(np.unique(np.stack([self.scale, self.arm]), axis=1, return_counts=True)[1].max())
@@ -201,7 +206,7 @@ def read_trials(law: Law, table: Any, by: str, x: str | None, reference: str | N
     arms = [str(name) for name in np.unique(labels)]
     if len(arms) != 2:
         named = ", ".join([*arms[:4], "…"] if len(arms) > 4 else arms)
-        raise FitError(f"--by {by}: has {len(arms)} values ({named}); allowed: exactly two arms")
+        raise FitError(f"--by {by}: has {counted(len(arms), 'value')} ({named}); allowed: exactly two arms")
     if reference is not None and reference not in arms:
         raise FitError(f"--reference {reference}: is no value of {by}; allowed: {' or '.join(arms)}")
     if reference == arms[1]:

@@ -68,7 +68,9 @@ class Setting:
     def model(self, width: int, head_dim: int) -> Config:
         """The base config at another width; raises `UserError` for an impossible one."""
         if width % head_dim:
-            raise FitError(f"--widths: {width} is no multiple of heads of {head_dim}; allowed: such, or --head-dim")
+            raise FitError(
+                f"--widths: {width} cannot be cut into heads of {head_dim}; allowed: multiples, or another --head-dim"
+            )
         model = dataclasses.replace(self.base.model, width=width, heads=width // head_dim)
         return dataclasses.replace(self.base, model=model)
 

@@ -30,6 +30,7 @@ from analysis.verdict import Verdict, conclude, confirmed_by_seeds, weaknesses
 
 Floors = Literal["shared", "separate"]
 FLOORS: tuple[Floors, ...] = ("shared", "separate")
+WIDEST = 3.0  # decades beyond the data in which the other arm's equal loss is looked for
 
 # --- what is found ---------------------------------------------------------------------------------------
 
@@ -166,13 +167,26 @@ def compare_arms(
         return first, second
 
     low, high = trials.shared_range()
+    n_lost = 0
+    for name, draws in replicates.items():
+        sound = np.all([np.isfinite(loss).all(axis=1) for loss in losses(name, grid(low, high, WIDEST))], axis=0)
+        if not sound[0] or sound[1:].sum() < FEWEST_RESAMPLES:
+            raise FitError(
+                f"{law.name}: a term of the fit vanishes, so that no allocation of compute is best; allowed: points "
+                "that vary n_params and n_tokens apart, or a law of x"
+            )
+        n_lost = max(n_lost, int((~sound).sum()))
+        replicates[name] = {constant: values[sound[1:]] for constant, values in draws.items()}
     log_x = grid(low, high)
     both = losses(drawn, log_x)
-    crossing, draws = _cross(both, log_x, trials)
+    crossing, crossings = _cross(both, log_x, trials)
     places = np.array(sorted({*at, high}))
     confirmed = confirmed_by_seeds(trials)
     verdict, sentence = conclude(trials, chosen, crossing, confirmed)
     multiplier, multipliers = _multipliers(losses, drawn, trials)
+    warnings = weaknesses(trials, chosen, drawn, places, crossing)
+    if n_lost:
+        warnings.append(f"{n_lost} of {bootstrap} resamples have no best allocation; intervals leave them out")
     return ArmsComparison(
         law=law.name,
         target=law.target.name,
@@ -192,9 +206,9 @@ def compare_arms(
         confirmed=confirmed,
         verdict=verdict,
         sentence=sentence,
-        warnings=(*weaknesses(trials, chosen, drawn, places, crossing), *_of_fit(fits[drawn])),
+        warnings=(*warnings, *_of_fit(fits[drawn])),
         bootstrap={"n": bootstrap, "seed": seed},
-        draws=tuple(draws.tolist()),
+        draws=tuple(crossings.tolist()),
     )
 
 
@@ -289,7 +303,7 @@ def _differences(places: Array, both: tuple[Array, Array]) -> tuple[AtCost, ...]
 def _multipliers(losses: Any, drawn: str, trials: Trials) -> tuple[Measure, dict[str, list[float]]]:
     """CM = x of the reference over x of the other at equal loss (both arms' curves inverted)."""
     low, high = trials.shared_range()
-    log_x = grid(low, high, beyond=3.0)
+    log_x = grid(low, high, WIDEST)
     ends = [one[0] for one in losses(drawn, np.log10([low, high]))]
     upper, lower = min(e[0] for e in ends), max(e[1] for e in ends)
     middle = np.array([math.sqrt(upper * lower)])

@@ -32,6 +32,7 @@ from analysis.result import FitResult
 Verdict = Literal["better", "cannot tell"]
 
 CONTRADICTS = 2.0  # a difference of AICc below it says nothing
+ROUNDING = 1e-12  # held-out errors below it tell nothing
 DECISIVE = 10.0  # above it the worse law has essentially no support (Burnham and Anderson 2002, section 2.6)
 
 
@@ -107,7 +108,7 @@ def compare_laws(
     laws = [the_law(name, table) for name in names]
     if laws[0].target.name != laws[1].target.name:
         raise FitError(
-            f"{names[0]} is of {laws[0].target.name}, {names[1]} of {laws[1].target.name}; allowed: laws of one"
+            f"{names[0]} is of {laws[0].target.name}, {names[1]} of {laws[1].target.name}; allowed: laws of one target"
         )
     log = all(law.objective.endswith("log") for law in laws)
 
@@ -218,6 +219,8 @@ def _conclude(
             return "better", favoured, f"{favoured} fits better ({words}); nothing could be held out"
         return "cannot tell", None, f"the data cannot tell: {words}, and nothing could be held out"
     low, high = difference.ci90
+    if max(errors) < ROUNDING:
+        return "cannot tell", None, f"the data cannot tell: both laws are exact to rounding; {words}"
     ahead = names[0] if difference.value < 0 else names[1]
     errors = (
         f"held-out error {errors[0]:.2g} against {errors[1]:.2g}, "

@@ -38,14 +38,16 @@ class Aim:
     Attributes:
         J_KMP: what one run of a candidate tells: derivatives of ln loss, over the noise.
         G_KPQ: gradients of the quantities whose variances are summed; one is the c criterion, each constant in units
-            of its size the A criterion; both with `VOLUME_WEIGHT` of the next. None: the P-th root of the
+            of its size the A criterion; both with `volume_weight` of the next. None: the P-th root of the
             covariance's determinant, the D criterion.
         known_KPP: information that is there already.
+        volume_weight: how much of the D criterion is added to another.
     """
 
     J_KMP: Array
     G_KPQ: Array | None
     known_KPP: Array
+    volume_weight: float = VOLUME_WEIGHT
 
     def covariance(self, count_M: Array | Counts) -> Array:
         """Of the constants (K, P, P)."""
@@ -61,7 +63,7 @@ class Aim:
         volume = float(np.linalg.slogdet(C_KPP)[1].mean() / C_KPP.shape[1])
         if self.G_KPQ is None:
             return volume
-        return float(np.log(self._variance(C_KPP)).mean() + VOLUME_WEIGHT * volume)
+        return float(np.log(self._variance(C_KPP)).mean() + self.volume_weight * volume)
 
     def change(self, count_M: Array | Counts, sign: int) -> Array:
         """By how much the criterion falls with one run more (sign 1) or rises with one run less (-1) of each
@@ -74,7 +76,7 @@ class Aim:
             return volume_M
         moved_KM = ((U_KMP @ self.G_KPQ) ** 2).sum(2) / rest_KM / self._variance(C_KPP)[:, None]
         variance_M: Array = -sign * np.log(np.maximum(1 - sign * moved_KM, 1e-12)).mean(0)
-        return variance_M + VOLUME_WEIGHT * volume_M
+        return variance_M + self.volume_weight * volume_M
 
     def slope(self, count_M: Array) -> Array:
         """Minus the derivative of the criterion by each count, taken as a real number (M,)."""
@@ -84,7 +86,7 @@ class Aim:
         if self.G_KPQ is None:
             return volume_M
         variance_M: Array = (((U_KMP @ self.G_KPQ) ** 2).sum(2) / self._variance(C_KPP)[:, None]).mean(0)
-        return variance_M + VOLUME_WEIGHT * volume_M
+        return variance_M + self.volume_weight * volume_M
 
     def _variance(self, C_KPP: Array) -> Array:
         assert self.G_KPQ is not None

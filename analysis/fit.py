@@ -34,6 +34,7 @@ OBJECTIVES = {
 }
 
 FEWEST_RESAMPLES = 20  # fewer have neither intervals nor correlations
+SMALLEST_DELTA = 1e-12  # below, residuals inside it are rounding
 MOST_STARTS = 512  # of a larger grid the best ones by least squares are advanced
 BOOTSTRAP_STARTS = 64  # the part of the grid that a resample chooses its own starts from
 
@@ -287,8 +288,8 @@ def _derived(law: Law, values: Mapping[str, float], spread: Mapping[str, Array])
 def _check_options(objective: str | None, delta: float, bootstrap: int, seed: int) -> None:
     if objective not in (None, *OBJECTIVES):
         raise FitError(f"objective: {objective!r} is not allowed; allowed: {', '.join(OBJECTIVES)}")
-    if not delta > 0:
-        raise FitError(f"delta: {delta!r} is not allowed; allowed: > 0")
+    if not delta >= SMALLEST_DELTA:
+        raise FitError(f"delta: {delta!r} is not allowed; allowed: >= {SMALLEST_DELTA:g}")
     if bootstrap < 0 or 0 < bootstrap < FEWEST_RESAMPLES:
         raise FitError(f"bootstrap: {bootstrap} is not allowed; allowed: 0, or at least {FEWEST_RESAMPLES} resamples")
     if seed < 0:

@@ -62,7 +62,8 @@ def identify(
     J = problem.jacobian(theta[None])[0][free].T
     J = J / np.maximum(np.linalg.norm(J, axis=0), np.finfo(float).tiny)
     singular = np.linalg.svd(J, compute_uv=False)
-    condition = float(singular[0] / max(singular[-1], 1e-12 * singular[0]))
+    smallest = 1e-12  # of the largest; a Jacobian of zeros is as bad
+    condition = float(singular[0] / max(singular[-1], smallest * singular[0])) if singular[0] > 0 else 1 / smallest
 
     covariance = np.atleast_2d(np.cov(draws_RP[:, free].T) if len(draws_RP) else np.linalg.pinv(J.T @ J))
     spread = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))

@@ -135,7 +135,7 @@ class Plan:
             none fits.
         expected: of each quantity; `by_grid` the same with the grid.
         asked: the quantity that the plan is for, None for a criterion of all constants.
-        bound: no design within the limits has a criterion whose root is below `bound` times this one's.
+        bound: no design within the limits has a root of the variance asked for below `bound` times this one's.
     """
 
     counts: Counts
@@ -193,13 +193,17 @@ class Planner:
             raise FitError(f"--for {asked.name}: the fit holds it; allowed: a constant that is free")
         aim = Aim(self.J_KMP, self._gradients(asked, criterion), self.known_KPP)
         grid = self._best_grid(aim, limits)
-        counts = search(aim, limits, [] if grid is None else [grid])
+        starts = [] if grid is None else [grid]
+        counts = search(aim, limits, starts)
+        if not self._determines(aim, counts):  # of few runs, none is spent on the other constants unless they count
+            counts = search(dataclasses.replace(aim, volume_weight=1.0), limits, starts)
         if not self._determines(aim, counts):
             raise FitError(
                 f"--budget: allows {int(counts.sum())} runs, which do not determine the {len(self.free)} constants of "
-                f"{self.law.name}; allowed: more, or smaller and shorter runs"
+                f"{self.law.name}; allowed: a larger budget, or runs that are smaller, shorter or of more sizes"
             )
-        _, lowest = relax(aim, limits, counts)
+        exact = dataclasses.replace(aim, volume_weight=0.0)  # a bound of what was asked for, and of nothing besides
+        _, lowest = relax(exact, limits, counts)
         every = [*([asked] if asked is not None else []), *(q for q in shown if asked is None or q.name != asked.name)]
         every = [q for q in every if q.name not in self.prior.fixed]
         expected = {q.name: self._expected(aim, counts, q) for q in every}
@@ -209,7 +213,7 @@ class Planner:
             expected=self.simulated(counts, every, expected, simulations, seed),
             by_grid=None if grid is None else {q.name: self._expected(aim, grid, q) for q in every},
             asked=asked.name if asked is not None else None,
-            bound=math.exp((lowest - aim.value(counts)) / 2),
+            bound=math.exp((lowest - exact.value(counts)) / 2),
         )
 
     def simulated(

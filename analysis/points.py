@@ -142,7 +142,7 @@ def check_points(law: Law, points: Points, fixed: Mapping[str, float]) -> None:
         values = points.variables[name]
         if name in asked and np.ptp(values) == 0:
             source = points.sources.get(name, name)
-            raise FitError(f"{source}: is {values[0]:g} in every row; its exponent needs a range of values")
+            raise FitError(f"{source}: is {values.flat[0]:g} in every row; its exponent needs a range of values")
 
 
 def explained(target: Array, residuals: Array) -> float:

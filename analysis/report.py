@@ -14,6 +14,7 @@ from analysis.claims import Claim
 from analysis.laws.base import Family, Law, Procedure
 from analysis.laws.registry import LAWS
 from analysis.result import Estimate, FitResult
+from conf.door import counted
 
 MOST_ROWS = 8  # of a finding, that are named
 
@@ -74,6 +75,8 @@ def _how(result: FitResult) -> str:
     drawn = f"{bootstrap['n']} bootstraps of {bootstrap['unit']}" if bootstrap["n"] else "no bootstrap"
     if result.r2 is None:
         return f"{result.n} points, {drawn}, {result.seconds:.2f} s"
+    if not result.params:  # learnt as a whole
+        return f"{result.n} points, R² of {result.found.target.name} {result.r2:.5f}, {result.seconds:.2f} s"
     delta = f" (delta {objective['delta']:g})" if objective["delta"] is not None else ""
     condition = result.identifiability.condition_number
     of = "ln " if objective["name"].endswith("log") else ""
@@ -97,7 +100,7 @@ def _held_out(result: FitResult) -> str:
         inside = f"; {round(scored['coverage'] * scored['n'])} of {scored['n']} inside their 95% prediction intervals"
     return (
         f"held out ({which}): fitted to {scored['n_fitted']} points, off by {size} on average (bias {bias}) "
-        f"at {scored['n']} others{inside}"
+        f"at {counted(scored['n'], 'other')}{inside}"
     )
 
 
@@ -125,6 +128,11 @@ def print_laws(entries: Sequence[Law | Family | Procedure] | None = None, consol
         console.print(f"  answers   {entry.question}", markup=False)
         for column in (*law.columns, law.target):
             console.print(f"  column    {column.name}: {column.meaning} [{column.unit}]", markup=False)
+        if isinstance(law, Procedure):
+            if law.labels is not None:
+                console.print(f"  column    {law.labels}: which {law.labels} the row is of [name]", markup=False)
+            for column in law.optional:
+                console.print(f"  column    {column.name}: {column.meaning}, if there [{column.unit}]", markup=False)
         for p in law.parameters:
             console.print(f"  constant  {p.name}: {p.meaning}{_limits(law, p)}", markup=False)
         for option in () if isinstance(entry, Law) else entry.options:
@@ -139,5 +147,10 @@ def _limits(law: Law | Procedure, p: Any) -> str:
     limits = "positive" if p.log else f"{p.lower:g} to {p.upper:g}"
     if p.linear:
         return f"; {limits}, by least squares for given others"
-    quantile = f" quantiles of {p.quantiles_of}" if p.quantiles_of else ""
-    return f"; {limits}, starts{quantile} {', '.join(f'{start:g}' for start in p.starts)}"
+    unit = ""  # of the starts, where it is not that of the table
+    if p.quantiles_of:
+        unit = f" at quantiles of {p.quantiles_of}"
+    elif p.of_target or p.carries:
+        typical = (law.target.name if p.of_target else "", *(name for name, _ in p.carries))
+        unit = f" in units of a typical {' and '.join(name for name in typical if name)}"
+    return f"; {limits}, starts{unit} {', '.join(f'{start:g}' for start in p.starts)}"

@@ -99,6 +99,9 @@ class FitResult:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> FitResult:
         """Raises `FitError` for anything that `to_json` did not make."""
+        missing = [spec.name for spec in dataclasses.fields(cls) if spec.name not in found]
+        if missing:
+            raise FitError(f"not a fit, or one of an older version (no {', '.join(missing)}); fit again")
         try:
             fields = {spec.name: found[spec.name] for spec in dataclasses.fields(cls)}
             for name in ("params", "derived"):
@@ -123,14 +126,21 @@ class FitResult:
         draws = self.bootstrap["params"]
         if tuple(self.params) != law.names or set(draws) != set(law.names):
             raise ValueError(f"its parameters are not those of {self.law}")
-        if set(self.columns) != {column.name for column in law.columns}:
+        if self.columns.keys() != {column.name for column in law.columns}:
             raise ValueError(f"its columns are not those of {self.law}")
         if any(len(values) != self.bootstrap["n"] for values in draws.values()):
             raise ValueError("its bootstrap is not complete")
-        if isinstance(law, Law) and not len(self.residuals) == self.n > len(law.names) - len(self.fixed):
+        known = {name: np.array([self.values[name], *draws[name]], float) for name in law.names}
+        residuals = np.array(self.residuals, float)
+        if not isinstance(law, Law):
+            return
+        if not len(residuals) == self.n > len(law.names) - len(self.fixed) or not np.isfinite(residuals).all():
             raise ValueError("its residuals are not one for each point")
-        np.array([*self.values.values(), *self.residuals], float)
-        np.array([v for values in draws.values() for v in values], float)
+        if not isinstance(self.objective["name"], str):
+            raise ValueError("its objective has no name")
+        for p in law.parameters:
+            if not np.isfinite(known[p.name]).all() or (p.log and not (known[p.name] > 0).all()):
+                raise ValueError(f"{p.name} is not {'positive' if p.log else 'a number'} throughout")
 
 
 def _without_nan(value: Any) -> Any:

@@ -15,6 +15,8 @@ from analysis.resample import codes, draw_clusters, draw_rows, draw_within
 from analysis.result import FitResult, estimate
 from analysis.solve import TOLERANCE
 
+LINE = 2  # constants of each line that a last step draws through its points
+
 
 def go_through(
     law: Procedure, table: Any, options: dict[str, Any], bootstrap: int, seed: int, began: float
@@ -41,7 +43,7 @@ def go_through(
     steps = law.estimate(columns, target, np.concatenate([np.ones((1, len(target))), weights]), options)
     draws = {name: steps.params[name][1:] for name in law.names}
     whole = np.isfinite(np.array(list(draws.values()))).all(0)
-    warnings = [*steps.warnings, *about_points(len(steps.residuals), len(law.names) // 2)]
+    warnings = [*steps.warnings, *about_points(len(steps.residuals), LINE)]
     if bootstrap and whole.mean() < 0.99:
         warnings.append(f"{1 - whole.mean():.0%} of the resamples left nothing to estimate, and have no say")
     residuals = np.asarray(steps.residuals, dtype=float)

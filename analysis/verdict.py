@@ -10,10 +10,12 @@ import numpy as np
 from analysis.arms import Trials
 from analysis.crossing import Crossing
 from analysis.laws.base import Array
+from conf.door import counted
 
 Verdict = Literal["overtakes", "better throughout", "extrapolated crossing", "cannot tell"]
 
 FEWEST_SCALES, FEWEST_DECADES = 4, 1.5
+FEWEST_UNITS = 8
 SURE = 0.95  # share of replicates: the one-sided side of a 90 % interval
 
 
@@ -87,6 +89,12 @@ def weaknesses(trials: Trials, chosen: str, drawn: str, places: Array, crossing:
         )
     if trials.seed is None and trials.most_trials() > 1:
         warnings.append("no column seed: trials of both arms are not paired, which may widen the intervals")
+    n_units = len(np.unique(trials.units()))
+    if n_units < FEWEST_UNITS:
+        warnings.append(
+            f"{counted(n_units, 'pair')} of scale and seed to draw from; with fewer than {FEWEST_UNITS} the intervals "
+            "are too narrow (nominal 90% held the truth in 78% of simulations with 5)"
+        )
     decades = math.log10(crossing.measured[1] / crossing.measured[0])
     if trials.n_scales < FEWEST_SCALES or decades < FEWEST_DECADES:
         warnings.append(

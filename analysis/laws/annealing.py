@@ -154,9 +154,9 @@ def _build_annealing(options: Options) -> Law:
         function=lr_annealing,
         gradient=_lr_annealing_gradient,
         read=read_areas,
-        derived=partial(_saturation, decay=options["decay"]),
+        derived=partial(_saturation, decay=float(options["decay"])),
         cluster=CURVE.name,
-        options=options,
+        options={"decay": float(options["decay"]), "warmup": options["warmup"]},
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.columns import FitError
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
 from analysis.laws.base import Array, Columns, Option, Options, Procedure, Steps
-from analysis.laws.chinchilla import N
+from analysis.laws.chinchilla import D, N
 from conf.door import counted
 
 PLACES = 1500
@@ -144,6 +144,7 @@ LAWS = (
         question="how many parameters and tokens are best at a budget of compute (approach 1)",
         source="Hoffmann et al. 2022, arXiv 2203.15556, section 3.1",
         columns=(N, FLOPS),
+        optional=(D,),
         parameters=PARAMETERS,
         estimate=estimate,
         inputs=(FLOPS,),

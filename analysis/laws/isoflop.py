@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.columns import FitError
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
 from analysis.laws.base import Array, Columns, Option, Options, Procedure, Steps
-from analysis.laws.chinchilla import N
+from analysis.laws.chinchilla import D, N
 from conf.door import counted, human
 
 # Runs of one budget differ by the rounding of their steps, budgets of one study by a factor of 1.5 or more.
@@ -274,6 +274,7 @@ LAWS = (
         question="how many parameters and tokens are best at a budget of compute (approach 2)",
         source="Hoffmann et al. 2022, arXiv 2203.15556, section 3.2; Akima: Porian et al. 2024, arXiv 2406.19146",
         columns=(N, FLOPS),
+        optional=(D,),
         parameters=PARAMETERS,
         estimate=estimate,
         inputs=(FLOPS,),

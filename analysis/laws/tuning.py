@@ -288,9 +288,13 @@ def _read_options(options: Options) -> tuple[str, float]:
     threshold = options.get("threshold")
     if threshold is None:
         return method, THRESHOLDS[method]
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
+    try:
+        share = float(threshold)  # text, from the command line
+    except (TypeError, ValueError):
+        share = np.nan
+    if not 0 < share < 1:
         raise FitError(f"threshold: {threshold!r} is not allowed; allowed: numbers between 0 and 1")
-    return method, float(threshold)
+    return method, share
 
 
 def _check_cells(columns: Columns, cell_N: NDArray[np.int64]) -> None:

@@ -160,7 +160,7 @@ def _edge_warnings(sizes_K2: Array, best: Any) -> tuple[str, ...]:
 
 def _predict_lines(columns: Columns, **parameters: Any) -> dict[str, Array]:
     log_flops = np.log(columns["flops"])
-    names = {"non_vocab": "n_params_non_vocab", "vocab": "n_params_vocab", "chars": "n_chars"}
+    names = {"non_vocab": "n_params_non_vocab_opt", "vocab": "n_params_vocab_opt", "chars": "n_chars_opt"}
     return {
         column: parameters[f"k_{name}"] * np.exp(parameters[f"a_{name}"] * log_flops) for name, column in names.items()
     }
@@ -262,7 +262,7 @@ def _number(option: Option, options: Options) -> float:
 
 
 def _predict_vocab(columns: Columns, *, k: Any, gamma: Any) -> dict[str, Array]:
-    return {"n_params_vocab": k * np.exp(gamma * np.log(columns["n_params_non_vocab"]))}
+    return {"n_params_vocab_opt": k * np.exp(gamma * np.log(columns["n_params_non_vocab"]))}
 
 
 # --- approach 3: the loss --------------------------------------------------------------------------------

@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="laws")
     parser.add_argument("--out", type=Path, help="write the table here")
     options = parser.parse_args()
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     chosen = [k for k, example in enumerate(EXAMPLES) if not options.only or example.law in options.only]
     lines: dict[int, str] = {}
     with ProcessPoolExecutor(options.jobs) as pool:

@@ -399,7 +399,7 @@ def test_the_command_compares_laws(points: Path, tmp_path: Path, capsys: pytest.
     ("arguments", "line"),
     [
         (["power_law", "--by", "optimizer", "--x", "flops"], "optimizer: no such column"),
-        (["power_law", "--by", "one", "--x", "flops"], "--by one: has 1 values (x); allowed: exactly two arms"),
+        (["power_law", "--by", "one", "--x", "flops"], "--by one: has 1 value (x); allowed: exactly two arms"),
         (["power_law", "--by", "three", "--x", "flops"], "--by three: has 3 values (0, 1, 2)"),
         (["power_law", "--by", "arm"], "power_law: say with --x which column x is"),
         (["power_law", "--by", "arm", "--x", "tokens"], "tokens: no such column"),
@@ -439,3 +439,15 @@ def test_mistakes_end_in_one_line(
 def test_a_law_that_is_no_curve_over_one_cost_is_refused() -> None:
     with pytest.raises(FitError, match="no curve over one cost"):
         compare_arms("bivariate", two_arms(1e-3, 0), by="arm")
+
+
+def test_a_ladder_at_one_ratio_has_no_best_allocation() -> None:
+    """The N-term and the D-term cannot be told apart, one of them vanishes, and no number may come of it."""
+    n = np.tile(np.geomspace(1e6, 1e8, 9), 2)
+    arm = np.repeat(["A", "B"], 9)
+    rng = np.random.default_rng(0)
+    loss = (1.7 + np.where(arm == "A", 2.0, 2.4) * (n / 1e6) ** -0.2) * np.exp(2e-3 * rng.standard_normal(18))
+    table = {"arm": arm, "n_params": n, "n_tokens": 20 * n, "loss": loss}
+    with pytest.raises(FitError, match="no allocation of compute is best"):
+        compare_arms("chinchilla", table, by="arm", bootstrap=50)
+    assert compare_arms("power_law", table, by="arm", x="n_params", bootstrap=50).crossing.bracket

@@ -132,6 +132,14 @@ def test_little_is_left_to_gain() -> None:
         assert np.exp((bound - aim(asked).value(found.grid)) / 2) < 0.8
 
 
+@pytest.mark.parametrize("asked", ["alpha", "beta", "B"])
+def test_few_runs_determine_every_constant(asked: str) -> None:
+    """The best fifteen runs for beta alone are at two sizes, from which no fit of the law comes."""
+    found = plan(asked, 1e12)
+    sizes = {c.columns["n_params"] for c, count in zip(planner().candidates, found.counts, strict=True) if count}
+    assert len(sizes) >= 3
+
+
 def test_the_criteria_differ() -> None:
     for criterion in ("a", "d"):
         own = plan("alpha", criterion=criterion)
@@ -299,7 +307,7 @@ MISTAKES = {
     "no such law": (["--law", "chinchila", "--for", "alpha", *FLOPS], "did you mean chinchilla?"),
     "a procedure": (["--law", "isoflop", "--for", "a", *FLOPS], "no single formula"),
     "nothing assumed": (["--law", "kaplan", "--for", "alpha_N", *FLOPS], "no assumption"),
-    "impossible width": (["--for", "alpha", *FLOPS, "--widths", "16,30"], "no multiple of heads of 8"),
+    "impossible width": (["--for", "alpha", *FLOPS, "--widths", "16,30"], "cannot be cut into heads of 8"),
     "odd heads": (["--for", "alpha", *FLOPS, "--head-dim", "1"], "allowed: an even"),
     "no width": (["--for", "alpha", *FLOPS, "--widths", "16,x"], "'x' is not allowed"),
     "upside down": (["--for", "alpha", *FLOPS, "--tokens-per-param", "9..3"], "upside down"),

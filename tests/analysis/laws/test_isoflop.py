@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.columns import FitError
+from analysis.fit import fit
 from analysis.laws.allocation import fit_allocation, predict_allocation
 from analysis.laws.base import Steps
 from analysis.laws.chinchilla import chinchilla, optimum
@@ -202,6 +203,8 @@ def test_exponents_of_n_and_d_add_up_to_one() -> None:
     wrong = found(table | {"n_tokens": table["flops"] / 6 / body})
     assert abs(wrong.params["a"][0] + wrong.params["b"][0] - 1) > 0.01
     assert any("must be 1" in warning for warning in wrong.warnings)
+    engine = fit("isoflop", table | {"n_tokens": table["flops"] / 6 / body}, bootstrap=0)
+    assert engine.values["b"] == pytest.approx(wrong.params["b"][0], rel=1e-9)
 
 
 # --- edges -----------------------------------------------------------------------------------------------
@@ -284,7 +287,6 @@ def test_one_budget_is_too_few() -> None:
 
 def test_picture_marks_each_minimum_and_leaves_other_budgets_hollow() -> None:
     from analysis.allocation_plot import plot_allocation
-    from analysis.fit import fit
 
     table = profiles(noise=0.002)
     small = table["n_params"] < np.where(table["flops"] > 5e19, 0.6, 9) * best(table["flops"])[0]

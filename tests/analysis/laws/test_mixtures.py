@@ -17,15 +17,8 @@ from scipy.stats import spearmanr
 from analysis.columns import FitError
 from analysis.fit import fit
 from analysis.laws.domains import D_CPT, MULTILINGUAL, d_cpt, effective_fraction
-from analysis.laws.mixtures import (
-    EXPONENTIAL,
-    LIGHTGBM,
-    LINEAR,
-    best_mixture,
-    mixture_exponential,
-    rank_score,
-    spearman,
-)
+from analysis.laws.mixtures import EXPONENTIAL, LIGHTGBM, LINEAR, mixture_exponential
+from analysis.mixture_choice import best_mixture, rank_score, spearman
 from analysis.predict import predict
 from analysis.result import FitResult
 from tests.analysis.laws.simulated_mixtures import EXAMPLES

@@ -196,6 +196,8 @@ def test_the_fit_draws_whole_cells_and_predicts_a_rate_and_a_batch() -> None:
         assert found[name].shape == (2,)
         assert ((found[f"{name}_lo95"] < truth[name]) & (truth[name] < found[f"{name}_hi95"])).all()
         assert (found[f"{name}_hi95"] < 1.5 * found[f"{name}_lo95"]).all()
+    typed = fit("step_law", table, options={"method": "surface", "threshold": "0.02"}, bootstrap=0)
+    assert typed.values == pytest.approx(result.values, rel=1e-9)  # text, as the command line gives it
     with pytest.raises(FitError, match="has no option steps"):
         fit("step_law", table, options={"steps": 3}, bootstrap=0)
 

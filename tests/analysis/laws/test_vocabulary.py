@@ -126,7 +126,8 @@ def test_the_power_law_through_the_roots_grows_like_the_published_one() -> None:
     gamma = steps.params["gamma"][0]
     assert gamma == pytest.approx(0.8331, abs=0.51e-4)
     np.testing.assert_allclose(steps.points["vocab_size"], DERIVATIVE_ROOTS, atol=0.51)
-    predicted = procedure("vocabulary_derivative").predict(table, k=steps.params["k"][0], gamma=gamma)["n_params_vocab"]
+    line = procedure("vocabulary_derivative").predict(table, k=steps.params["k"][0], gamma=gamma)
+    predicted = line["n_params_vocab_opt"]
     np.testing.assert_allclose(np.log(predicted / steps.points["n_params_vocab"]), steps.residuals, atol=1e-12)
     assert steps.residuals[0] == 0
     assert steps.residuals.std() < 0.1
@@ -188,11 +189,11 @@ def test_the_published_optima_of_the_three_approaches(billions: int) -> None:
     n_non_vocab = billions * 1e9
     flops = np.array([(n_non_vocab / APPROACH_1["k_non_vocab"]) ** 2])
     lines = procedure("vocabulary_isoflop").predict({"flops": flops}, **APPROACH_1)
-    assert lines["n_params_non_vocab"][0] == pytest.approx(n_non_vocab)
+    assert lines["n_params_non_vocab_opt"][0] == pytest.approx(n_non_vocab)
     anchored = {"k": 3145728 / 33e6**0.8354, "gamma": 0.8354}  # the best vocabulary measured at 33 million
     derivative = procedure("vocabulary_derivative").predict({"n_params_non_vocab": np.array([n_non_vocab])}, **anchored)
     loss = optimal_vocab_params(n_non_vocab, flops, **OPTIMUM)
-    found = np.array([lines["n_params_vocab"][0], derivative["n_params_vocab"][0], loss[0]]) / 1e9
+    found = np.array([lines["n_params_vocab_opt"][0], derivative["n_params_vocab_opt"][0], loss[0]]) / 1e9
     np.testing.assert_allclose(found, PUBLISHED_OPTIMA[billions], atol=0.0011)  # whole vocabularies, cut off
 
 
@@ -292,9 +293,9 @@ def test_the_envelope_finds_the_optimum_that_the_loss_implies() -> None:
     truth = np.array([true_optimum(c) for c in flops])
     values = {name: value[0] for name, value in free.params.items()}
     lines = procedure("vocabulary_isoflop").predict({"flops": flops}, **values)
-    np.testing.assert_allclose(lines["n_params_non_vocab"], truth[:, 0], rtol=0.05)
-    np.testing.assert_allclose(lines["n_params_vocab"], truth[:, 1], rtol=0.05)
-    np.testing.assert_allclose(lines["n_chars"], flops / 6 / truth.sum(1) / 0.25, rtol=0.05)
+    np.testing.assert_allclose(lines["n_params_non_vocab_opt"], truth[:, 0], rtol=0.05)
+    np.testing.assert_allclose(lines["n_params_vocab_opt"], truth[:, 1], rtol=0.05)
+    np.testing.assert_allclose(lines["n_chars_opt"], flops / 6 / truth.sum(1) / 0.25, rtol=0.05)
     slopes = np.diff(np.log(truth), axis=0)[0] / np.diff(np.log(flops))
     assert values["a_non_vocab"] == pytest.approx(slopes[0], abs=0.01)
     assert values["a_vocab"] == pytest.approx(slopes[1], abs=0.01)
