@@ -151,7 +151,7 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 def _percent(drawn: pl.DataFrame, kind: str) -> str:
     rows = drawn.filter(pl.col("kind") == kind)
-    return f"{100 * float((rows['predicted'] / rows['loss']).log().abs().mean()):.2g}%"  # type: ignore[arg-type]
+    return f"{100 * float((rows['predicted'] / rows['loss']).log().abs().mean()):.2g}%"  # type: ignore[arg-type]  # polars says mean() may be a date
 
 
 def _last_errors(drawn: pl.DataFrame) -> str:

@@ -51,7 +51,7 @@ def over_training_cost(token_multiplier: Any, *, a: Any, b: Any, eta: Any) -> Ar
     return np.cosh(excess)
 
 
-def _multiplier_and_flops(table: Any, options: Options) -> dict[str, Array]:  # noqa: ARG001
+def _multiplier_and_flops(table: Any, options: Options) -> dict[str, Array]:  # noqa: ARG001  # every reader takes them
     n_params, n_tokens = read_column(table, N), read_column(table, D)
     return {"token_multiplier": n_tokens / n_params, "flops": 6 * n_params * n_tokens}
 

@@ -121,7 +121,7 @@ def _gamma(params: Columns) -> dict[str, Array]:
 # --- quantisation-aware training -------------------------------------------------------------------------
 
 
-def qat_variables(table: Any, options: Options) -> dict[str, Array]:  # noqa: ARG001
+def qat_variables(table: Any, options: Options) -> dict[str, Array]:  # noqa: ARG001  # every reader takes the options
     """The variables of `qat_precision`; raises `FitError`, also for a group of one element."""
     group_size = read_column(table, GROUP_SIZE)
     if (group_size <= 1).any():
