@@ -60,7 +60,7 @@ EXAMPLES = (
         },
         table=_grid(
             n_params=np.geomspace(1e8, 4e9, 5),
-            n_tokens=np.geomspace(2e8, 2.6e10, 7),
+            n_tokens=np.geomspace(2e8, 2.6e10, 10),
             share=np.array([0, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1]),
         ),
         noise=0.001,

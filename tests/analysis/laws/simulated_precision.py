@@ -55,8 +55,9 @@ def floating_point(rng: np.random.Generator) -> dict[str, Any]:  # noqa: ARG001
 
 
 def quantisation_aware(rng: np.random.Generator) -> dict[str, Any]:  # noqa: ARG001
-    grid = itertools.product((74e6, 145e6, 297e6, 595e6), (10e9, 20e9, 50e9, 100e9), (32, 64, 128, 256))
-    return columns("n_params n_tokens group_size", grid)
+    """Two seeds of each."""
+    grid = [*itertools.product((74e6, 145e6, 297e6, 595e6), (10e9, 20e9, 50e9, 100e9), (32, 64, 128, 256))]
+    return columns("n_params n_tokens group_size", 2 * grid)
 
 
 def few_bits(rng: np.random.Generator) -> dict[str, Any]:  # noqa: ARG001
