@@ -20,6 +20,7 @@ from analysis.identify import identify
 from analysis.laws.base import Array, Family, Law, Learner, Options, Procedure
 from analysis.laws.registry import LAWS
 from analysis.points import Points, check_points, digest_of, explained, make_law, ranges_of, read_points
+from analysis.refit import refit_all, typical
 from analysis.result import FitResult, estimate
 from analysis.solve import TOLERANCE, Problem, Solution, minimise, project, start_grid
 from analysis.steps import go_through, learn
@@ -36,7 +37,6 @@ OBJECTIVES = {
 FEWEST_RESAMPLES = 20  # fewer have neither intervals nor correlations
 SMALLEST_DELTA = 1e-12  # below, residuals inside it are rounding
 MOST_STARTS = 512  # of a larger grid the best ones by least squares are advanced
-BOOTSTRAP_STARTS = 64  # the part of the grid that a resample chooses its own starts from
 
 
 def fit(
@@ -118,7 +118,7 @@ def fit(
     theta = solution.theta[best]
     reached = solution.cost <= solution.cost[best] * (1 + 1e-6) + 1e-25
 
-    draws, settled = _resample(problem, theta, bend, points.draw(bootstrap, seed))
+    draws, settled = refit_all(problem, theta, points.draw(bootstrap, seed), bend)
     values = {name: float(v[0, 0]) for name, v in to_params(found, theta[None], problem.centre).items()}
     spread = {name: v[:, 0] for name, v in to_params(found, draws, problem.centre).items()}
     identifiability, warnings = identify(problem, theta, draws, points.sources)
@@ -233,36 +233,6 @@ def _given(problem: Problem, starts: Array) -> tuple[Array, Any]:
     return distinct, count
 
 
-def _resample(problem: Problem, theta: Array, bend: float, weights_RN: Array) -> tuple[Array, float]:
-    """Optima of resamples of the points (R, P), and the share of them that converged."""
-    count, n_parameters = len(weights_RN), len(theta)
-    draws, converged = np.empty((count, n_parameters)), np.empty(count, dtype=bool)
-    if count == 0:
-        return draws, 1.0
-    grid_GP = start_grid(problem)
-    if len(grid_GP) > BOOTSTRAP_STARTS:
-        misfit = project(problem, grid_GP, np.ones((1, len(problem.target))))[1][0]
-        grid_GP = grid_GP[np.argsort(misfit, kind="stable")[:BOOTSTRAP_STARTS]]
-    rows = max(1, problem.rows_at_once() // 3)
-    for begin in range(0, count, rows):
-        weights = weights_RN[begin : begin + rows]
-        found, misfit = project(problem, grid_GP, weights)
-        ahead = np.argsort(misfit, axis=1, kind="stable")[:, :2]
-        own = np.take_along_axis(found, ahead[:, :, None], axis=1).reshape(-1, n_parameters)
-        twice = np.repeat(weights, ahead.shape[1], axis=0)
-        own = minimise(problem, own, twice, math.inf, max_iterations=8).theta
-        warm = np.broadcast_to(theta, (len(weights), n_parameters))
-        solution = minimise(problem, np.concatenate([warm, own]), np.concatenate([weights, twice]), bend)
-        # (starts, resamples): the warm start first, then the resample's own
-        grouped = np.concatenate(
-            [np.arange(len(weights))[None], len(weights) + np.arange(len(own)).reshape(len(weights), -1).T]
-        )
-        pick = grouped[np.argmin(solution.cost[grouped], axis=0), np.arange(len(weights))]
-        draws[begin : begin + rows] = solution.theta[pick]
-        converged[begin : begin + rows] = solution.converged[pick]
-    return draws, float(converged.mean())
-
-
 def _profile(problem: Problem, points: Points, values: Mapping[str, float], name: str, bend: float) -> dict[str, Any]:
     """The profile of one constant in the units of the table."""
     law = problem.law
@@ -330,6 +300,5 @@ def _centre(law: Law, variables: Mapping[str, Array], fixed: Mapping[str, float]
     for name in law.centred:
         values = variables[name]
         if name not in as_it_is:
-            positive = bool((values > 0).all())
-            centre[name] = float(np.exp(np.log(values).mean()) if positive else np.abs(values).max())
+            centre[name] = typical(values)
     return centre

@@ -65,7 +65,7 @@ def go_through(
         standard_errors={},
         profiles={},
         warnings=tuple(warnings),
-        data_sha256=digest_of({name: columns[name] for name in columns}, target),
+        data_sha256=digest_of(columns, target),
         residuals=tuple(residuals.tolist()),
         bootstrap={
             "n": bootstrap,
