@@ -166,7 +166,8 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
     else:
         points = table.read_runs(_run_folders(options), params=options.params)
         if options.command in ("fit", "compare"):
-            measured = points.filter(pl.col("loss").is_not_null())
+            loss = dict(options.map).get("loss", "loss")
+            measured = points.filter(pl.col(loss).is_not_null()) if loss in points.columns else points
             if measured.is_empty():
                 raise UsageError(f"none of {counted(len(points), 'run')} has a loss: diverged, failed or unfinished")
             if len(measured) < len(points):

@@ -29,6 +29,7 @@ class Claim:
         n_seeds: seeds per setting behind the estimate.
         n_runs: runs behind the estimate.
         reason: why there is no estimate.
+        scale: where smaller runs than the paper's cannot show the effect, what it takes to see it.
     """
 
     sentence: str
@@ -42,6 +43,7 @@ class Claim:
     n_seeds: int
     n_runs: int
     reason: str | None = None
+    scale: str | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -81,6 +83,7 @@ class Claim:
             "n_seeds": self.n_seeds,
             "n_runs": self.n_runs,
             "reason": self.reason,
+            **({"scale": self.scale} if self.scale is not None else {}),
             "verdict": self.verdict,
         }
 

@@ -5,7 +5,9 @@ A table of runs has one row per run:
 - `folder`, and every scalar of `run.json`: `state`, `n_params_total`, `n_tokens`, `flops`, `val_loss`, …;
 - every setting of `config.yaml` under its full path: `model.width`, `optim.lr`, …;
 - what the laws read: `n_params` (by the chosen convention), `loss` (validation loss, nats per token), `lr` (peak),
-  `batch_tokens`.
+  `batch_tokens`;
+- `capped_loss`: the loss, but that at initialisation where it is higher or the run diverged, as LR sensitivity counts
+  it (Wortsman et al. 2023, arXiv 2309.14322, section 2.2).
 
 What a run did not measure is null.
 """
@@ -23,7 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from conf.schema import ConfigError, UserError, walk
-from train.record import Manifest, find_runs, read_metrics, read_run
+from train.record import FINAL, Manifest, find_runs, read_metrics, read_run
 
 CONVENTIONS = ("total", "non_embedding", "non_vocab")
 
@@ -89,11 +91,20 @@ def read_runs(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame
         named = {
             "n_params": record.get(f"n_params_{params}"),
             "loss": record.get("val_loss"),
+            "capped_loss": _capped_loss(record),
             "lr": settings["optim.lr"],
             "batch_tokens": record.get("tokens_per_step"),
         }
         rows.append({"folder": str(folder), **settings, **measured, **named})
     return _frame(rows)
+
+
+def _capped_loss(record: Mapping[str, Any]) -> float | None:
+    """Null where the run has not ended by itself, or does not say its loss at initialisation."""
+    at_init, loss = record.get("loss_at_init"), record.get("val_loss")
+    if at_init is None or record["state"] not in FINAL:
+        return None
+    return float(at_init) if loss is None else min(float(loss), float(at_init))
 
 
 def read_curves(folders: Sequence[Path]) -> pl.DataFrame:

@@ -1,0 +1,69 @@
+"""What seeds say: an estimate that was made once for each seed, its interval, and the claim that rests on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.claims import Claim
+
+Estimate = tuple[float, tuple[float, float]]
+"""A value and its 95 % interval."""
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean and Student's 95 % interval of independent values, one for each seed.
+
+    Raises:
+        ValueError: fewer than two values, which tell no spread, or one that is no number.
+    """
+    from scipy.special import stdtrit
+
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"{values!r} gives no interval; at least two finite values are needed")
+    half = float(stdtrit(len(x) - 1, 0.975)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    mean = float(x.mean())
+    return mean, (mean - half, mean + half)
+
+
+def claim_over_seeds(
+    values: Sequence[float],
+    *,
+    sentence: str,
+    statistic: str,
+    threshold: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    n_runs: int,
+    scale: str | None = None,
+    reason: str | None = None,
+) -> Claim:
+    """A claim about the mean over seeds of one value each; without an estimate if there are fewer than two of them.
+
+    Args:
+        values: one for each seed.
+        reason: why a seed has none; asked for only where values are too few.
+        scale, and the others: as in `Claim`.
+    """
+    estimate = interval = None
+    if len(values) >= 2 and np.isfinite(values).all():
+        estimate, interval = over_seeds(values)
+        reason = None
+    elif reason is None:
+        reason = f"{len(values)} seed gives no interval; at least 2 are needed"
+    return Claim(
+        sentence=sentence,
+        statistic=statistic,
+        estimate=estimate,
+        interval=interval,
+        threshold=threshold,
+        low=low,
+        high=high,
+        n_seeds=len(values),
+        n_runs=n_runs,
+        reason=reason,
+        scale=scale,
+    )
