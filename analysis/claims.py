@@ -63,6 +63,8 @@ class Claim:
         low, high = self.interval
         if self.truth is not None and not low <= self.truth <= high:
             return "not reproduced"
+        if low == high and low in (self.low, self.high):  # on the border, and no spread to judge it by
+            return "inconclusive"
         if self.low <= low and high <= self.high:
             return "reproduced"
         if high < self.low or low > self.high:

@@ -1,18 +1,26 @@
-"""Hydra overrides -> a checked `Config`. The one way in for the trainer, the sweeps and the tests."""
+"""Hydra overrides -> a checked `Config`. The one way in for the trainer, the sweeps and the tests.
+
+Hydra takes a tenth of a second to compose, and a list of studies composes thousands of runs. So the YAML files that
+are chosen are composed once, and the values of one run are put into a copy of their settings. Only what is plain and
+correct goes that way; all else, and so every error, is left to Hydra and OmegaConf.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,15 +39,18 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: one line with the key's full path, the value and what is allowed.
     """
+    return _quickly(overrides) or to_config(_by_hydra(overrides))
+
+
+def _by_hydra(overrides: Sequence[str]) -> DictConfig:
     _check_overrides(overrides)
     # As a plain dict; `to_config` checks the types after the composition, in our words.
     ConfigStore.instance().store(name="schema", node=OmegaConf.to_container(_schema()))
     try:
         with hydra.initialize_config_module("conf", version_base="1.3"):
-            composed = hydra.compose("config", overrides=list(overrides))
+            return hydra.compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
-    return to_config(composed)
 
 
 def to_config(values: DictConfig | dict[str, Any]) -> Config:
@@ -61,6 +72,79 @@ def read_config(path: Path) -> Config:
 def to_yaml(config: Config) -> str:
     """Every setting of `config`; `read_config` reads it back."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+# --- the short way ---------------------------------------------------------------------------------------
+
+
+_SCALARS = (int, float, bool, str)
+
+
+class _NotPlain(Exception):  # noqa: N818  # no error yet: Hydra decides
+    """An override that needs Hydra, or that may be a mistake."""
+
+
+def _quickly(overrides: Sequence[str]) -> Config | None:
+    """What `to_config(_by_hydra(overrides))` returns, or None where an override is not plain or something is wrong."""
+    chosen: list[str] = []
+    values: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    try:
+        parsed = {override.key_or_group: override for override in map(_parse, overrides)}
+        if len(parsed) < len(overrides):  # the same key twice: for a group an error, for a value the last one counts
+            return None
+        for key, override in parsed.items():
+            if override.type is not OverrideType.CHANGE or override.package is not None:
+                return None
+            if key in GROUPS:
+                chosen.append(cast(str, override.input_line))
+            else:
+                group, _, name = key.rpartition(".")
+                values[group][name] = _plain(key, override.value())
+        parts = _chosen(tuple(sorted(chosen))) | values.pop("", {})
+        parts |= {group: dataclasses.replace(parts[group], **changes) for group, changes in values.items()}
+        return Config(**parts)
+    except (_NotPlain, ConfigError, HydraException):
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _chosen(choices: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of `Config` as these choices of YAML files leave them, not yet checked beside each other."""
+    merged = OmegaConf.merge(_schema(), _by_hydra(choices))
+    return {
+        str(name): OmegaConf.to_object(node) if OmegaConf.is_config(node) else node for name, node in merged.items()
+    }
+
+
+@lru_cache(maxsize=2**16)
+def _parse(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
+
+
+@cache
+def _types() -> dict[str, tuple[type, ...]]:
+    """What the schema lets each setting be, by its path: `optim.clip` a float or None."""
+
+    found: dict[str, tuple[type, ...]] = {}
+    for spec in dataclasses.fields(Config):
+        hint = get_type_hints(Config)[spec.name]
+        inner = {f"{spec.name}.{name}": h for name, h in get_type_hints(hint).items()} if hint not in _SCALARS else {}
+        for path, allowed in (inner or {spec.name: hint}).items():
+            found[path] = get_args(allowed) or (allowed,)
+    return found
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A value as the schema wants it; raises `_NotPlain` for one that OmegaConf may convert otherwise, or refuse."""
+    allowed = _types().get(key, ())
+    if type(value) is int and int not in allowed and float in allowed and abs(value) <= 2**53:
+        return float(value)
+    if type(value) not in allowed or (isinstance(value, str) and ("$" in value or value == "???")):
+        raise _NotPlain(key)
+    return value
+
+
+# --- the schema, and errors in our words -----------------------------------------------------------------
 
 
 @cache

@@ -127,6 +127,10 @@ class DataConfig:
     noise: float = setting(0.0, "zipf: share of the values that are drawn at random instead", ge=0, lt=1)
     n_tokens: int = setting(2_000_000, "markov and zipf: tokens drawn, validation included", ge=2)
     seed: int = setting(0, "draws the table of markov or zipf; no other source uses it", ge=0)
+    shift_every: str | None = setting(
+        None, "so often the training tokens t become V - 1 - t for a while; never when null", duration=SHARES
+    )
+    shift_for: str = setting("20steps", "how long each such shift of the distribution lasts", duration=SHARES)
 
     @property
     def window_tokens(self) -> int:
@@ -138,7 +142,7 @@ class DataConfig:
 class ModelConfig:
     """The architecture: sizes L, D, H and the choices of `models.blocks`."""
 
-    depth: int = setting(5, "blocks (L)", ge=1)
+    depth: int = setting(5, "blocks (L); without any the model is a table of bigrams", ge=0)
     width: int = setting(128, "residual stream (D)", ge=1)
     heads: int = setting(4, "attention heads (H); must divide the width", ge=1)
     mlp_hidden: int | None = setting(
@@ -148,12 +152,21 @@ class ModelConfig:
     norm_placement: str = setting("pre", "where each block normalises", choices=("pre", "post", "peri", "mix"))
     mix_fraction: float = setting(0.25, "mix: share of the first blocks that are post-norm", ge=0, le=1)
     layernorm_scaling: bool = setting(False, "divide the norms of block l by sqrt(l); needs norm_placement=pre")
-    qk_norm: str = setting("none", "normalise queries and keys", choices=("none", "head", "model"))
+    qk_norm: str = setting(
+        "none",
+        "normalise queries and keys, over each head or the whole width; qkv: values too, in place of the input's norm",
+        choices=("none", "head", "model", "qkv"),
+    )
+    qk_rms: float | None = setting(
+        None, "fix the RMS of queries and keys at its square root: kappa, without gain or qk_norm", gt=0
+    )
     position: str = setting("rope", "how a token knows its place", choices=("rope", "learned"))
     rope_base: float = setting(10_000.0, "longest RoPE wavelength, over 2 pi", gt=1)
     activation: str = setting("gelu", "nonlinearity of the MLP", choices=("gelu", "relu2", "swiglu"))
     tie_embeddings: bool = setting(False, "read out with the token embedding")
     softcap: float | None = setting(None, "c in c tanh(logits / c); none when null", gt=0)
+    attention_softcap: float | None = setting(None, "the same for the attention logits", gt=0)
+    sigma_reparam: bool = setting(False, "blocks' matrices are a learned scale times W / its largest singular value")
     attention_scale: str = setting(
         "auto",
         "attention logits are scaled by 1/sqrt(d) or 1/d of the head; auto follows the parametrisation",
@@ -187,6 +200,21 @@ class ParamConfig:
         None, "of the embeddings; 1/sqrt(width), at base width under muP, times readout_scale if tied, when null", gt=0
     )
     readout_scale: float = setting(0.1, "the readout's init, relative to a matrix; small: initial loss near ln V", ge=0)
+    without: str = setting(
+        "none",
+        "switch one rule off, to see what it is for",
+        choices=(
+            "none",
+            "hidden_init",
+            "hidden_lr",
+            "readout_init",
+            "readout_lr",
+            "embedding_std",
+            "attention_scale",
+            "query_init",
+            "residual_multiplier",
+        ),
+    )
     scaled_residual_init: bool = setting(False, "divide the init of residual outputs by sqrt(2L) (GPT-2)")
 
     @property
@@ -202,8 +230,13 @@ class ParamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW and the loss."""
+    """AdamW or StableAdamW, and the loss."""
 
+    name: str = setting(
+        "adamw",
+        "stable_adamw divides each tensor's rate by the RMS of its gradient over sqrt(v), where that is above 1",
+        choices=("adamw", "stable_adamw"),
+    )
     lr: float = setting(3e-3, "peak learning rate, at base width and depth", gt=0)
     beta1: float = setting(0.9, "decay of the first moment", ge=0, lt=1)
     beta2: float = setting(0.95, "decay of the second moment", ge=0, lt=1)
@@ -214,7 +247,12 @@ class OptimConfig:
         "independent: w -= s_t wd w; coupled: w -= s_t lr wd w",
         choices=("independent", "coupled"),
     )
-    clip: float | None = setting(1.0, "largest global gradient norm; no clipping when null", gt=0)
+    clip: float | None = setting(1.0, "largest gradient norm; no clipping when null", gt=0)
+    clip_by: str = setting(
+        "global",
+        "global: the norm of all gradients; tensor: each one's, relative to its own mean so far",
+        choices=("global", "tensor"),
+    )
     z_loss: float = setting(0.0, "weight of mean (log Z)^2", ge=0)
 
 
@@ -248,6 +286,7 @@ class EvalConfig:
     every: str = setting("10%", "how often; the end of the run always", duration=SHARES)
     sequences: int = setting(256, "validation windows, the same ones every time", ge=2)
     batch_size: int = setting(64, "sequences per forward pass", ge=1)
+    layers: bool = setting(False, "at the end: the loss without each block, and angles between the blocks' inputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +295,8 @@ class ProbeConfig:
 
     every: str | None = setting(None, "how often; never when null", duration=SHARES)
     sequences: int = setting(8, "training windows that the activation probes see", ge=1)
+    recorder: bool = setting(False, "probe every step, and write the steps around a loss spike or the divergence")
+    recorder_steps: int = setting(64, "recorder: steps kept from before a spike, and written after it", ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -441,6 +482,31 @@ def _check_model(model: ModelConfig) -> Iterator[str]:
             f"model.layernorm_scaling: true is not allowed with model.norm_placement={model.norm_placement}; "
             "allowed: pre"
         )
+    if model.qk_rms is not None and model.qk_norm != "none":
+        yield f"model.qk_rms: {model.qk_rms:g} is not allowed with model.qk_norm={model.qk_norm}; allowed: none"
+    if model.qk_norm == "qkv" and (model.norm_placement != "pre" or model.layernorm_scaling):
+        other = "layernorm_scaling=true" if model.layernorm_scaling else f"norm_placement={model.norm_placement}"
+        yield f"model.qk_norm: 'qkv' is not allowed with model.{other}; allowed: with pre, and without scaling"
+
+
+def _rules(config: Config) -> set[str]:
+    """What `param.without` can switch off: the rules of the parametrisation that change something here."""
+    param, model = config.param, config.model
+    rules = set()
+    if param.scales_width:
+        rules |= {"hidden_init", "hidden_lr"} if model.depth else set()
+        if not model.tie_embeddings:
+            rules |= {"readout_lr"}
+            rules |= set() if param.name == "mup" and param.variant == "simple" else {"readout_init"}
+    if param.scales_everything:
+        rules |= {"attention_scale"} if model.depth and model.attention_scale == "auto" else set()
+        rules |= {"embedding_std"} if param.embedding_std is None and param.init == "fan_in" else set()
+    plain_queries = model.qk_norm == "none" and model.qk_rms is None and not model.sigma_reparam
+    if param.name == "mup" and param.variant == "full" and model.depth and plain_queries:
+        rules |= {"query_init"}
+    if param.name == "completep":
+        rules |= {"residual_multiplier"}
+    return rules
 
 
 def _check_training(config: Config) -> Iterator[str]:
@@ -451,6 +517,8 @@ def _check_training(config: Config) -> Iterator[str]:
         ("train.checkpoint_every", config.train.checkpoint_every),
         ("eval.every", config.eval.every),
         ("probe.every", config.probe.every),
+        ("data.shift_every", config.data.shift_every),
+        ("data.shift_for", config.data.shift_for),
     ):
         if text is not None and Duration.parse(text).value == 0:
             yield f"{path}: {text!r} is not allowed; allowed: more than zero"
@@ -460,6 +528,21 @@ def _check_training(config: Config) -> Iterator[str]:
         yield f"schedule.floor: {schedule.floor:g} is above the peak of {peak:g}; allowed: <= {peak:g}"
     if config.model.tie_embeddings and config.param.readout_scale == 0:
         yield "param.readout_scale: 0 is not allowed with model.tie_embeddings=true: nothing would learn; allowed: > 0"
+    if config.optim.clip is None and config.optim.clip_by != "global":
+        yield f"optim.clip: null is not allowed with optim.clip_by={config.optim.clip_by}; allowed: > 0"
+    if config.param.without not in _rules(config) | {"none"}:
+        yield (
+            f"param.without: {config.param.without!r} changes nothing with param.name={config.param.name} and this "
+            f"model; allowed: {', '.join(['none', *sorted(_rules(config))])}"
+        )
+    if config.model.depth == 0:
+        for path, blocks_needed in (
+            ("param.name=completep", config.param.name == "completep"),
+            ("param.scaled_residual_init=true", config.param.scaled_residual_init),
+            ("eval.layers=true", config.eval.layers),
+        ):
+            if blocks_needed:
+                yield f"model.depth: 0 is not allowed with {path}; allowed: >= 1"
     if config.param.name == "completep" and config.param.scaled_residual_init:
         yield "param.scaled_residual_init: true is not allowed with param.name=completep; allowed: false"
 
@@ -481,7 +564,8 @@ def resolve(config: Config, *, cuda: bool) -> Config:
     scale = config.model.attention_scale
     if scale == "auto":
         # Tensor Programs V, definition 4.1: the product of correlated q and k grows like d, not like sqrt(d).
-        scale = "1/d" if config.param.scales_everything else "1/sqrt(d)"
+        follows = config.param.scales_everything and config.param.without != "attention_scale"
+        scale = "1/d" if follows else "1/sqrt(d)"
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, attention_scale=scale, mlp_hidden=config.model.hidden),

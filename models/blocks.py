@@ -1,7 +1,8 @@
 """The parts of the model, each option a closed registry.
 
-Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden. No in-place operation and no branch on a
-tensor's value, so that `torch.func.vmap` can lift a whole model.
+Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden. No branch on a tensor's value and no in-place
+operation, so that `torch.func.vmap` can lift a whole model; the one exception is the state of `SigmaReparam`, which
+must be lifted with the weights where gradients are on.
 """
 
 from __future__ import annotations
@@ -35,6 +36,64 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
+
+
+class SigmaReparam(nn.Module):
+    """W -> gamma W / sigma(W), with sigma the largest singular value (Zhai et al. 2023, arXiv 2303.06296).
+
+    sigma = uᵀ W v, with u and v from one step of the power iteration in every forward pass with gradients on, so
+    once for each micro-batch; without gradients they stay as they are, and evaluation changes nothing. The gradient
+    passes through sigma and not through u and v. gamma begins at sigma(W), as in the authors' code, and not at 1, as
+    in the paper: the function at init is that of the plain matrix. The singular vectors are part of a checkpoint.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.role = Role.MATRIX_GAIN
+        self.gamma = nn.Parameter(torch.empty(()))
+        self.register_buffer("u", torch.empty(fan_out))
+        self.register_buffer("v", torch.empty(fan_in))
+
+    @torch.no_grad()
+    def measure(self, weight: Tensor) -> None:
+        """Set u, v and gamma to the largest singular value and its vectors."""
+        left, sigmas, right = torch.linalg.svd(weight, full_matrices=False)
+        self.u.copy_(left[:, 0])
+        self.v.copy_(right[0])
+        self.gamma.copy_(sigmas[0])
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):  # a ratio of norms in bf16 would be noise
+            u, v = self._iterate(weight) if torch.is_grad_enabled() else (self.u, self.v)
+            sigma = u.dot(weight.mv(v))
+            return weight * (self.gamma / sigma)
+
+    @torch.no_grad()
+    def _iterate(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        u = F.normalize(weight.mv(self.v), dim=0)
+        v = F.normalize(weight.mT.mv(u), dim=0)
+        self.u.copy_(u)
+        self.v.copy_(v)
+        return u, v  # not the buffers: the next pass may overwrite them before the backward pass of this one
+
+
+class SigmaLinear(Linear):
+    """A `Linear` whose largest singular value is learned apart from its direction."""
+
+    def __init__(self, fan_in: int, fan_out: int, role: Role) -> None:
+        super().__init__(fan_in, fan_out, role)
+        self.sigma = SigmaReparam(fan_in, fan_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.sigma(self.weight))
+
+
+def block_linear(cfg: ModelConfig, fan_in: int, fan_out: int, role: Role) -> Linear:
+    """A matrix inside a block."""
+    return (SigmaLinear if cfg.sigma_reparam else Linear)(fan_in, fan_out, role)
 
 
 class Table(nn.Module):
@@ -79,6 +138,14 @@ class Norm(nn.Module):
         return self.normalise(x, self.gain if self.scale == 1 else self.gain * self.scale)
 
 
+def fix_rms(x: Tensor, kappa: float) -> Tensor:
+    """sqrt(kappa) x / sqrt(mean x²) over the last dimension (Wortsman et al. 2023, section 3.4).
+
+    Of two such vectors of dimension d, the product over d is kappa times their cosine.
+    """
+    return sqrt(kappa) * F.rms_norm(x, (x.shape[-1],), None, NORM_EPS)
+
+
 # --- positions -------------------------------------------------------------------------------------------
 
 
@@ -103,11 +170,17 @@ ATTENTION_SCALES: dict[str, Callable[[int], float]] = {
 }
 
 
+def soft_cap(logits: Tensor, cap: float) -> Tensor:
+    """c tanh(z / c), which is z near 0 and never beyond ±c (Gemma Team 2024, arXiv 2408.00118, section 2)."""
+    return cap * torch.tanh(logits / cap)
+
+
 class Attention(nn.Module):
-    """Causal multi-head self-attention, with queries and keys normalised on request.
+    """Causal multi-head self-attention, with queries and keys normalised on request, before RoPE.
 
     `qk_norm=head` normalises over each head with one gain for all heads, `model` over the whole width
-    (Wortsman et al. 2023, section 3.1.1; Dehghani et al. 2023); both come before RoPE.
+    (Wortsman et al. 2023, section 3.1.1; Dehghani et al. 2023); `qkv` is `head` for the values too (Rybakov et al.
+    2024, arXiv 2410.16682). `qk_rms` fixes the RMS of each head's queries and keys without a gain.
     """
 
     def __init__(self, cfg: ModelConfig, layer: int) -> None:
@@ -116,40 +189,56 @@ class Attention(nn.Module):
         self.layer = layer
         self.heads = cfg.heads
         self.qk_norm = cfg.qk_norm
+        self.kappa = cfg.qk_rms
+        self.cap = cfg.attention_softcap
         self.rope = cfg.position == "rope"
         self.scale = ATTENTION_SCALES[cfg.attention_scale](cfg.head_dim)
-        self.query = Linear(D, D, Role.QUERY if cfg.qk_norm == "none" else Role.HIDDEN)
-        self.key = Linear(D, D, Role.HIDDEN)
-        self.value = Linear(D, D, Role.HIDDEN)
-        self.out = Linear(D, D, Role.RESIDUAL)
+        normalised = cfg.qk_norm != "none" or cfg.qk_rms is not None or cfg.sigma_reparam
+        self.query = block_linear(cfg, D, D, Role.HIDDEN if normalised else Role.QUERY)
+        self.key = block_linear(cfg, D, D, Role.HIDDEN)
+        self.value = block_linear(cfg, D, D, Role.HIDDEN)
+        self.out = block_linear(cfg, D, D, Role.RESIDUAL)
         if cfg.qk_norm != "none":
-            width = {"head": cfg.head_dim, "model": D}[cfg.qk_norm]
+            width = D if cfg.qk_norm == "model" else cfg.head_dim
             self.query_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
             self.key_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
+        if cfg.qk_norm == "qkv":
+            self.value_norm = Norm(cfg.norm, cfg.head_dim, Role.BLOCK_NORM)
 
     def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, tap: Tap | None = None) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.query(x_BTD), self.key(x_BTD), self.value(x_BTD)
         if self.qk_norm == "model":
             q_BTD, k_BTD = self.query_norm(q_BTD), self.key_norm(k_BTD)
         q_BHTK, k_BHTK, v_BHTK = (self._split(y_BTD) for y_BTD in (q_BTD, k_BTD, v_BTD))
-        if self.qk_norm == "head":
+        if self.qk_norm in {"head", "qkv"}:
             q_BHTK, k_BHTK = self.query_norm(q_BHTK), self.key_norm(k_BHTK)
+        if self.qk_norm == "qkv":
+            v_BHTK = self.value_norm(v_BHTK)
+        if self.kappa is not None:
+            q_BHTK, k_BHTK = fix_rms(q_BHTK, self.kappa), fix_rms(k_BHTK, self.kappa)
         if self.rope:
             q_BHTK, k_BHTK = rotate(q_BHTK, cos_TK2, sin_TK2), rotate(k_BHTK, cos_TK2, sin_TK2)
         if tap is not None:
             tap("query", self.layer, q_BHTK)
             tap("key", self.layer, k_BHTK)
             tap("attention_logits", self.layer, self._logits(q_BHTK, k_BHTK))
-        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True, scale=self.scale)
-        return self.out(y_BHTK.transpose(-3, -2).flatten(-2))
+        return self.out(self._attend(q_BHTK, k_BHTK, v_BHTK).transpose(-3, -2).flatten(-2))
 
     def _split(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
+    def _attend(self, q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
+        if self.cap is None:
+            return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True, scale=self.scale)
+        # No fused kernel caps its logits.
+        return self._logits(q_BHTK, k_BHTK).softmax(-1).to(v_BHTK.dtype) @ v_BHTK
+
     def _logits(self, q_BHTK: Tensor, k_BHTK: Tensor) -> Tensor:
-        """What the fused kernel keeps to itself: (B, H, T, T), minus infinity above the diagonal."""
+        """What enters the softmax, in fp32: (B, H, T, T), minus infinity above the diagonal."""
         with torch.autocast(q_BHTK.device.type, enabled=False):  # which would round them to bf16 again
             logits_BHTT = self.scale * q_BHTK.float() @ k_BHTK.float().transpose(-2, -1)
+        if self.cap is not None:
+            logits_BHTT = soft_cap(logits_BHTT, self.cap)
         future_TT = torch.ones(logits_BHTT.shape[-2:], dtype=torch.bool, device=logits_BHTT.device).triu(1)
         return logits_BHTT.masked_fill(future_TT, -torch.inf)
 
@@ -163,8 +252,8 @@ class MLP(nn.Module):
     def __init__(self, cfg: ModelConfig, activate: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.activate = activate
-        self.up = Linear(cfg.width, cfg.hidden, Role.HIDDEN)
-        self.down = Linear(cfg.hidden, cfg.width, Role.RESIDUAL)
+        self.up = block_linear(cfg, cfg.width, cfg.hidden, Role.HIDDEN)
+        self.down = block_linear(cfg, cfg.hidden, cfg.width, Role.RESIDUAL)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activate(self.up(x_BTD)))
@@ -175,9 +264,9 @@ class GatedMLP(nn.Module):
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        self.gate = Linear(cfg.width, cfg.hidden, Role.HIDDEN)
-        self.up = Linear(cfg.width, cfg.hidden, Role.HIDDEN)
-        self.down = Linear(cfg.hidden, cfg.width, Role.RESIDUAL)
+        self.gate = block_linear(cfg, cfg.width, cfg.hidden, Role.HIDDEN)
+        self.up = block_linear(cfg, cfg.width, cfg.hidden, Role.HIDDEN)
+        self.down = block_linear(cfg, cfg.hidden, cfg.width, Role.RESIDUAL)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
@@ -214,13 +303,14 @@ def placement(cfg: ModelConfig, layer: int) -> str:
 class Sublayer(nn.Module):
     """x + r f(x) with norms on the branch's input, the branch, or the sum; r is the residual multiplier."""
 
-    def __init__(self, branch: nn.Module, cfg: ModelConfig, layer: int, multiplier: float) -> None:
+    def __init__(
+        self, branch: nn.Module, cfg: ModelConfig, layer: int, places: frozenset[str], multiplier: float
+    ) -> None:
         super().__init__()
         self.branch = branch
         self.multiplier = multiplier
         # LayerNorm scaling counts blocks from 1 and leaves the final norm alone (Sun et al. 2025, eq. 5).
         scale = 1 / sqrt(layer + 1) if cfg.layernorm_scaling else 1.0
-        places = PLACEMENTS[placement(cfg, layer)]
 
         def norm_at(place: str) -> nn.Module:
             return Norm(cfg.norm, cfg.width, Role.BLOCK_NORM, scale) if place in places else nn.Identity()
@@ -229,6 +319,7 @@ class Sublayer(nn.Module):
         self.norm_branch = norm_at("branch")
         self.norm_sum = norm_at("sum")
 
-    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
+    def forward(self, x_BTD: Tensor, *context: object) -> tuple[Tensor, Tensor]:
+        """The stream after the sublayer, and the branch's output before the multiplier."""
         branch_BTD = self.norm_branch(self.branch(self.norm_input(x_BTD), *context))
-        return self.norm_sum(x_BTD + self.multiplier * branch_BTD)
+        return self.norm_sum(x_BTD + self.multiplier * branch_BTD), branch_BTD

@@ -7,13 +7,14 @@ import hashlib
 import torch
 
 from conf.schema import ModelConfig, ParamConfig
+from models.blocks import SigmaLinear
 from models.gpt import GPT
 from models.parametrize import Rule, Shape, logit_multiplier, residual_multiplier, rule
 from models.roles import GAINS, Role, named_roles
 
 
 def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int, seed: int) -> GPT:
-    """A GPT with its weights drawn as the parametrisation says; nothing is rescaled afterwards.
+    """A GPT with its weights drawn as the parametrisation says; nothing rescales its matrices afterwards.
 
     Each parameter has its own stream of random numbers, a function of (seed, its name): adding an option leaves
     every other parameter as it was, and the weights are the same whatever the device.
@@ -36,6 +37,9 @@ def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int
                 parameter.zero_()
             else:
                 parameter.normal_(0.0, std, generator=_generator(seed, name))
+    for module in model.modules():
+        if isinstance(module, SigmaLinear):
+            module.sigma.measure(module.weight)
     return model
 
 

@@ -51,14 +51,18 @@ def count_params(model: ModelConfig, *, vocab_size: int, context: int) -> ParamC
     """Count the parameters of `models.gpt.GPT` without building it."""
     L, D, F, V, T = model.depth, model.width, model.hidden, vocab_size, context
     norms_per_block = 4 if model.norm_placement == "peri" else 2
-    qk_gains = {"none": 0, "head": 2 * model.head_dim, "model": 2 * D}[model.qk_norm]
+    if model.qk_norm == "qkv":  # which takes the place of the attention's own norm
+        norms_per_block -= 1
+    qkv_gains = {"none": 0, "head": 2 * model.head_dim, "model": 2 * D, "qkv": 3 * model.head_dim}[model.qk_norm]
+    mlp_matrices = 3 if model.activation == "swiglu" else 2
     return ParamCounts(
         {
             "token_embedding": V * D,
             "position_embedding": T * D if model.position == "learned" else 0,
             "attention": L * 4 * D * D,
-            "mlp": L * (3 if model.activation == "swiglu" else 2) * D * F,
-            "block_norms": L * (norms_per_block * D + qk_gains),
+            "mlp": L * mlp_matrices * D * F,
+            "block_norms": L * (norms_per_block * D + qkv_gains),
+            "matrix_gains": L * (4 + mlp_matrices) if model.sigma_reparam else 0,
             "edge_norms": D * (2 if model.norm_placement == "peri" else 1),
             "readout": 0 if model.tie_embeddings else V * D,
         }
@@ -70,7 +74,8 @@ def flops_per_token(model: ModelConfig, *, vocab_size: int, context: int) -> int
 
     A multiply-add is 2 FLOPs; backward costs twice the forward. The attention scores are counted whole, not
     halved for causality (2 TD for QKᵀ and 2 TD for the weighted values per layer), as in Hoffmann et al. 2022,
-    appendix F. Norms, softmax, nonlinearities and the embedding look-up are not matmuls and are left out.
+    appendix F. Norms, softmax, nonlinearities and the embedding look-up are not matmuls and are left out, and so are
+    the products of a matrix with one vector that sigma-Reparam takes for each batch.
     """
     counts = count_params(model, vocab_size=vocab_size, context=context)
     forward = 2 * counts.matmul + 4 * model.depth * context * model.width

@@ -1,8 +1,8 @@
 """The model, top to bottom: tokens in, logits out.
 
 Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden, V vocabulary, L depth.
-A decoder-only transformer without biases. `models.blocks` holds the parts and their options; `models.build`
-makes an initialised one.
+A decoder-only transformer without biases; without blocks, a table of bigrams of rank D. `models.blocks` holds the
+parts and their options; `models.build` makes an initialised one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.schema import ModelConfig
-from models.blocks import MLPS, Attention, Linear, Norm, Sublayer, Table, Tap, rope_tables
+from models.blocks import (
+    MLPS,
+    PLACEMENTS,
+    Attention,
+    Linear,
+    Norm,
+    Sublayer,
+    Table,
+    Tap,
+    placement,
+    rope_tables,
+    soft_cap,
+)
 from models.roles import Role
 
 
@@ -56,9 +68,18 @@ class GPT(nn.Module):
         self.register_buffer("cos_TK2", cos_TK2, persistent=False)
         self.register_buffer("sin_TK2", sin_TK2, persistent=False)
 
-    def forward(self, tokens_BT: Tensor, tap: Tap | None = None) -> Tensor:
-        """Logits of the next token, (B, T, V). A `tap` is shown what is computed on the way."""
-        return self.decode(self.embed(tokens_BT), tap)
+    def forward(self, tokens_BT: Tensor, tap: Tap | None = None, skip: frozenset[int] = frozenset()) -> Tensor:
+        """Logits of the next token, (B, T, V).
+
+        Args:
+            tokens_BT: tokens, T at most the context.
+            tap: is shown what is computed on the way; of skipped blocks nothing is.
+            skip: blocks, from 0, that are left out, as if both of their branches were zero (and nothing normalised).
+        """
+        x_BTD = self.embed(tokens_BT)
+        if tap is not None:
+            tap("embedding", 0, x_BTD)
+        return self.decode(x_BTD, tap, skip)
 
     def embed(self, tokens_BT: Tensor) -> Tensor:
         """The residual stream before the first block, (B, T, D)."""
@@ -67,25 +88,25 @@ class GPT(nn.Module):
             x_BTD = x_BTD + self.positions(torch.arange(tokens_BT.shape[-1], device=tokens_BT.device))
         return x_BTD if self.embedding_norm is None else self.embedding_norm(x_BTD)
 
-    def decode(self, x_BTD: Tensor, tap: Tap | None = None) -> Tensor:
+    def decode(self, x_BTD: Tensor, tap: Tap | None = None, skip: frozenset[int] = frozenset()) -> Tensor:
         """Logits, (B, T, V), from the embedded tokens."""
         T = x_BTD.shape[-2]
         cos_TK2, sin_TK2 = self.cos_TK2[:T], self.sin_TK2[:T]
-        for block in self.blocks:
-            x_BTD = block(x_BTD, cos_TK2, sin_TK2, tap)
+        for layer, block in enumerate(self.blocks):
+            if layer not in skip:
+                x_BTD = block(x_BTD, cos_TK2, sin_TK2, tap)
         logits_BTV = self.read_out(self.final_norm(x_BTD))
         if tap is not None:
             tap("logits", 0, logits_BTV)
         return logits_BTV
 
     def read_out(self, x_BTD: Tensor) -> Tensor:
-        """Logits from the normalised stream, capped on request (Gemma 2: c tanh(z / c))."""
+        """Logits from the normalised stream, capped on request."""
         weight_VD = self.tokens.weight if self.readout is None else self.readout.weight
         logits_BTV = F.linear(x_BTD, weight_VD)
         if self.logit_multiplier != 1:
             logits_BTV = logits_BTV * self.logit_multiplier
-        cap = self.cfg.softcap
-        return logits_BTV if cap is None else cap * torch.tanh(logits_BTV / cap)
+        return logits_BTV if self.cfg.softcap is None else soft_cap(logits_BTV, self.cfg.softcap)
 
 
 class Block(nn.Module):
@@ -94,12 +115,17 @@ class Block(nn.Module):
     def __init__(self, cfg: ModelConfig, layer: int, residual_multiplier: float) -> None:
         super().__init__()
         self.layer = layer
-        self.attention = Sublayer(Attention(cfg, layer), cfg, layer, residual_multiplier)
-        self.mlp = Sublayer(MLPS[cfg.activation](cfg), cfg, layer, residual_multiplier)
+        places = PLACEMENTS[placement(cfg, layer)]
+        # Norms of q, k and v take the place of the one norm before them (Rybakov et al. 2024).
+        attention_places = places - {"input"} if cfg.qk_norm == "qkv" else places
+        self.attention = Sublayer(Attention(cfg, layer), cfg, layer, attention_places, residual_multiplier)
+        self.mlp = Sublayer(MLPS[cfg.activation](cfg), cfg, layer, places, residual_multiplier)
 
     def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, tap: Tap | None = None) -> Tensor:
-        x_BTD = self.attention(x_BTD, cos_TK2, sin_TK2, tap)
-        x_BTD = self.mlp(x_BTD)
+        x_BTD, attention_BTD = self.attention(x_BTD, cos_TK2, sin_TK2, tap)
+        x_BTD, mlp_BTD = self.mlp(x_BTD)
         if tap is not None:
+            tap("attention_out", self.layer, attention_BTD)
+            tap("mlp_out", self.layer, mlp_BTD)
             tap("block_output", self.layer, x_BTD)
         return x_BTD

@@ -13,6 +13,17 @@ the base. Nothing here sees a tensor. Sources:
   residual branches times m_L^-alpha, block learning rates times m_L^(alpha-1), epsilon of the blocks times
   m^-1 m_L^-alpha. alpha = 1 is CompleteP, 1/2 depth-muP.
 
+`param.without` switches one rule off, and leaves the others as they are:
+
+- `hidden_init` (Yang et al. 2022, Table 3, hidden weights: variance 1/fan_in): the base width's std at every width.
+- `hidden_lr` (Table 3, hidden weights: Adam's rate 1/fan_in): eta at every width, and eta m_L^(alpha-1) in depth.
+- `readout_init` (Table 3, output weights: variance 1/fan_in²): variance 1/fan_in, as in `simple`.
+- `readout_lr` (Table 3, output weights: Adam's rate 1/fan_in): eta.
+- `embedding_std` (Table 3, input weights: variance free of width): 1/sqrt(width), as in `standard`.
+- `attention_scale` (definition 4.1: 1/d): 1/sqrt(d); `conf.schema.resolve` sees to it.
+- `query_init` (appendix D.2: zero): drawn like other matrices.
+- `residual_multiplier` (Dey et al. 2025, Table 1: m_L^-alpha): 1; learning rates and epsilons keep their alpha.
+
 Every rule takes fan-ins to grow with the width, as they do unless `model.mlp_hidden` is fixed.
 """
 
@@ -59,6 +70,8 @@ def depth_ratio(param: ParamConfig, shape: Shape) -> float:
 
 def residual_multiplier(param: ParamConfig, shape: Shape) -> float:
     """m_L^-alpha, on every residual branch."""
+    if param.without == "residual_multiplier":
+        return 1.0
     return depth_ratio(param, shape) ** -param.depth_alpha
 
 
@@ -76,21 +89,30 @@ def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
         param: the parametrisation and its base.
         shape: width and depth of the model at hand.
     """
-    m, m_L, alpha = width_ratio(param, shape), depth_ratio(param, shape), param.depth_alpha
-    matrix = role in MATRICES
-    lr = 1 / m if matrix or role is Role.READOUT else 1.0
-    eps = 1.0
+    m_L, alpha = depth_ratio(param, shape), param.depth_alpha
+    slower = 1.0  # how much lower the learning rate is for the width
+    if role in MATRICES:
+        slower = _ratio_for("hidden_lr", param, shape)
+    elif role is Role.READOUT:
+        slower = _ratio_for("readout_lr", param, shape)
+    lr, eps = 1 / slower, 1.0
     if role in IN_BLOCK:
         lr *= m_L ** (alpha - 1)
         if param.name == "completep":
-            eps = m_L**-alpha / m
+            # The gradient of a matrix's one gain sums over the matrix, and does not shrink as its entries' do.
+            eps = m_L**-alpha / (1.0 if role is Role.MATRIX_GAIN else width_ratio(param, shape))
     return Rule(
         std=_std(role, fan_in, param, shape),
         lr_scale=lr,
         eps_scale=eps,
         # Coupled decay is multiplied by the learning rate; this keeps their product free of width.
-        decay_scale=0.0 if role in GAINS else (m if matrix or role is Role.READOUT else 1.0),
+        decay_scale=0.0 if role in GAINS else slower,
     )
+
+
+def _ratio_for(name: str, param: ParamConfig, shape: Shape) -> float:
+    """m as the rule of this name sees it: 1 where the rule is switched off."""
+    return 1.0 if param.without == name else width_ratio(param, shape)
 
 
 def _std(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> float | None:
@@ -101,14 +123,19 @@ def _std(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> float | N
     if role in {Role.EMBEDDING, Role.TIED_EMBEDDING}:
         if param.embedding_std is not None:
             return param.embedding_std
-        std = param.init_std if constant else 1 / sqrt(param.base_width if param.scales_everything else shape.width)
+        of_base = param.scales_everything and param.without != "embedding_std"
+        std = param.init_std if constant else 1 / sqrt(param.base_width if of_base else shape.width)
         return std * param.readout_scale if role is Role.TIED_EMBEDDING else std
-    if role is Role.QUERY and param.name == "mup" and param.variant == "full":
+    full_mup = param.name == "mup" and param.variant == "full"
+    if role is Role.QUERY and full_mup and param.without != "query_init":
         return 0.0
     std = param.init_std / sqrt(m) if constant else 1 / sqrt(fan_in)
     if role is Role.READOUT:
+        simple = param.name == "mup" and param.variant == "simple"
         # sqrt(base fan_in) / fan_in = (1 / sqrt(fan_in)) / sqrt(m)
-        return param.readout_scale * (std if param.name == "mup" and param.variant == "simple" else std / sqrt(m))
+        return param.readout_scale * (std if simple else std / sqrt(_ratio_for("readout_init", param, shape)))
+    if param.without == "hidden_init":
+        std *= sqrt(m)
     if role is Role.RESIDUAL and param.scaled_residual_init:
         return std / sqrt(2 * shape.depth)
     return std

@@ -13,17 +13,18 @@ class Role(StrEnum):
 
     EMBEDDING = "embedding"  # token or position table: one row per lookup
     TIED_EMBEDDING = "tied_embedding"  # a token table that also reads out, and the positions added to it
-    QUERY = "query"  # hidden matrix whose outputs are the queries, not normalised after it
+    QUERY = "query"  # hidden matrix whose outputs are the queries, where neither it nor they are normalised
     HIDDEN = "hidden"  # every other matrix that reads the residual stream inside a block
     RESIDUAL = "residual"  # matrix that writes into the residual stream
     READOUT = "readout"  # final matrix, to the vocabulary
     BLOCK_NORM = "block_norm"  # gain inside a block
     EDGE_NORM = "edge_norm"  # gain before the first or after the last block
+    MATRIX_GAIN = "matrix_gain"  # scalar that multiplies a whole matrix inside a block
 
 
 MATRICES = frozenset({Role.QUERY, Role.HIDDEN, Role.RESIDUAL})
-GAINS = frozenset({Role.BLOCK_NORM, Role.EDGE_NORM})
-IN_BLOCK = MATRICES | {Role.BLOCK_NORM}
+GAINS = frozenset({Role.BLOCK_NORM, Role.EDGE_NORM, Role.MATRIX_GAIN})
+IN_BLOCK = MATRICES | {Role.BLOCK_NORM, Role.MATRIX_GAIN}
 
 
 def named_roles(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role]]:

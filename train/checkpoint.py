@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         return
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_bytes(part / "model.safetensors", save(_contiguous(dict(model.named_parameters()))))
+    write_bytes(part / "model.safetensors", save(_contiguous(model.state_dict())))
     write_bytes(part / "optimizer.safetensors", save(_contiguous(_optimizer_tensors(model, optimizer))))
     write_json(part / "position.json", asdict(position))
     part.rename(final)
@@ -58,6 +58,8 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Restore what `save_checkpoint` wrote, in place.
 
+    The optimiser must have a state for every parameter, as `build_optimizer` gives it: its names are looked up.
+
     Raises:
         RecordError: the checkpoint is damaged, or is of another model.
     """
@@ -65,11 +67,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         position = Position(**json.loads((path / "position.json").read_text()))
         weights = load_file(path / "model.safetensors")
         moments = load_file(path / "optimizer.safetensors")
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():  # parameters and persistent buffers
+                tensor.copy_(weights.pop(name))
         for name, parameter in model.named_parameters():
-            with torch.no_grad():
-                parameter.copy_(weights.pop(name))
             optimizer.state[parameter] = {
-                key: moments.pop(f"{name}/{key}").to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
+                key: moments.pop(f"{name}/{key}").to(parameter.device) for key in optimizer.state[parameter]
             }
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise RecordError(f"{path}: cannot be read as a checkpoint of this run ({error})") from error

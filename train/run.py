@@ -170,9 +170,10 @@ def _build(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: 
 
 def _micro_batch(config: Config, vocab_size: int, share: int) -> int:
     """As many of this process's sequences as the memory takes: backward keeps about 12 streams and 3 MLP layers per
-    block, and 4 copies of the logits."""
+    block, 4 copies of the logits, and of the attention logits too where no fused kernel takes care of them."""
     model, bytes_each, device = config.model, 4, config.runtime.device
-    per_token = model.depth * (12 * model.width + 3 * model.hidden) + 4 * vocab_size
+    scores = 0 if model.attention_softcap is None else 4 * model.heads * config.data.context
+    per_token = model.depth * (12 * model.width + 3 * model.hidden + scores) + 4 * vocab_size
     budget = _ACTIVATION_SHARE[device] * hardware.memory_bytes(device)
     return auto_micro_batch(share, bytes_each * per_token * config.data.context, budget)
 

@@ -24,6 +24,9 @@ ARCHITECTURE = [
     "model.layernorm_scaling=true",
     "model.qk_norm=head",
     "model.qk_norm=model",
+    "model.qk_norm=qkv",
+    "model.qk_rms=5",
+    "model.attention_softcap=0.1",
     "model.position=learned",
     "model.rope_base=100",
     "model.activation=relu2",
@@ -55,7 +58,7 @@ def _leak(model: GPT, position: int) -> tuple[Tensor, Tensor]:
     return size_T[: position + 1], size_T[position + 1 :]
 
 
-@pytest.mark.parametrize("option", ["model.norm=rmsnorm", *ARCHITECTURE])
+@pytest.mark.parametrize("option", ["model.norm=rmsnorm", "model.sigma_reparam=true", *ARCHITECTURE])
 def test_causality(option: str) -> None:
     seen, future = _leak(gpt(option), position=9)
     assert (seen > 0).all()
@@ -175,14 +178,77 @@ def test_tap_sees_the_logits_of_the_fused_kernel() -> None:
 @pytest.mark.filterwarnings(
     "ignore:There is a performance drop"
 )  # the fused kernel has no batching rule; the result counts
-def test_vmap_lifts_the_model() -> None:
-    first, second = gpt(seed=0), gpt(seed=1)
+@pytest.mark.parametrize(
+    "option",
+    [
+        "model.norm=rmsnorm",
+        "model.depth=0",
+        "model.qk_norm=qkv",
+        "model.qk_rms=5",
+        "model.attention_softcap=2",
+        "model.sigma_reparam=true",
+    ],
+)
+def test_vmap_lifts_the_model(option: str) -> None:
+    first, second = gpt(option, seed=0), gpt(option, seed=1)
     x_BT = tokens(2, T, V)
-    stacked = {name: torch.stack([p, dict(second.named_parameters())[name]]) for name, p in first.named_parameters()}
+    stacked = {name: torch.stack([p, second.state_dict()[name]]) for name, p in first.state_dict().items()}
     lifted = torch.func.vmap(lambda weights: torch.func.functional_call(first, weights, (x_BT,)))(stacked)
     assert torch.allclose(lifted[0], first(x_BT), atol=1e-5)
     assert torch.allclose(lifted[1], second(x_BT), atol=1e-5)
     assert not torch.allclose(lifted[0], lifted[1], atol=1e-2)
+
+
+def _seen(model: GPT, x_BT: Tensor, **arguments: frozenset[int]) -> dict[tuple[str, int], Tensor]:
+    seen: dict[tuple[str, int], Tensor] = {}
+
+    def tap(name: str, layer: int, x: Tensor) -> None:
+        assert (name, layer) not in seen
+        seen[name, layer] = x
+
+    model(x_BT, tap, **arguments)
+    return seen
+
+
+def test_taps_add_up_to_the_stream() -> None:
+    """Branches are shown before the residual multiplier, and with it make the block's output."""
+    model = gpt("param=completep", "param.base_depth=2")
+    seen = _seen(model, tokens(2, T, V))
+    x_BTD = seen["embedding", 0]
+    assert torch.equal(x_BTD, model.embed(tokens(2, T, V)))
+    for layer in range(4):
+        branches_BTD = seen["attention_out", layer] + seen["mlp_out", layer]
+        assert torch.allclose(x_BTD + 0.5 * branches_BTD, seen["block_output", layer], atol=1e-5)
+        assert not torch.allclose(x_BTD + branches_BTD, seen["block_output", layer], atol=1e-2)
+        x_BTD = seen["block_output", layer]
+
+
+def test_a_tapped_branch_has_passed_its_norm() -> None:
+    for placement, unit in (("peri", True), ("pre", False)):
+        branch_BTD = _seen(gpt(f"model.norm_placement={placement}"), tokens(2, T, V))["mlp_out", 1]
+        assert (branch_BTD.square().mean().sqrt().item() == pytest.approx(1, rel=1e-3)) is unit
+
+
+def test_skipped_blocks_are_left_out() -> None:
+    model, x_BT = gpt(), tokens(2, T, V)
+    seen = _seen(model, x_BT, skip=frozenset({1}))
+    assert {layer for name, layer in seen if name == "block_output"} == {0, 2, 3}
+    assert not torch.allclose(model(x_BT, skip=frozenset({1})), model(x_BT), atol=1e-3)
+    model.blocks[1] = torch.nn.Identity()  # the test's own way of leaving it out
+    model.blocks[1].forward = lambda x, *_: x
+    assert torch.equal(model(x_BT), seen["logits", 0])
+    bare = model.read_out(model.final_norm(model.embed(x_BT)))
+    assert torch.equal(model(x_BT, skip=frozenset(range(4))), bare)
+
+
+@pytest.mark.parametrize("param", ["standard", "mup"])
+def test_without_blocks_only_the_last_token_counts(param: str) -> None:
+    x_BT = tokens(2, T, V)
+    other_BT = torch.cat((tokens(2, T - 1, V, seed=1), x_BT[:, -1:]), dim=1)
+    bigrams, one_block = gpt("model.depth=0", f"param={param}"), gpt("model.depth=1", f"param={param}")
+    assert torch.equal(bigrams(x_BT)[:, -1], bigrams(other_BT)[:, -1])
+    assert not torch.allclose(one_block(x_BT)[:, -1], one_block(other_BT)[:, -1], atol=1e-3)
+    assert set(_seen(bigrams, x_BT)) == {("embedding", 0), ("logits", 0)}
 
 
 def test_weights_depend_on_seed_and_name_only() -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.compose import compose
-from conf.schema import ParamConfig, resolve
+from conf.schema import Config, ParamConfig, resolve
 from models.build import build, parameter_rules
-from models.parametrize import Shape, residual_multiplier, rule
+from models.parametrize import Shape, logit_multiplier, residual_multiplier, rule
 from models.roles import Role, named_roles
 from tests.helpers import gpt, log_slope, tokens
 from train.optim import build_optimizer
@@ -141,6 +141,78 @@ def test_a_parameter_without_a_role_is_an_error() -> None:
     model.extra = nn.Linear(2, 2)
     with pytest.raises(TypeError, match=r"extra\.weight: a parameter without a role"):
         list(named_roles(model))
+
+
+# --- rules switched off ----------------------------------------------------------------------------------
+
+BLOCK_MATRICES = {Role.HIDDEN, Role.QUERY, Role.RESIDUAL}
+
+
+def _decided(param: ParamConfig, width: int, depth: int) -> dict[tuple[str, str], object]:
+    """All that a parametrisation decides, by what it is about."""
+    shape = Shape(width, depth)
+    decided: dict[tuple[str, str], object] = {}
+    for role in Role:
+        for field, value in dataclasses.asdict(rule(role, width, param, shape)).items():
+            decided[role, field] = value
+    decided["residual", "multiplier"] = residual_multiplier(param, shape)
+    decided["logits", "multiplier"] = logit_multiplier(param, shape, tied=True)
+    config = Config(param=param)
+    decided["attention", "scale"] = resolve(config, cuda=False).model.attention_scale
+    return decided
+
+
+# What is different at four times the base width and depth, and what it then is.
+WITHOUT = {
+    ("mup", "hidden_init"): {(role, "std"): 1 / sqrt(32) for role in BLOCK_MATRICES - {Role.QUERY}},
+    ("mup", "hidden_lr"): {(role, field): 1 for role in BLOCK_MATRICES for field in ("lr_scale", "decay_scale")},
+    ("mup", "readout_init"): {(Role.READOUT, "std"): 0.1 / sqrt(128)},
+    ("mup", "readout_lr"): {(Role.READOUT, field): 1 for field in ("lr_scale", "decay_scale")},
+    ("mup", "embedding_std"): {(Role.EMBEDDING, "std"): 1 / sqrt(128), (Role.TIED_EMBEDDING, "std"): 0.1 / sqrt(128)},
+    ("mup", "query_init"): {(Role.QUERY, "std"): 1 / sqrt(128)},
+    ("mup", "attention_scale"): {("attention", "scale"): "1/sqrt(d)"},
+    ("completep", "hidden_init"): {(role, "std"): 1 / sqrt(32) for role in BLOCK_MATRICES},
+    ("completep", "hidden_lr"): {
+        (role, field): 4 ** (-0.5) if field == "lr_scale" else 1  # the rule for depth stays
+        for role in BLOCK_MATRICES
+        for field in ("lr_scale", "decay_scale")
+    },
+    ("completep", "residual_multiplier"): {("residual", "multiplier"): 1},
+}
+
+
+@pytest.mark.parametrize(("name", "without"), WITHOUT)
+def test_without_a_rule_that_rule_alone_is_off(name: str, without: str) -> None:
+    whole = {"mup": MUP, "completep": dataclasses.replace(COMPLETEP, depth_alpha=0.5)}[name]
+    part = dataclasses.replace(whole, without=without)
+    all_rules, others = _decided(whole, 128, 8), _decided(part, 128, 8)
+    changed = {what: value for what, value in others.items() if value != all_rules[what]}
+    assert changed == pytest.approx(WITHOUT[name, without])
+    if without not in {"query_init", "attention_scale"}:  # which are not about width or depth
+        assert _decided(part, 32, 2) == _decided(whole, 32, 2)
+
+
+def test_every_rule_that_can_be_switched_off_is_tested() -> None:
+    choices = set(ParamConfig.__dataclass_fields__["without"].metadata["choices"])
+    assert {without for _, without in WITHOUT} == choices - {"none"}
+
+
+def test_without_hidden_init_follows_a_constant_init() -> None:
+    constant = dataclasses.replace(MUP, init="constant", without="hidden_init")
+    assert at_width(512, Role.HIDDEN, constant).std == pytest.approx(0.02)
+    assert at_width(512, Role.HIDDEN, dataclasses.replace(constant, without="none")).std == pytest.approx(0.005)
+
+
+def test_queries_start_at_zero_only_where_nothing_divides_by_their_size() -> None:
+    for option, zero in (
+        ("model.norm=rmsnorm", True),
+        ("model.qk_norm=qkv", False),
+        ("model.qk_rms=2", False),
+        ("model.sigma_reparam=true", False),
+        ("param.without=query_init", False),
+    ):
+        query = gpt("param=mup", option).blocks[0].attention.branch.query.weight
+        assert bool((query == 0).all()) is zero, option
 
 
 # --- coordinate check ------------------------------------------------------------------------------------
