@@ -499,7 +499,7 @@ def _rules(config: Config) -> set[str]:
             rules |= {"readout_lr"}
             rules |= set() if param.name == "mup" and param.variant == "simple" else {"readout_init"}
     if param.scales_everything:
-        rules |= {"attention_scale"} if model.depth and model.attention_scale == "auto" else set()
+        rules |= {"attention_scale"} if model.depth and model.attention_scale != "1/d" else set()
         rules |= {"embedding_std"} if param.embedding_std is None and param.init == "fan_in" else set()
     plain_queries = model.qk_norm == "none" and model.qk_rms is None and not model.sigma_reparam
     if param.name == "mup" and param.variant == "full" and model.depth and plain_queries:
