@@ -415,6 +415,8 @@ _DATA_NEEDS = (
 
 
 def _check_data(data: DataConfig) -> Iterator[str]:
+    if data.shift_every is None and data.shift_for != DataConfig().shift_for:
+        yield f"data.shift_for: {data.shift_for!r} does nothing without data.shift_every; allowed: with it"
     for name, other, needed in _DATA_NEEDS:
         value, there = getattr(data, name), getattr(data, other)
         if value != getattr(DataConfig(), name) and there not in needed:

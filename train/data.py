@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.schema import DataConfig
+from conf.schema import ConfigError, DataConfig
 from conf.vocab import tokenizer_ids
+from models.count import RunCost
 from train.documents import tokenize
 from train.markov import MarkovChain
 from train.permutation import permute
@@ -58,7 +60,7 @@ class Corpus:
         self._val_NT1 = _windows(tokens.val, data, "validation", at_least=MIN_VAL_WINDOWS)
         self.n_train_windows, self.n_val_windows = len(self._train_NT1), len(self._val_NT1)
 
-    def train_batch(self, seed: int, step: int, batch_size: int) -> NDArray[np.int64]:
+    def train_batch(self, seed: int, step: int, batch_size: int, shift: Shift | None = None) -> NDArray[np.int64]:
         """The windows (B, T + 1) of optimiser step `step`, counted from 0; no window twice within an epoch."""
         position_B = step * batch_size + np.arange(batch_size)
         epoch_B, place_B = np.divmod(position_B, self.n_train_windows)
@@ -66,7 +68,8 @@ class Corpus:
         for epoch in np.unique(epoch_B):
             here = epoch_B == epoch
             index_B[here] = permute(place_B[here], self.n_train_windows, f"{self.fingerprint}/{seed}/{epoch}")
-        return self._train_NT1[index_B].astype(np.int64)
+        windows_BT1 = self._train_NT1[index_B].astype(np.int64)
+        return self.vocab_size - 1 - windows_BT1 if shift is not None and shift.holds(step) else windows_BT1
 
     def val_windows(self, n: int) -> NDArray[np.int64]:
         """`n` validation windows (n, T + 1), evenly spread and the same every time; all of them if they are fewer."""
@@ -96,6 +99,31 @@ def _windows(stream: NDArray[Any], data: DataConfig, side: str, *, at_least: int
             f"allowed: at most {len(stream) // at_least - 1}, or a longer corpus{more}"
         )
     return stream[: len(stream) // length * length].reshape(-1, length)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Training tokens t become V - 1 - t in the last `length` of every `every` steps; those of validation never do."""
+
+    every: int
+    length: int
+
+    @classmethod
+    def of(cls, data: DataConfig, cost: RunCost) -> Shift | None:
+        """The shift of a run, or None; raises `ConfigError` if the text would be itself in no step."""
+        if data.shift_every is None:
+            return None
+        every, length = cost.every(data.shift_every), cost.every(data.shift_for)
+        if length >= every:
+            raise ConfigError(
+                f"data.shift_for: {data.shift_for!r} is {length} steps; "
+                f"allowed: fewer than data.shift_every={data.shift_every}, which is {every}"
+            )
+        return cls(every, length)
+
+    def holds(self, step: int) -> bool:
+        """Whether optimiser step `step`, counted from 0, is a shifted one."""
+        return step % self.every >= self.every - self.length
 
 
 def open_corpus(data: DataConfig, *, cache_dir: Path, progress: bool = False) -> Corpus:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.optim import clip_each
+
 Forward = Callable[[Tensor], Tensor]
 Reduce = Callable[[Sequence[Tensor]], None]
 
@@ -34,6 +36,7 @@ def train_step(
     *,
     micro_batch: int,
     clip: float | None,
+    clip_by: str,
     z_loss: float,
     autocast: torch.autocast,
     reduce: Reduce,
@@ -45,7 +48,8 @@ def train_step(
         forward: tokens (M, T) -> logits (M, T, V).
         windows_BT1: (B, T+1) tokens, inputs and targets overlapping by T.
         micro_batch: M, at most.
-        clip: largest global gradient norm, or None.
+        clip: largest gradient norm, or None.
+        clip_by: `global`: of all gradients together; `tensor`: see `train.optim.clip_each`.
         z_loss: weight of `z_penalty`; it enters the gradient, not the reported loss.
         reduce: averages tensors over the processes, in place.
         observe_gradients: called when the gradients are complete and not yet clipped.
@@ -69,7 +73,9 @@ def train_step(
     if observe_gradients is not None:
         observe_gradients()
     norm = torch.nn.utils.get_total_norm(gradients)
-    if clip is not None:
+    if clip is not None and clip_by == "tensor":
+        clip_each(optimizer, clip)
+    elif clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimizer.step()
     return {"train_loss": total, "grad_norm": norm}

@@ -26,6 +26,7 @@ def step(model: GPT, optim: OptimConfig | None = None, *, micro_batch: int = 8, 
     optimizer = build_optimizer(model, parameter_rules(model, ParamConfig()), optim)
     settings: dict[str, Any] = {
         "clip": optim.clip,
+        "clip_by": optim.clip_by,
         "z_loss": optim.z_loss,
         "autocast": contextlib.nullcontext(),
         "reduce": Ranks().mean,
