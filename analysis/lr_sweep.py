@@ -20,19 +20,22 @@ from analysis.table import read_curves
 
 CURVE = ("arm", "size", "seed")
 
+# 12 L D², the matrices of the blocks (Wortsman et al. 2023, section 2.1): the same size for arms that differ in norms.
+MATRICES = 12 * pl.col("model.depth") * pl.col("model.width") ** 2
 
-def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: str = "n_params_non_embedding") -> pl.DataFrame:
+
+def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) -> pl.DataFrame:
     """The sweep of a table of runs (`analysis.table.read_runs`); runs that failed are left out.
 
     Args:
         arm: names the arm of each run.
-        size: the column that tells sizes apart.
+        size: tells sizes apart, e.g. `pl.col("model.width")`.
     """
     return (
         runs.filter(pl.col("capped_loss").is_not_null())
         .select(
             arm.cast(pl.String).alias("arm"),
-            pl.col(size).cast(pl.Float64).alias("size"),
+            size.cast(pl.Float64).alias("size"),
             pl.col("optim.lr").alias("lr"),
             "seed",
             pl.col("capped_loss").alias("loss"),
@@ -157,6 +160,11 @@ def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
 def differences(one: dict[Any, float], other: dict[Any, float]) -> list[float]:
     """one minus other for each seed that both have; runs of a seed share the order of their data."""
     return [one[seed] - other[seed] for seed in one if seed in other]
+
+
+def arms_apart(table: pl.DataFrame, value: str, one: str, other: str, **where: Any) -> list[float]:
+    """For each seed the value of one arm minus that of another, averaged as in `by_seed`."""
+    return differences(by_seed(table, value, arm=one, **where), by_seed(table, value, arm=other, **where))
 
 
 def _each_curve(sweep: pl.DataFrame, statistic: Callable[[Array, Array], dict[str, Any]]) -> pl.DataFrame:

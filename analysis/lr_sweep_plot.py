@@ -27,6 +27,7 @@ def draw_lr_sweep(
     size_label: str = "parameters without embeddings",
     title: str | None = None,
     with_sensitivity: bool = True,
+    sensitivities: pl.DataFrame | None = None,
 ) -> None:
     """Write `stem.png`, `.svg` and `.csv`: a panel of loss against learning rate for each arm, coloured by size, and
     one of LR sensitivity against size, coloured by arm.
@@ -34,6 +35,7 @@ def draw_lr_sweep(
     Args:
         sweep: of `analysis.lr_sweep.read_sweep`.
         arms: arm -> its title, in the order of the panels.
+        sensitivities: like those of `analysis.lr_sweep.sensitivity`, if not over each curve's whole window.
     """
     colours = style.size_colours(sweep["size"].to_numpy())
     arms = {arm: name for arm, name in arms.items() if arm in set(sweep["arm"])}
@@ -52,7 +54,8 @@ def draw_lr_sweep(
         panels[0].set_ylabel("validation loss (nats per token)")
         style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
         if with_sensitivity:
-            draw_sensitivity(panels[-1], sensitivity(sweep), arms, size_label=size_label)
+            table = sensitivity(sweep) if sensitivities is None else sensitivities
+            draw_sensitivity(panels[-1], table, arms, size_label=size_label)
         if title is not None:
             figure.suptitle(title, fontsize=9.5)
         style.save(figure, stem)

@@ -14,9 +14,11 @@ from conf.compose import GROUPS, choices, compose
 from conf.schema import Config, UserError, allowed
 
 USAGE = """usage: python -m train [--help] [--print-config] [key=value | group=choice] ...
+       python -m train replay RUN --from STEP [--to STEP]
 
 Trains one model and writes its record to runs/<study>/<run_id>/. Running a finished run again does nothing;
 running a killed one resumes it. Under `torchrun --nproc-per-node=N -m train …` the batch is shared.
+`replay` carries out a part of a run again, with every probe at every step; see `python -m train replay --help`.
 
 Exit status: 0 finished or diverged (both are results), 1 failed, 2 a mistake in the settings,
 130 or 143 interrupted after saving a checkpoint (of several processes, the last checkpoint stands)."""
@@ -25,12 +27,17 @@ Exit status: 0 finished or diverged (both are results), 1 failed, 2 a mistake in
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if {"--help", "-h"} & set(arguments):
+    replaying = arguments[:1] == ["replay"]
+    if {"--help", "-h"} & set(arguments) and not replaying:
         print("\n".join(_help()))
         return 0
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("train").setLevel(logging.INFO)
     try:
+        if replaying:
+            from train import replay
+
+            return replay.main(arguments[1:])
         for flag in (a for a in arguments if a.startswith("-") and a != "--print-config"):
             raise UserError(f"{flag}: unknown option; allowed: --help, --print-config")
         config = compose([a for a in arguments if not a.startswith("-")])

@@ -70,9 +70,13 @@ def result(job: Job, outcome: Outcome) -> Record:
         "tokens_per_second": tokens / train_seconds,
         "mfu": flops / train_seconds / (job.matmul_rate * job.ranks.world),
     }
+    rows = read_metrics(job.folder)
+    if rows[0]["step"] == 0 and "val_loss" in rows[0]:  # resuming keeps this row; a loss that is no number has no name
+        ended["loss_at_init"] = rows[0]["val_loss"]
+    if outcome.flight_events is not None:
+        ended["flight_events"] = outcome.flight_events
     if outcome.diverged_at_step is not None:
         return ended | {"state": "diverged", "diverged_at_step": outcome.diverged_at_step}
-    rows = read_metrics(job.folder)
     tail = torch.tensor([row["train_loss"] for row in rows if "train_loss" in row], dtype=torch.float64)
     tail = tail[-max(1, len(tail) // 20) :]  # one batch is noisy; the last twentieth is not yet another model
     return ended | {

@@ -10,21 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from conf.schema import Config
 from models.count import RunCost
 from models.gpt import GPT
 from train.checkpoint import Position, save_checkpoint
-from train.data import Corpus
+from train.data import Corpus, Shift
 from train.distributed import Ranks
 from train.evaluate import evaluate
+from train.layers import measure_layers
 from train.metrics import METRICS, check_declared
 from train.optim import set_lr
 from train.probes import ParameterProbe, probe_activations
 from train.progress import RunProgress
 from train.record import MetricsWriter
+from train.recorder import Recorder, hash_batch
 from train.schedule import Schedule
 from train.step import Forward, train_step
 from train.track import Tracker
@@ -51,6 +55,7 @@ class Cadence:
     evaluate: int
     checkpoint: int
     probe: int | None
+    shift: Shift | None
 
     @classmethod
     def of(cls, config: Config, cost: RunCost) -> Cadence:
@@ -59,7 +64,12 @@ class Cadence:
             evaluate=cost.every(config.eval.every),
             checkpoint=cost.every(config.train.checkpoint_every),
             probe=None if config.probe.every is None else cost.every(config.probe.every),
+            shift=Shift.of(config.data, cost),
         )
+
+    def probes(self, step: int) -> bool:
+        """Whether optimiser step `step`, counted from 0, is probed for `metrics.jsonl`."""
+        return self.probe is not None and step % self.probe == 0
 
 
 class Clock:
@@ -120,6 +130,7 @@ class Outcome:
 
     position: Position
     diverged_at_step: int | None = None
+    flight_events: list[Row] | None = None  # None where there was no recorder
 
 
 def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: Callable[[], int | None]) -> Outcome:
@@ -139,6 +150,8 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
     n_steps = job.cost.n_steps
     validation_NT1 = torch.from_numpy(job.corpus.val_windows(job.config.eval.sequences)).to(job.device)
     pending: Row | None = None
+    recorder = _open_recorder(job, start) if job.config.probe.recorder and writer is not None else None
+    events = None if recorder is None else recorder.events
 
     def validate() -> Row:
         with clock.aside():
@@ -151,6 +164,12 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
             )
         return {"val_loss": loss.mean, "val_loss_se": loss.standard_error}
 
+    def validate_layers() -> Row:
+        with clock.aside():
+            return measure_layers(
+                job.model, validation_NT1, batch_size=job.config.eval.batch_size, autocast=job.autocast
+            )
+
     def save(step: int) -> None:
         if writer is not None:
             with clock.aside():
@@ -158,28 +177,39 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
                 save_checkpoint(job.folder, job.model, job.optimizer, clock.position(step))
 
     if start.step == 0:
-        _emit(job, clock, writer, {"step": 0, "tokens": 0, "flops": 0, **validate()})
+        _emit(job, clock, writer, recorder, {"step": 0, "tokens": 0, "flops": 0, **validate()})
     for step in range(start.step, n_steps):
-        row = _step(job, clock, step)
-        if pending is not None and _emit(job, clock, writer, pending):
-            return Outcome(clock.position(pending["step"]), diverged_at_step=pending["step"])
+        row = step_row(job, clock, step, probed=job.ranks.leads and (recorder is not None or job.cadence.probes(step)))
+        if pending is not None and _emit(job, clock, writer, recorder, pending):
+            return Outcome(clock.position(pending["step"]), pending["step"], events)
         pending, done = row, step + 1
         last = done == n_steps
         if last or done % job.cadence.evaluate == 0:
             pending |= validate()
+        if last and job.config.eval.layers and job.ranks.leads:
+            pending |= validate_layers()
         stopping = stop_signal()
         if last or stopping is not None or done % job.cadence.checkpoint == 0:
-            if _emit(job, clock, writer, pending):
-                return Outcome(clock.position(done), diverged_at_step=done)
+            if _emit(job, clock, writer, recorder, pending):
+                return Outcome(clock.position(done), done, events)
             pending = None
             save(done)
             if stopping is not None and not last:
                 raise Interrupted(stopping)
-    return Outcome(clock.position(n_steps))
+    return Outcome(clock.position(n_steps), None, events)
 
 
-def _step(job: Job, clock: Clock, step: int) -> Row:
-    """One update, and a row of metrics whose losses are still tensors."""
+def _open_recorder(job: Job, start: Position) -> Recorder:
+    return Recorder(
+        job.folder,
+        keep=job.config.probe.recorder_steps,
+        batch_sha256=lambda done: hash_batch(whole_batch(job, done - 1)),
+        after_step=start.step if start.step else -1,
+    )
+
+
+def step_row(job: Job, clock: Clock, step: int, *, probed: bool) -> Row:
+    """One update, and a row of metrics whose losses are still tensors; what was probed is apart, in `probes`."""
     config, done = job.config, step + 1
     lr = config.optim.lr * job.schedule(step)
     set_lr(job.optimizer, lr)
@@ -187,12 +217,12 @@ def _step(job: Job, clock: Clock, step: int) -> Row:
     row: Row = {"step": done, "tokens": done * job.cost.tokens_per_step}
     row |= {"flops": job.cost.flops * done // job.cost.n_steps, "lr": lr}
 
-    probing = job.ranks.leads and job.cadence.probe is not None and step % job.cadence.probe == 0
     probe = None
-    if probing:
+    probes: Row = {}
+    if probed:
         with clock.aside():
-            probe = ParameterProbe(job.model)
-            row |= probe_activations(job.model, windows_BT1[: config.probe.sequences, :-1], job.autocast)
+            probe = ParameterProbe(job.model, job.optimizer)
+            probes |= probe_activations(job.model, windows_BT1[: config.probe.sequences, :-1], job.autocast)
     row |= train_step(
         job.forward,
         job.parameters,
@@ -200,6 +230,7 @@ def _step(job: Job, clock: Clock, step: int) -> Row:
         windows_BT1,
         micro_batch=job.micro_batch,
         clip=config.optim.clip,
+        clip_by=config.optim.clip_by,
         z_loss=config.optim.z_loss,
         autocast=job.autocast,
         reduce=job.ranks.mean,
@@ -207,13 +238,18 @@ def _step(job: Job, clock: Clock, step: int) -> Row:
     )
     if probe is not None:
         with clock.aside():
-            row |= probe.row()
-    return row
+            probes |= probe.row()
+    return row | {"probes": probes}
+
+
+def whole_batch(job: Job, step: int) -> NDArray[np.int64]:
+    """The batch of all processes at optimiser step `step`, counted from 0, (B, T+1)."""
+    return job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size, job.cadence.shift)
 
 
 def _own_windows(job: Job, step: int) -> Tensor:
     """This process's share of the step's batch, (B/world, T+1)."""
-    batch_BT1 = torch.from_numpy(job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size))
+    batch_BT1 = torch.from_numpy(whole_batch(job, step))
     share = len(batch_BT1) // job.ranks.world
     mine_BT1 = batch_BT1[job.ranks.rank * share : (job.ranks.rank + 1) * share]
     if job.device == "cuda":
@@ -221,14 +257,20 @@ def _own_windows(job: Job, step: int) -> Tensor:
     return mine_BT1
 
 
-def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, row: Row) -> bool:
-    """Write a row whose turn it is; returns whether its losses say that the run has diverged."""
-    row = {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}
-    check_declared(row)
+def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Recorder | None, row: Row) -> bool:
+    """Write a row whose turn it is, and show it to the recorder; returns whether its losses say that the run has
+    diverged."""
+    probes = row.pop("probes", {})
+    row = to_numbers(row)
+    check_declared(row | probes)
     limit = job.config.train.diverged_above * math.log(job.corpus.vocab_size)
     losses = [row[name] for name in ("train_loss", "val_loss") if name in row]
     diverged = any(not loss <= limit for loss in losses)  # also true of NaN
     step = row["step"]
+    if recorder is not None and step:
+        recorder.see(row | probes, diverged=diverged)
+    if job.cadence.probes(step - 1):
+        row |= probes
     due = step % job.cadence.log == 0 or step == job.cost.n_steps or diverged or not _EVERY_STEP.issuperset(row)
     if due and writer is not None:
         writer.append(row)
@@ -238,3 +280,8 @@ def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, row: Row) -> boo
         utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
         job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
     return diverged
+
+
+def to_numbers(row: Row) -> Row:
+    """A row without tensors, waiting for the device."""
+    return {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}

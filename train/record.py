@@ -172,13 +172,17 @@ def write_run(folder: Path, record: Mapping[str, Any]) -> None:
 # --- metrics ---------------------------------------------------------------------------------------------
 
 
+METRICS = "metrics.jsonl"
+FLIGHT = "flight.jsonl"
+
+
 class MetricsWriter:
     """Appends rows to `metrics.jsonl`; after `append` a row outlives the process, after `sync` a power cut."""
 
-    def __init__(self, folder: Path, *, after_step: int) -> None:
+    def __init__(self, folder: Path, *, after_step: int, name: str = METRICS) -> None:
         """Keep the rows up to `after_step`, which a resumed run has already measured, and drop later ones."""
-        self.path = folder / "metrics.jsonl"
-        kept = [row for row in read_metrics(folder) if row["step"] <= after_step]
+        self.path = folder / name
+        kept = [row for row in read_metrics(folder, name) if row["step"] <= after_step]
         write_bytes(self.path, b"".join(_line(row) for row in kept))
         self._file = self.path.open("ab")
 
@@ -201,13 +205,13 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return (json.dumps(row, allow_nan=False) + "\n").encode()
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl` in order; a last line cut off by a kill is left out.
+def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl` in order, none if there is no such file; a last line cut off by a kill is left out.
 
     Raises:
         RecordError: a line before the last one is damaged.
     """
-    path = folder / "metrics.jsonl"
+    path = folder / name
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")

@@ -74,7 +74,7 @@ def run(config: Config) -> Record:
                 f"train.batch_size: {config.train.batch_size} cannot be shared by {ranks.world} processes; "
                 f"allowed: a multiple of {ranks.world}"
             )
-        job = _build(config, corpus, cost, ranks, folder, shown)
+        job = assemble(config, corpus, cost, ranks, folder, shown=shown)
         if not ranks.leads:
             _train(job)
             return describe.facts(job)
@@ -141,7 +141,7 @@ def _train(job: Job) -> Outcome:
         return train(job, start, writer, stop_signal)
 
 
-def _build(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, shown: bool) -> Job:
+def assemble(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, *, shown: bool) -> Job:
     """Everything that the loop needs, in its initial state. Writes nothing into the run's folder."""
     device = config.runtime.device
     model = build(

@@ -66,11 +66,14 @@ def test_a_run_leaves_a_whole_record(tiny: Tiny) -> None:
 
 def test_every_declared_metric_is_measured(tiny: Tiny) -> None:
     """With probes on, each declaration of `METRICS` has at least one value; an undeclared one is refused above."""
-    config = tiny("probe=on", "model.qk_norm=head")
+    config = tiny("probe=on", "model.qk_norm=head", "eval.layers=true")
     run(config)
     seen = {name for row in metrics(run_dir(config)) for name in row}
+    examples = {"{l}": "1", "{n}": "1", "{role}": "hidden", "{tensor}": "block1/query"}
     for metric in METRICS:
-        name = metric.name.replace("{l}", "1").replace("{role}", "hidden")
+        name = metric.name
+        for placeholder, example in examples.items():
+            name = name.replace(placeholder, example)
         assert name in seen, name
 
 
@@ -269,14 +272,14 @@ def test_resuming_without_the_optimiser_state_is_noticed(tiny: Tiny, tmp_path: P
 def _interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
     from train import loop
 
-    original = loop._step
+    original = loop.step_row
 
-    def stop(job: Any, clock: Any, at: int) -> Any:
+    def stop(job: Any, clock: Any, at: int, **how: Any) -> Any:
         if at == step:
             raise KeyboardInterrupt
-        return original(job, clock, at)
+        return original(job, clock, at, **how)
 
-    patch.setattr(loop, "_step", stop)
+    patch.setattr(loop, "step_row", stop)
 
 
 def test_sigterm_saves_and_asks_to_be_resumed(settings: Settings, tiny: Tiny) -> None:
@@ -315,14 +318,14 @@ def test_a_damaged_checkpoint_is_one_clear_line(
 def test_a_run_finished_by_another_process_meanwhile_is_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state is looked up again under the lock; a finished record is not begun anew."""
     config = tiny()
-    build = run_module._build
+    build = run_module.assemble
 
-    def slow(*arguments: Any) -> Any:
-        monkeypatch.setattr(run_module, "_build", build)
+    def slow(*arguments: Any, **how: Any) -> Any:
+        monkeypatch.setattr(run_module, "assemble", build)
         run(config)
-        return build(*arguments)
+        return build(*arguments, **how)
 
-    monkeypatch.setattr(run_module, "_build", slow)
+    monkeypatch.setattr(run_module, "assemble", slow)
     record = run(config)
     assert record["state"] == "finished"
     assert record["resumed"] == []
@@ -418,7 +421,7 @@ def test_tensorboard_gets_what_the_record_has(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["optim.learning_rate=1"], "optim.learning_rate: unknown key; allowed: lr"),
+        (["optim.learning_rate=1"], "optim.learning_rate: unknown key; allowed: name, lr"),
         (["optim.lrr=1"], "optim.lrr: unknown key; did you mean optim.lr?"),
         (["optim.lr=fast"], "optim.lr: 'fast' is not allowed; allowed: float"),
         (["optim.lr=-1"], "optim.lr: -1.0 is not allowed; allowed: > 0"),
