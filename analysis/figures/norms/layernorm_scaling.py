@@ -1,0 +1,304 @@
+"""Sun et al. 2025 (arXiv 2502.05795): the variance of the stream, what the deep blocks do, and the loss over depths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
+from analysis.figures.norms.layers_plot import (
+    arm_colours,
+    block_axis,
+    draw_angles,
+    draw_bars,
+    draw_estimates,
+    draw_profile,
+)
+from analysis.laws.base import Array
+from analysis.lr_sweep import arms_apart, by_seed, differences, read_sweep
+from analysis.lr_sweep_plot import mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from train.record import write_bytes
+
+ARMS = {
+    "pre": "Pre-LN",
+    "lns": "LayerNorm Scaling",
+    "scaled": "Scaled Init",
+    "post": "Post-LN",
+    "peri": "Peri-LN",
+}
+SEVERAL = float(np.log10(2))  # "several times" is at least twice
+LARGE = "130M parameters and 2.2e9 tokens, where the paper finds it; a few hundred steps of a narrow model are too few"
+
+
+def layernorm_scaling(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of all arms; the size of a run is its depth.
+    """
+    arm = (
+        pl.when(pl.col("model.layernorm_scaling"))
+        .then(pl.lit("lns"))
+        .when(pl.col("param.scaled_residual_init"))
+        .then(pl.lit("scaled"))
+        .otherwise(pl.col("model.norm_placement"))
+    )
+    sweep = read_sweep(runs, arm, size=pl.col("model.depth"))
+    measured = _deepest_at_one_rate(sweep)
+    variance = by_block(sweep, "output_variance")
+    deep_variance = variance.filter(pl.col("run_id").is_in(measured["run_id"].implode()))
+    removal, angle = by_block(measured, "removal_loss"), angles(measured)
+    _draw_variance(deep_variance, out)
+    _draw_layers(removal, angle, out)
+    _draw_loss(sweep, measured, out)
+    return [
+        *_variance_claims(variance.filter(pl.col("lr") == measured["lr"][0]), deep_variance),
+        *_loss_claims(best_of_rates(sweep)),
+        *_deep_block_claims(removal, angle),
+    ]
+
+
+def _deepest_at_one_rate(sweep: pl.DataFrame) -> pl.DataFrame:
+    """The runs of the greatest depth at the rate that most arms have."""
+    deepest = sweep.filter(pl.col("size") == pl.col("size").max())
+    arms = deepest.group_by("lr").agg(pl.col("arm").n_unique()).sort("arm", "lr")
+    return deepest.filter(pl.col("lr") == arms["lr"][-1])
+
+
+def best_of_rates(sweep: pl.DataFrame) -> pl.DataFrame:
+    """The lowest `loss` over the learning rates for each arm, size and seed."""
+    return sweep.group_by("arm", "size", "seed").agg(pl.col("loss").min()).sort("arm", "size", "seed")
+
+
+def power_of_block(variances: Array) -> float:
+    """The slope of ln variance against ln l: p where the variance grows like l^p."""
+    return float(np.polyfit(np.log(np.arange(1, len(variances) + 1)), np.log(variances), 1)[0])
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
+    last = over_blocks(at_end(one_rate), lambda x: float(np.log10(x[-1])), "last")
+    first = over_blocks(at_start(one_rate), lambda x: float(np.log10(x[-1])), "last")
+    power = over_blocks(at_end(deep), power_of_block, "power")
+    depth, lr = int(deep["size"][0]), deep["lr"][0]
+    grown = differences(by_seed(last, "last", arm="pre", size=depth), by_seed(first, "last", arm="pre", size=depth))
+    by_depth = _slopes_over_depth(last.filter(pl.col("arm") == "pre"), "last")
+    at = f"at depth {depth} and a rate of {lr:g}"
+    n_arm = deep.filter(pl.col("arm") == "pre")["run_id"].n_unique()
+    return [
+        claim_over_seeds(
+            grown,
+            sentence="In pre-LN the variance of the last block's output grows during training.",
+            statistic=f"log10 of the variance after training over that at initialisation, {at}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_arm,
+        ),
+        claim_over_seeds(
+            list(by_depth.values()),
+            sentence="In pre-LN that variance grows with the depth of the model.",
+            statistic=f"slope of log10 variance after training against log10 of depth, at a rate of {lr:g}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=one_rate.filter(pl.col("arm") == "pre")["run_id"].n_unique(),
+        ),
+        claim_over_seeds(
+            arms_apart(last, "last", "pre", "lns", size=depth),
+            sentence="LayerNorm Scaling makes it several times smaller.",
+            statistic=f"log10 of the last block's variance after training in pre-LN over LayerNorm Scaling, {at}",
+            threshold=f"above {SEVERAL:.2f}, a factor of 2",
+            low=SEVERAL,
+            n_runs=2 * n_arm,
+        ),
+        claim_over_seeds(
+            arms_apart(last, "last", "scaled", "lns", size=depth),
+            sentence="Scaled Init does not bound it as LayerNorm Scaling does.",
+            statistic=f"log10 of the last block's variance after training under Scaled Init over the same, {at}",
+            threshold=f"above {SEVERAL:.2f}, a factor of 2",
+            low=SEVERAL,
+            n_runs=2 * n_arm,
+        ),
+        claim_over_seeds(
+            list(by_seed(power, "power", arm="lns").values()),
+            sentence="Under LayerNorm Scaling the variance grows more slowly than the square of the block's index.",
+            statistic=f"p of variance ∝ l^p over the blocks after training, {at}",
+            threshold="below 2",
+            high=2.0,
+            n_runs=n_arm,
+        ),
+        claim_over_seeds(
+            arms_apart(power, "power", "pre", "lns"),
+            sentence="It grows faster over the blocks of pre-LN.",
+            statistic=f"the same p in pre-LN minus LayerNorm Scaling, {at}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=2 * n_arm,
+        ),
+    ]
+
+
+def _loss_claims(best: pl.DataFrame) -> list[Claim]:
+    both = best.filter(pl.col("arm").is_in(["pre", "lns"]))
+    wide = both.pivot("arm", index=["size", "seed"], values="loss")
+    gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
+    deepest = int(both["size"].max())  # type: ignore[arg-type]  # polars says Any
+    return [
+        claim_over_seeds(
+            list(by_seed(gain, "gain", size=deepest).values()),
+            sentence="LayerNorm Scaling reaches a lower loss than pre-LN.",
+            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest}, each at its best rate, nats",
+            threshold="above 0",
+            low=0.0,
+            n_runs=2 * both["seed"].n_unique(),
+            scale=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
+        ),
+        claim_over_seeds(
+            list(_slopes_over_depth(gain, "gain").values()),
+            sentence="The gain grows with depth.",
+            statistic="slope of that difference against log10 of depth, nats per decade",
+            threshold="above 0",
+            low=0.0,
+            n_runs=len(both),
+            scale=LARGE,
+        ),
+    ]
+
+
+def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim]:
+    deeper = pl.col("block") > pl.col("block").max() / 2
+    adjacent = angle.filter(pl.col("ahead") == 1).with_columns(pl.lit(0).alias("step"))
+    turned = over_blocks(adjacent.filter(deeper), lambda x: float(x.mean()), "turned")
+    missed = over_blocks(removal.filter(deeper), lambda x: float(x.mean()), "missed")
+    n_runs = 2 * removal["seed"].n_unique()
+    return [
+        claim_over_seeds(
+            arms_apart(turned, "turned", "lns", "pre"),
+            sentence="Deep blocks turn the stream further under LayerNorm Scaling.",
+            statistic="angular distance between the inputs of adjacent blocks, mean over the deeper half, LayerNorm "
+            "Scaling minus pre-LN, units of pi",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+            scale=LARGE,
+        ),
+        claim_over_seeds(
+            arms_apart(missed, "missed", "lns", "pre"),
+            sentence="Removing a deep block costs more under LayerNorm Scaling.",
+            statistic="rise of the loss without a block, mean over the deeper half, LayerNorm Scaling minus pre-LN, "
+            "nats",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+            scale=LARGE,
+        ),
+    ]
+
+
+def _slopes_over_depth(table: pl.DataFrame, value: str) -> dict[object, float]:
+    """For each seed that has every depth, the slope of a value against log10 of depth; none if there is one depth."""
+    found: dict[object, float] = {}
+    n_sizes = table["size"].n_unique()
+    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
+        if len(rows) == n_sizes > 1:
+            found[seed] = float(np.polyfit(np.log10(rows["size"].to_numpy()), rows[value].to_numpy(), 1)[0])
+    return found
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_variance(deep: pl.DataFrame, out: Path) -> None:
+    """`variance`: of each block's output over steps, one panel for each of three arms, and after training over the
+    blocks for all of them."""
+    shown = {arm: ARMS[arm] for arm in ("pre", "scaled", "lns")}
+    colours = style.size_colours(deep["block"].to_numpy())
+    with style.paper():
+        figure = Figure(figsize=(9.6, 2.9))
+        panels = figure.subplots(1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25])
+        for axes, (arm, name) in zip(panels, shown.items(), strict=False):
+            _draw_variance_over_steps(axes, deep.filter(pl.col("arm") == arm), colours)
+            axes.set_title(name)
+        draw_profile(panels[-1], at_end(deep), ARMS)
+        panels[-1].set_title("after training")
+        panels[-1].legend(fontsize=6.5, ncols=2, columnspacing=0.8, handlelength=1.2)
+        low, high = panels[0].get_ylim()
+        panels[0].set_ylim(low, high * 4)  # room for the legend
+        panels[0].set_ylabel("variance of the block's output")
+        style.size_bar(figure, panels[2], colours, "block")
+        style.save(figure, out / "variance")
+    write_bytes(out / "variance.csv", deep.drop("size").write_csv().encode())
+
+
+def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[float, object]) -> None:
+    means = table.group_by("block", "step").agg(pl.col("value").log().mean().exp()).sort("block", "step")
+    for (block,), rows in means.group_by("block", maintain_order=True):
+        axes.plot(rows["step"], rows["value"], color=colours[float(block)], linewidth=1.0)
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+
+
+def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
+    """`layers`: angles between blocks' inputs as heat-maps, of adjacent blocks as bars, and the loss without each
+    block, one column for each arm."""
+    shown = [arm for arm in ("post", "pre", "lns") if arm in set(removal["arm"])]
+    colours = arm_colours(ARMS)
+    adjacent = angle.filter(pl.col("ahead") == 1)
+    with style.paper():
+        figure = Figure(figsize=(2.6 * len(shown) + 0.8, 6.4))
+        grid = figure.subplots(3, len(shown), squeeze=False, sharey="row", height_ratios=[1.7, 1, 1])
+        highest = float(angle["value"].max())  # type: ignore[arg-type]  # polars says Any
+        for column, arm in zip(grid.T, shown, strict=True):
+            image = draw_angles(column[0], angle.filter(pl.col("arm") == arm), highest=highest)
+            column[0].set_title(ARMS[arm])
+            for axes, table in ((column[1], adjacent), (column[2], removal)):
+                draw_bars(axes, table.filter(pl.col("arm") == arm), {arm: ARMS[arm]}, colours)
+        for axes in grid[0, 1:]:
+            axes.set_ylabel("")
+        grid[1, 0].set_ylabel("distance of adjacent\nblocks (units of π)")
+        grid[2, 0].set_yscale("symlog", linthresh=0.01)
+        grid[2, 0].set_ylabel("loss without the block\nminus loss (nats)")
+        bar = figure.colorbar(image, ax=grid[0, :], aspect=20, pad=0.02)
+        bar.set_label("angular distance\n(units of π)")
+        bar.outline.set_visible(False)
+        style.save(figure, out / "layers")
+    numbers = pl.concat(
+        [
+            angle.with_columns(pl.lit("angular distance").alias("what")),
+            removal.drop("step").with_columns(pl.lit("loss without the block minus loss").alias("what")),
+        ],
+        how="diagonal",
+    )
+    write_bytes(out / "layers.csv", numbers.drop("size").write_csv().encode())
+
+
+def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, out: Path) -> None:
+    """`loss`: pre-LN and LayerNorm Scaling over depths, each at its best rate, and all arms at the greatest depth."""
+    best = best_of_rates(sweep).filter(pl.col("arm").is_in(["pre", "lns"]))
+    with style.paper():
+        figure = Figure(figsize=(8.4, 3.1))
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
+        for arm, colour in arm_colours(ARMS).items():
+            points = best.filter(pl.col("arm") == arm)
+            if len(points):
+                means = mean_over_seeds(points, "loss")
+                left.fill_between(means["size"], means["low"], means["high"], color=colour, alpha=0.15, linewidth=0)
+                left.plot(means["size"], means["mean"], "o-", color=colour, label=ARMS[arm])
+        block_axis(left, best.with_columns(pl.col("size").alias("block")))
+        left.set_xticks(best["size"].unique().sort().to_list())
+        left.set_xlabel("depth (blocks)")
+        left.set_title("at the best rate")
+        left.set_ylabel("validation loss (nats per token)")
+        left.legend()
+        draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
+        right.set_title(f"depth {measured['size'][0]:.0f}, learning rate {measured['lr'][0]:g}")
+        style.save(figure, out / "loss")
+    write_bytes(out / "loss.csv", sweep.drop("folder").write_csv().encode())

@@ -1,0 +1,217 @@
+"""Li et al. 2024 (arXiv 2412.13795): gradient norms over the blocks, loss over the share of Post-LN blocks, and what
+removing a block costs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
+from analysis.figures.norms.layers_plot import arm_colours, draw_bars, draw_profile
+from analysis.lr_sweep import arms_apart, by_seed, failing_lr, read_sweep, sensitivity
+from analysis.seeds import claim_over_seeds
+from train.record import write_bytes
+
+PRE, MIX, POST = "0/1", "1/4", "1/1"
+SHOWN = {PRE: "Pre-LN", MIX: "Mix-LN, 1/4", POST: "Post-LN"}
+RISE = 0.25  # nats above the best loss at which a rate has failed
+EARLY = 0.1  # of the run, its warm-up
+LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perplexity"
+
+
+def mix_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `gradients`, `fraction` and `removal` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of several `model.mix_fraction` at one size over learning rates and seeds.
+    """
+    name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
+    sweep = broke(read_sweep(runs, name))
+    gradient = by_block(sweep, "gradient_norm")
+    measured = runs.filter(pl.col("eval.layers"))["run_id"]
+    removal = by_block(sweep.filter(pl.col("run_id").is_in(measured.implode())), "removal_loss")
+    _draw_gradients(gradient.filter(pl.col("lr") == removal["lr"][0]), out)
+    _draw_fraction(sweep, out)
+    _draw_removal(removal, out)
+    warmup = gradient.filter(pl.col("step") <= EARLY * int(runs["n_steps"].max()))  # type: ignore[arg-type]
+    return [*_gradient_claims(gradient, warmup), *_loss_claims(sweep), _deep_block_claim(removal)]
+
+
+def _as_fraction(value: float) -> str:
+    """With its denominator, or a CSV's reader would take the first arm for a number."""
+    fraction = Fraction(value).limit_denominator(48)
+    return f"{fraction.numerator}/{fraction.denominator}"
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim]:
+    tilts, early_tilts = (over_blocks(table, tilt, "tilt") for table in (at_start(gradient), warmup))
+    uneven = over_blocks(warmup, unevenness, "uneven")
+    n_runs = gradient.filter(pl.col("arm") == PRE)["run_id"].n_unique()
+    decades = "decades by which the gradient norm rises from the first block to the last"
+    claims = [
+        claim_over_seeds(
+            list(by_seed(tilts, "tilt", arm=PRE).values()),
+            sentence="In pre-LN gradient norms fall with depth at the start of training.",
+            statistic=f"{decades}, at initialisation",
+            threshold="below 0",
+            high=0.0,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            list(by_seed(early_tilts, "tilt", arm=POST).values()),
+            sentence="In Post-LN they rise.",
+            statistic=f"{decades}, mean over the probes of the warm-up",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+    ]
+    for arm in (PRE, POST):
+        claims.append(
+            claim_over_seeds(
+                arms_apart(uneven, "uneven", arm, MIX),
+                sentence=f"Mix-LN makes them more even than {SHOWN[arm]}.",
+                statistic="standard deviation over the blocks of log10 gradient norm, mean over the probes of the "
+                f"warm-up, {SHOWN[arm]} minus {SHOWN[MIX]}",
+                threshold="above 0",
+                low=0.0,
+                n_runs=2 * n_runs,
+            )
+        )
+    return claims
+
+
+def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
+    best = sensitivity(sweep)
+    fails = failing_lr(sweep, rise=RISE).with_columns(pl.col("lr_fail").log10())
+    n_two = 2 * sweep.filter(pl.col("arm") == MIX).height
+    claims = [
+        claim_over_seeds(
+            arms_apart(best, "best_loss", other, MIX),
+            sentence=sentence,
+            statistic=f"loss of {name} minus {SHOWN[MIX]}, each at its best rate, nats per token",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+            scale=LARGE,
+        )
+        for other, name, sentence in (
+            (PRE, SHOWN[PRE], "Mix-LN reaches a lower loss than pre-LN."),
+            ("1/2", "a half of Post-LN blocks", "A quarter of Post-LN blocks is better than a half."),
+        )
+    ]
+    return [
+        *claims,
+        claim_over_seeds(
+            arms_apart(fails, "lr_fail", MIX, POST),
+            sentence="Mix-LN trains at learning rates at which Post-LN fails.",
+            statistic=f"log10 of the rate at which the loss is {RISE:g} nats above its lowest, {SHOWN[MIX]} minus "
+            "Post-LN; where it never is, the highest rate",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+        ),
+        claim_over_seeds(
+            arms_apart(sweep, "broke", POST, MIX),
+            sentence="Fewer runs break under Mix-LN than under Post-LN.",
+            statistic="share of the rates at which the training loss rose out of its noise or diverged, Post-LN minus "
+            f"{SHOWN[MIX]}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+            scale="250M parameters and 24 blocks, where the paper's Post-LN diverges and its Mix-LN does not",
+        ),
+    ]
+
+
+def _deep_block_claim(removal: pl.DataFrame) -> Claim:
+    deeper = removal.filter(pl.col("block") > pl.col("block").max() / 2)
+    missed = over_blocks(deeper, lambda x: float(np.mean(x)), "missed")
+    return claim_over_seeds(
+        arms_apart(missed, "missed", MIX, PRE),
+        sentence="Removing a deep block costs more under Mix-LN than in pre-LN.",
+        statistic="rise of the loss without a block, mean over the deeper half, "
+        f"{SHOWN[MIX]} minus pre-LN at a rate of {removal['lr'][0]:g}, nats",
+        threshold="above 0",
+        low=0.0,
+        n_runs=2 * removal["seed"].n_unique(),
+        scale=LARGE,
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_gradients(gradient: pl.DataFrame, out: Path) -> None:
+    """`gradients`: the gradient norm of each block at initialisation, during the warm-up, at its end, and late."""
+    steps = gradient["step"].unique().sort()
+    last = int(steps[-1])
+    wanted = [int(steps[int((steps - share * last).abs().arg_min() or 0)]) for share in (0.0, EARLY / 2, EARLY, 1.0)]
+    wanted = list(dict.fromkeys(wanted))
+    with style.paper():
+        figure = Figure(figsize=(2.35 * len(wanted) + 0.6, 2.8))
+        panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
+        for axes, step in zip(panels, wanted, strict=True):
+            draw_profile(axes, gradient.filter(pl.col("step") == step), SHOWN)
+            axes.set_title("at initialisation" if step == wanted[0] else f"step {step}")
+        panels[0].set_ylabel("gradient norm of the block")
+        panels[0].legend()
+        style.save(figure, out / "gradients")
+    drawn = gradient.filter(pl.col("step").is_in(wanted))
+    write_bytes(out / "gradients.csv", drawn.drop("size").write_csv().encode())
+
+
+def _draw_fraction(sweep: pl.DataFrame, out: Path) -> None:
+    """`fraction`: loss, and the share of broken runs, against the share of Post-LN blocks, a line for each rate."""
+    sweep = sweep.with_columns(
+        pl.col("arm").map_elements(lambda text: float(Fraction(text)), return_dtype=pl.Float64).alias("fraction")
+    )
+    shades = style.size_colours(sweep["lr"].to_numpy())
+    ticks = sweep.select("fraction", "arm").unique().sort("fraction")
+    points = sweep.group_by("lr", "fraction").agg(
+        pl.col("loss").mean().alias("mean"),
+        pl.col("loss").min().alias("low"),
+        pl.col("loss").max().alias("high"),
+        pl.col("broke").mean(),
+    )
+    with style.paper():
+        figure = Figure(figsize=style.TWO_PANELS)
+        loss, share = figure.subplots(1, 2)
+        for k, ((lr,), rows) in enumerate(points.sort("lr", "fraction").group_by("lr", maintain_order=True)):
+            colour = shades[float(lr)]
+            loss.fill_between(rows["fraction"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
+            loss.plot(rows["fraction"], rows["mean"], "o-", color=colour, mec="white", mew=0.5, label=f"{lr:g}")
+            shift = 0.006 * (k - (len(shades) - 1) / 2)  # or equal shares would hide each other
+            share.plot(rows["fraction"] + shift, rows["broke"], "o-", color=colour, mec="white", mew=0.5)
+        for axes in (loss, share):
+            axes.set_xticks(ticks["fraction"].to_list(), [str(Fraction(arm)) for arm in ticks["arm"]])
+            axes.set_xlabel("share of Post-LN blocks")
+        loss.set_ylabel("validation loss (nats per token)")
+        loss.legend(title="learning rate")
+        share.set_ylim(-0.05, 1.05)
+        share.set_ylabel("share of runs that broke")
+        style.save(figure, out / "fraction")
+    write_bytes(out / "fraction.csv", sweep.drop("folder").write_csv().encode())
+
+
+def _draw_removal(removal: pl.DataFrame, out: Path) -> None:
+    """`removal`: what the loss rises by without each block, for pre-LN, a quarter, and Post-LN."""
+    with style.paper():
+        figure = Figure(figsize=(6.4, 3.0))
+        axes = figure.subplots()
+        draw_bars(axes, removal, SHOWN, arm_colours(SHOWN))
+        axes.set_yscale("symlog", linthresh=0.01)
+        axes.set_ylabel("loss without the block minus loss (nats)")
+        axes.set_title(f"learning rate {removal['lr'][0]:g}")
+        axes.legend()
+        style.save(figure, out / "removal")
+    write_bytes(out / "removal.csv", removal.drop("size").write_csv().encode())

@@ -1,0 +1,263 @@
+"""Kim et al. 2025 (arXiv 2502.02732): loss over learning rates, how often training breaks, and variance and gradients
+over depth for pre-, Peri- and Post-LN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, tilt
+from analysis.figures.norms.layers_plot import arm_colours, draw_against_lr, draw_estimates, draw_profile
+from analysis.laws.base import Array
+from analysis.lr_sweep import arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep, sensitivity
+from analysis.lr_sweep_plot import loss_limits
+from analysis.seeds import claim_over_seeds
+from analysis.table import read_curves
+from train.record import write_bytes
+
+ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
+RISE = 0.25  # nats above the best loss at which a rate has failed
+LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each placement's best rate"
+
+
+def peri_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `learning_rate`, `depth` and `seeds` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of the three placements at one size over learning rates and seeds.
+    """
+    sweep = broke(read_sweep(runs, pl.col("model.norm_placement")))
+    pre_best, above = _rates(sweep)
+    variance, gradient = by_block(sweep, "output_variance"), by_block(sweep, "gradient_norm")
+    _draw_learning_rate(sweep, out)
+    _draw_depth(variance, gradient, above, out)
+    _draw_seeds(sweep, above, out)
+    return [*_lr_claims(sweep), *_depth_claims(variance, gradient, pre_best, above)]
+
+
+def _rates(sweep: pl.DataFrame) -> tuple[float, float]:
+    """Pre-LN's best learning rate, and the next one above it (the same one if there is none)."""
+    means = sweep.filter(pl.col("arm") == "pre").group_by("lr").agg(pl.col("loss").mean()).sort("lr")
+    k = int(means["loss"].arg_min() or 0)
+    return float(means["lr"][k]), float(means["lr"][min(k + 1, len(means) - 1)])
+
+
+def deeper_growth(variances: Array) -> float:
+    """How much the variance grows over the deeper half of the blocks, relative to the first half: 1 on a line, below
+    1 where it flattens, above where growth feeds on itself. Growth is counted per block."""
+    middle = (len(variances) - 1) // 2
+    first = (variances[middle] - variances[0]) / middle
+    return float((variances[-1] - variances[middle]) / (len(variances) - 1 - middle) / first)
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
+    fails = failing_lr(sweep, rise=RISE).with_columns(pl.col("lr_fail").log10())
+    sensitive = sensitivity(sweep)
+    low, high = lr_window(sweep)
+    failing = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
+    censored = "where it never is, the highest rate"
+    n_two = sweep.filter(pl.col("arm").is_in(["pre", "peri"])).height
+
+    return [
+        claim_over_seeds(
+            arms_apart(fails, "lr_fail", "peri", "pre"),
+            sentence="Peri-LN bears a higher learning rate than pre-LN.",
+            statistic=f"{failing}, Peri-LN minus pre-LN; {censored}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+        ),
+        claim_over_seeds(
+            arms_apart(fails, "lr_fail", "post", "pre"),
+            sentence="Post-LN fails at a lower one.",
+            statistic=f"the same, Post-LN minus pre-LN; {censored}",
+            threshold="below 0",
+            high=0.0,
+            n_runs=n_two,
+        ),
+        claim_over_seeds(
+            arms_apart(sensitive, "sensitivity", "pre", "peri"),
+            sentence="Training is less sensitive to the learning rate under Peri-LN.",
+            statistic=f"LR sensitivity of pre-LN minus Peri-LN over rates from {low:g} to {high:g}, nats",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+        ),
+        claim_over_seeds(
+            arms_apart(sensitive, "best_loss", "pre", "peri"),
+            sentence="Peri-LN reaches a lower loss.",
+            statistic="loss of pre-LN minus Peri-LN, each at its best rate, nats per token",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+            scale=LARGE,
+        ),
+        claim_over_seeds(
+            arms_apart(sweep, "broke", "pre", "peri"),
+            sentence="Fewer runs break under Peri-LN.",
+            statistic="share of the rates at which the training loss rose out of its noise or diverged, pre-LN minus "
+            "Peri-LN",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+            scale="thousands of steps: a spike needs time, and in so few of them only the highest rates break a run",
+        ),
+    ]
+
+
+def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: float, above: float) -> list[Claim]:
+    n_seeds = variance["seed"].n_unique()
+    begun, ended = at_start(variance), at_end(variance)
+    growth = over_blocks(begun, deeper_growth, "growth")
+    ratio = over_blocks(begun, lambda x: float(np.log10(x[-1] / x[0])), "ratio")
+    last_begun, last_ended = (over_blocks(t, lambda x: float(np.log10(x[-1])), "last") for t in (begun, ended))
+    tilts = over_blocks(at_start(gradient), lambda x: abs(tilt(x)), "tilt")
+
+    def grown(arm: str, lr: float) -> dict[object, float]:
+        """log10 of the last block's variance after training over that before it."""
+        before, after = (by_seed(t, "last", arm=arm, lr=lr) for t in (last_begun, last_ended))
+        return {seed: after[seed] - before[seed] for seed in after if seed in before}
+
+    at_init = "at initialisation"
+    return [
+        claim_over_seeds(
+            list(by_seed(growth, "growth", arm="peri").values()),
+            sentence="Under Peri-LN the variance of the stream grows linearly with depth.",
+            statistic=f"growth per block in the deeper half of the blocks over that in the first half, {at_init}",
+            threshold="within 0.5 and 2",
+            low=0.5,
+            high=2.0,
+            n_runs=n_seeds,
+        ),
+        claim_over_seeds(
+            list(by_seed(ratio, "ratio", arm="post").values()),
+            sentence="Under Post-LN it stays constant.",
+            statistic=f"log10 of the last block's variance over the first one's, {at_init}",
+            threshold="within -0.1 and 0.1",
+            low=-0.1,
+            high=0.1,
+            n_runs=n_seeds,
+        ),
+        claim_over_seeds(
+            differences(grown("pre", pre_best), grown("peri", pre_best)),
+            sentence="During training the stream of pre-LN grows by orders of magnitude more than that of Peri-LN.",
+            statistic="log10 of the last block's variance after training over that at initialisation, pre-LN minus "
+            f"Peri-LN, at a rate of {pre_best:g}",
+            threshold="above 1",
+            low=1.0,
+            n_runs=2 * n_seeds,
+        ),
+        claim_over_seeds(
+            arms_apart(last_ended, "last", "pre", "peri", lr=above),
+            sentence="At a high learning rate pre-LN ends with massive activations, Peri-LN does not.",
+            statistic="log10 of the last block's variance after training in pre-LN over Peri-LN, at a rate of "
+            f"{above:g}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=2 * n_seeds,
+        ),
+        claim_over_seeds(
+            arms_apart(tilts, "tilt", "pre", "peri"),
+            sentence="The gradient norms of Peri-LN are more even over the blocks.",
+            statistic=f"|decades by which the gradient norm changes from the first block to the last|, {at_init}, "
+            "pre-LN minus Peri-LN",
+            threshold="above 0",
+            low=0.0,
+            n_runs=2 * n_seeds,
+        ),
+    ]
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+    """`learning_rate`: loss and the share of broken runs against learning rate, and LR sensitivity."""
+    sensitive = sensitivity(sweep)
+    with style.paper():
+        figure = Figure(figsize=(8.8, 3.0))
+        loss, share, number = figure.subplots(1, 3, width_ratios=[1.25, 1.25, 1])
+        draw_against_lr(loss, sweep, ARMS, "loss")
+        loss.set_ylim(*loss_limits(sweep))
+        style.loss_axis(loss)
+        loss.set_ylabel("validation loss (nats per token)")
+        loss.legend()
+        rates = sweep.group_by("arm", "lr").agg(pl.col("broke").mean()).sort("arm", "lr")
+        for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
+            own = rates.filter(pl.col("arm") == arm)
+            shift = 1.05 ** (k - 1)  # or equal shares would hide each other
+            share.plot(own["lr"] * shift, own["broke"], "o-", color=colour, mec="white", mew=0.5)
+        share.set_xscale("log")
+        share.set_ylim(-0.05, 1.05)
+        share.set_xlabel("learning rate")
+        share.set_ylabel("share of runs that broke")
+        draw_estimates(number, sensitive, ARMS, "sensitivity")
+        number.set_ylim(bottom=0)
+        number.set_ylabel("LR sensitivity (nats)")
+        low, high = lr_window(sweep)
+        number.set_title(f"rates {low:g} to {high:g}")
+        style.save(figure, out / "learning_rate")
+    write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())
+
+
+def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, out: Path) -> None:
+    """`depth`: the variance of the stream and the gradient norm over the blocks, at initialisation and after training
+    at one high rate."""
+    variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(9.6, 2.9))
+        panels = figure.subplots(1, 4)
+        for pair, table, label in (
+            (panels[:2], variance, "variance of the block's output"),
+            (panels[2:], gradient, "gradient norm of the block"),
+        ):
+            for axes, when, title in zip(
+                pair, (at_start, at_end), ("at initialisation", f"after training at {lr:g}"), strict=True
+            ):
+                draw_profile(axes, when(table), ARMS)
+                axes.set_title(title)
+                drawn.append(when(table).with_columns(pl.lit(label).alias("what"), pl.lit(title).alias("when")))
+            pair[0].set_ylabel(label)
+            low = min(axes.get_ylim()[0] for axes in pair)
+            high = max(axes.get_ylim()[1] for axes in pair)
+            for axes in pair:
+                axes.set_ylim(low, high)
+        panels[0].legend()
+        style.save(figure, out / "depth")
+    write_bytes(out / "depth.csv", pl.concat(drawn).drop("size").write_csv().encode())
+
+
+def _draw_seeds(sweep: pl.DataFrame, lr: float, out: Path) -> None:
+    """`seeds`: training loss and gradient norm over steps at one high rate, a line for each seed."""
+    chosen = sweep.filter(pl.col("lr") == lr)
+    curves = read_curves([Path(folder) for folder in chosen["folder"]])
+    curves = curves.filter(pl.col("step") > 0).select("curve", "step", "train_loss", "grad_norm")
+    curves = curves.join(chosen.select("arm", "lr", "seed", "run_id"), left_on="curve", right_on="run_id")
+    with style.paper():
+        figure = Figure(figsize=(8.4, 4.0))
+        grid = figure.subplots(2, len(ARMS), sharex=True, sharey="row")
+        for column, arm in zip(grid.T, ARMS, strict=True):
+            own = curves.filter(pl.col("arm") == arm)
+            for k, ((seed,), rows) in enumerate(own.group_by("seed", maintain_order=True)):
+                for axes, name in zip(column, ("train_loss", "grad_norm"), strict=True):
+                    axes.plot(
+                        rows["step"], rows[name], color=style.ARMS[k % len(style.ARMS)], linewidth=0.8, label=seed
+                    )
+            column[0].set_title(ARMS[arm])
+            column[1].set_yscale("log")
+            column[1].set_xlabel("step")
+        grid[0, 0].set_ylabel("training loss (nats)")
+        grid[1, 0].set_ylabel("gradient norm")
+        grid[0, -1].legend(title="seed", ncols=3)
+        figure.suptitle(f"learning rate {lr:g}", fontsize=9.5)
+        style.save(figure, out / "seeds")
+    write_bytes(out / "seeds.csv", curves.write_csv().encode())
