@@ -12,9 +12,11 @@ from typing import Any
 import polars as pl
 
 from analysis import table
+from analysis.autopsy_command import add_autopsy_command
 from analysis.columns import FitError
 from analysis.compare_command import add_compare_command
 from analysis.curves import Curves
+from analysis.difference_command import add_difference_command
 from analysis.fit import OBJECTIVES
 from analysis.laws.registry import find_law
 from analysis.lint import FINDINGS
@@ -34,11 +36,12 @@ class UsageError(UserError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 2 for a user's mistake."""
+    """Run one command; returns the exit status: 2 for a user's mistake, else what the command says, or 0."""
     try:
         options = _parser().parse_args(arguments)
-        options.run(options)
+        status: int | None = options.run(options)
         sys.stdout.flush()
+        return status or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -258,6 +261,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add_compare_command(commands, add_points=_add_points, read_points=_points, check_writable=_check_writable)
     add_plan_command(commands)
+    add_autopsy_command(commands, check_writable=_check_writable)
+    add_difference_command(commands, add_profile=_add_profile, check_writable=_check_writable)
 
     predict_command = commands.add_parser("predict", help="predict losses with a fit")
     predict_command.add_argument("--fit", type=Path, required=True, metavar="FIT.JSON", help="what `fit --out` wrote")
