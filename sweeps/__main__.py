@@ -1,4 +1,4 @@
-"""`python -m sweeps list | plan | run | status | reproduce`: many runs, printed before they are started."""
+"""`python -m sweeps list | plan | preflight | run | status | reproduce`: many runs, printed before they are started."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,15 +17,19 @@ from conf.door import SI, Parser, counted, human, pick
 from conf.schema import UserError
 from sweeps.budget import makespan
 from sweeps.cells import WHERE, read_study
-from sweeps.launch import ENGINES, TRAINER, Launched, Trainer, last_log_line
+from sweeps.launch import ENGINES, TRAINER, Launched, Outcome, Trainer, last_log_line
 from sweeps.plan import Plan, PlannedRun, make_plan, share_cores, usable_cores
+from sweeps.preflight import preflight
 from sweeps.progress import duration, last_step, summary
 from sweeps.registry import STUDIES
+from sweeps.reuse import adopt
 from sweeps.study import DEVICE, Study
 from train.record import FINAL, PROFILES, Manifest, Profile
 
-EPILOG = """Exit status: 0 every run finished or diverged (both are results), 1 some run did not, 2 a mistake in the
-command, 130 or 143 interrupted after the runs saved their checkpoints: the same command goes on."""
+EPILOG = """Exit status: 0 every run finished or diverged (both are results), 1 some run did not, or a check of the
+preflight failed, 2 a mistake in the command, 130 or 143 interrupted after the runs saved their checkpoints: the same
+command goes on. A study may ask for its grid to be widened until the best value is not at an end of it: `run` then
+adds runs, which `plan` and `status` show."""
 
 _PIPE_WIDTH = 160  # columns of a table that no terminal limits
 
@@ -44,9 +49,11 @@ def main(
         profile = pick("profile", given.profile, profiles)
         if given.command == "plan":
             return _plan(_make(study, profile, given, jobs=given.jobs))
+        if given.command == "preflight":
+            return preflight(_make(study, profile, given, jobs=given.jobs), _console())
         if given.command == "status":
             return _status(study, [profile], given)
-        status = _run(_make(study, profile, given, jobs=given.jobs), given, trainer)
+        status = _run(study, profile, given, trainer)
         if given.command == "reproduce" and status == 0:
             door = [sys.executable, "-m", "analysis", "figure", study.name, "--profile", profile]
             return subprocess.run([*door, "--runs-dir", str(given.runs_dir)], check=False).returncode
@@ -89,24 +96,39 @@ def _plan(plan: Plan) -> int:
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
     console.print(plan.study.claim, soft_wrap=True)
     console.print(table)
+    _edges(plan, console)
     _totals(plan, console)
     return 0
 
 
-def _run(plan: Plan, given: argparse.Namespace, trainer: Trainer) -> int:
+def _run(study: Study, profile: Profile, given: argparse.Namespace, trainer: Trainer) -> int:
     console = _console()
     engine = pick("engine", given.engine, ENGINES)
-    if plan.missing and DEVICE[plan.profile] == "cuda" and shutil.which("nvidia-smi") is None:
-        raise UserError(f"--profile: {plan.profile} needs a GPU, and this machine has none; allowed: smoke, cpu")
-    plan.manifest.write(given.runs_dir)
-    _totals(plan, console)
-    launched = engine(plan, trainer, console) if plan.missing else Launched()
-    if launched.stopped_by is not None:
-        console.print("interrupted; the same command goes on from the checkpoints")
-        return 128 + launched.stopped_by
-    failed = sum(outcome.problem is not None for outcome in launched.outcomes)
-    states = [run.state for run in plan.runs] + [outcome.state for outcome in launched.outcomes]
-    elsewhere = states.count("running")
+    plan = _make(study, profile, given, jobs=given.jobs)
+    if plan.missing and DEVICE[profile] == "cuda" and shutil.which("nvidia-smi") is None:
+        raise UserError(f"--profile: {profile} needs a GPU, and this machine has none; allowed: smoke, cpu")
+    outcomes: dict[str, Outcome] = {}
+    while True:
+        if linked := adopt(plan, given.runs_dir):
+            console.print(f"{counted(linked, 'run')} linked: another study has them already")
+            plan = _make(study, profile, given, jobs=given.jobs)
+        plan.manifest.write(given.runs_dir)
+        _totals(plan, console)
+        untried = replace(plan, runs=tuple(run for run in plan.runs if run.run_id not in outcomes))
+        launched = engine(untried, trainer, console) if untried.missing else Launched()
+        outcomes |= {outcome.run.run_id: outcome for outcome in launched.outcomes}
+        if launched.stopped_by is not None:
+            console.print("interrupted; the same command goes on from the checkpoints")
+            return 128 + launched.stopped_by
+        before, plan = plan, _make(study, profile, given, jobs=given.jobs)
+        if plan.manifest == before.manifest:
+            break
+        for extension in plan.bracket.extensions:
+            if extension not in before.bracket.extensions:
+                console.print(str(extension), soft_wrap=True)
+    _edges(plan, console)
+    failed = sum(outcome.problem is not None for outcome in outcomes.values())
+    elsewhere = sum(run.state == "running" for run in plan.runs)
     if failed:
         console.print(f"{counted(failed, 'run')} failed; the same command starts what is missing")
     if elsewhere:
@@ -124,6 +146,7 @@ def _status(study: Study, profiles: Sequence[Profile], given: argparse.Namespace
             table.add_row(run.run_id[:8], *_values(run, keys), run.state, _result(run))
         console.print(f"{study.name} ({profile})", style="bold")
         console.print(table)
+        _edges(plan, console)
     return 0
 
 
@@ -156,6 +179,11 @@ def _totals(plan: Plan, console: Console) -> None:
         )
 
 
+def _edges(plan: Plan, console: Console) -> None:
+    for line in plan.bracket.at_the_edge:
+        console.print(line, soft_wrap=True)
+
+
 def _values(run: PlannedRun, keys: Sequence[str]) -> list[str]:
     return [str(run.cell[key]) if key in run.cell else "" for key in keys]
 
@@ -181,7 +209,8 @@ def _parser() -> argparse.ArgumentParser:
     helps = {
         "list": "every study: claim, runs, FLOPs, estimated time per profile",
         "plan": "what would run, what is done, and what it costs",
-        "run": "start what is missing",
+        "preflight": "about a minute of checks: coordinates, switches, counts, memory, throughput",
+        "run": "start what is missing, and widen the grid where the study asks for it",
         "status": "states, losses, and the errors of failed runs",
         "reproduce": "run, then draw the study's figure and judge its claims",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from conf.compose import compose
 from conf.schema import NOT_IDENTITY, Config, UserError, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
+from sweeps.bracket import Bracket, widened
 from sweeps.budget import Speed, makespan, run_seconds, speed
 from sweeps.grid import Cell, overrides
 from sweeps.study import DEVICE, Study
@@ -46,7 +48,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a study at a profile, each once, in the order of its cells."""
+    """The runs of a study at a profile, each once: those of its cells in order, then those of `bracket`."""
 
     study: Study
     profile: Profile
@@ -55,6 +57,8 @@ class Plan:
     jobs: int
     threads: int
     speed: Speed
+    bracket: Bracket
+    """What the records ask for beyond the study's own cells (`Study.widen`)."""
 
     @property
     def missing(self) -> list[PlannedRun]:
@@ -74,7 +78,7 @@ class Plan:
     def varied(self) -> list[str]:
         """The keys whose values tell the runs apart."""
         keys = dict.fromkeys(key for run in self.runs for key in run.cell)
-        return [key for key in keys if len({repr(run.cell.get(key)) for run in self.runs}) > 1]
+        return [key for key in keys if len({repr(run.cell.get(key, "unset")) for run in self.runs}) > 1]
 
 
 def make_plan(
@@ -96,18 +100,32 @@ def make_plan(
         if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
             raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
     fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
-    cells = study.cells(profile)
     drafts: dict[str, _Draft] = {}
-    for cell in cells:
-        argv = (*overrides({key: value for key, value in (fixed | cell).items() if key not in extra_keys}), *extra)
+
+    def draft(cell: Cell) -> _Draft:
+        settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
+        argv = (*overrides(settings), *extra)
         config = _composed(argv)
-        drafts.setdefault(run_id(config), _Draft(cell, argv, config))
+        name = run_id(config)
+        if name not in drafts:
+            drafts[name] = _Draft(cell, argv, config)
+        return drafts[name]
+
+    cells = study.cells(profile)
+    for cell in cells:
+        draft(cell)
+    bracket = Bracket()
+    if study.widen is not None and profile in study.widen.profiles:
+        bracket = widened(cells, study.widen, lambda cell: draft(cell).final_loss)
+        cells = [*cells, *bracket.cells]
+        for cell in bracket.cells:
+            draft(cell)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
     jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=usable_cores(), device=DEVICE[profile])
     pace = speed(DEVICE[profile], jobs=jobs, threads=threads)
     runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
-    return Plan(study, profile, runs, len(cells), jobs, threads, pace)
+    return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket)
 
 
 class _Draft:
@@ -124,6 +142,13 @@ class _Draft:
             self.state = state_of(self.folder, self.record)
         except RecordError as error:
             self.problem = f"{error}; delete the folder to run it again"
+
+    @property
+    def final_loss(self) -> float | None:
+        """The validation loss at the end; infinite if the run diverged, None if it has not ended."""
+        if self.record is None or self.state not in FINAL:
+            return None
+        return math.inf if self.state == "diverged" else float(self.record["val_loss"])
 
 
 def _composed(argv: Sequence[str]) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sweeps.bracket import Widen
 from sweeps.grid import Cell
 from train.record import Profile
 
@@ -18,8 +19,10 @@ class Study:
 
     `name` is `<paper>/<figure>`. `cells(profile)` yields one code path at three sizes: `smoke` takes seconds, `cpu`
     at most ten minutes on two cores and still shows the effect, `gpu` at most twenty minutes on one GPU.
+    `widen` asks for a grid that goes on until its best value is not at an end.
     """
 
     name: str
     claim: str
     cells: Callable[[Profile], list[Cell]]
+    widen: Widen | None = None

@@ -48,6 +48,8 @@ def test_cells_of_the_same_run_are_one_run(tmp_path):
 def test_the_varied_keys_tell_the_runs_apart(tmp_path):
     plan = make_plan(a_study(ONE, ONE | {"seed": 1, "optim.lr": 0.1}), "smoke", runs_dir=tmp_path)
     assert plan.varied == ["seed", "optim.lr"]
+    plan = make_plan(a_study(ONE, ONE | {"optim.clip": None}), "smoke", runs_dir=tmp_path)
+    assert plan.varied == ["optim.clip"]  # null is a value
 
 
 def test_an_extra_setting_wins_over_the_cell(tmp_path):

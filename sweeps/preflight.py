@@ -1,0 +1,258 @@
+"""Before compute is spent: does the study's code do what the study asks, does it fit, and how long will it take.
+
+This side makes the questions from a plan and shows the answers; `train.preflight`, a process of its own, has the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from conf.compose import compose
+from conf.schema import Config, ParamConfig, UserError
+from sweeps.budget import makespan, run_seconds
+from sweeps.grid import Cell, Value, overrides
+from sweeps.plan import Plan, PlannedRun
+from sweeps.progress import duration
+from sweeps.study import DEVICE
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
+NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_above", "eval.", "probe.")
+
+WIDER = (1, 2, 4)  # times the base width, in the coordinate check
+COORDINATE_LR = 3e-3
+LARGEST_BASE = 3_000_000  # parameters of a cell that a switch is tried on
+MOST_BASES = 8
+
+Question = dict[str, Any]
+
+
+def preflight(plan: Plan, console: Console) -> int:
+    """Ask, print a line per check as it is answered, and return the exit status: 1 if a check failed."""
+    console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
+    console.print(f"{len(plan.runs)} runs, {plan.threads} threads each", soft_wrap=True)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
+    failed, measured = 0, list[tuple[PlannedRun, float]]()
+    timed = timed_runs(plan)
+    with (
+        console.status("torch is imported") as status,
+        subprocess.Popen(
+            [sys.executable, "-m", "train.preflight"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        json.dump(questions(plan), process.stdin)
+        process.stdin.close()
+        for line in process.stdout:
+            answer = json.loads(line)
+            if "doing" in answer:
+                status.update(answer["doing"])
+            elif "timed" in answer:
+                run = timed[answer["timed"]]
+                measured.append((run, answer["seconds"]))
+                rate = f"{answer['tokens_per_second']:,.0f} tokens/s, {1e3 * answer['seconds']:.1f} ms a step"
+                _say(console, "note", f"throughput {run.run_id[:8]}", f"{rate}, {run.cost.n_params:,} parameters")
+            else:
+                failed += answer["state"] == "FAIL"
+                _say(console, answer["state"], answer["check"], answer["evidence"])
+    if process.returncode:
+        _say(console, "FAIL", "preflight", f"its process ended with exit status {process.returncode}")
+        return 1
+    if measured:
+        seconds = makespan(study_seconds(plan, measured), plan.jobs)
+        planned = makespan((run.seconds for run in plan.runs), plan.jobs)
+        _say(
+            console,
+            "note",
+            "time",
+            f"{duration(seconds)} for all {len(plan.runs)} runs, {plan.jobs} at a time, as measured one by one; "
+            f"the plan says {duration(planned)}",
+        )
+    return 1 if failed else 0
+
+
+def _say(console: Console, state: str, check: str, evidence: str) -> None:
+    console.print(f"{state:4}  {check:28}  {evidence}", soft_wrap=True)
+
+
+# --- questions -------------------------------------------------------------------------------------------
+
+
+def questions(plan: Plan) -> dict[str, Any]:
+    """What `train.preflight.answers` reads."""
+    runs = sorted(plan.runs, key=_flops_per_token)
+    return {
+        "device": DEVICE[plan.profile],
+        "threads": plan.threads,
+        "jobs": plan.jobs,
+        "coordinates": coordinate_questions(runs),
+        "switches": [q for key in plan.varied if not key.startswith(NOT_SWITCHES) for q in switch_questions(runs, key)],
+        "architectures": architecture_questions(runs),
+        "largest": list(max(plan.runs, key=lambda run: (run.cost.n_params, run.cost.tokens_per_step)).overrides),
+        "timed": [list(run.overrides) for run in timed_runs(plan)],
+    }
+
+
+def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
+    """One for each parametrisation, at the smallest depth, with the settings of its smallest cell.
+
+    Rules that the study itself switches off in some cells are shown and not judged.
+    """
+    deep = [run for run in runs if run.config.model.depth]
+    smallest: dict[ParamConfig, PlannedRun] = {}
+    for run in deep:
+        smallest.setdefault(run.config.param, run)
+    on_purpose = len({param.without for param in smallest}) > 1
+    found: list[Question] = []
+    for param, run in smallest.items():
+        widths = [param.base_width * times for times in WIDER]
+        head = run.config.model.head_dim
+        shared: Cell = {
+            "model.depth": min(other.config.model.depth for other in deep),
+            "optim.lr": COORDINATE_LR,
+            "schedule": "constant",
+            "schedule.floor": 0.0,
+        }
+        cells = [
+            changed(run, shared | {"model.width": w, "model.heads": w // head if w % head == 0 else 1}) for w in widths
+        ]
+        without = "" if param.without == "none" else f" without {param.without}"
+        excuse = "" if param.scales_width else "width transfer is not promised"
+        if on_purpose and without:
+            excuse = "the study itself switches the rule off"
+        name = f"{param.name}{f' {param.variant}' if param.name == 'mup' else ''}{without}"
+        found.append({"name": name, "widths": widths, "cells": cells, "excuse": excuse})
+    return found
+
+
+def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:
+    """None where all values are the default, otherwise one: some cells with each value of `key`.
+
+    The values are put into a few cells, all else equal: a switch may need a size or another setting to do something.
+    Two values that no cell can have both are looked at in the study's own cells that are nearest to each other, and
+    the other keys that differ there are named.
+    """
+    values = list({repr(run.cell[key]): run.cell[key] for run in runs if key in run.cell}.values())
+    setting = [run for run in runs if key in run.cell]
+    absent = len(values) == 1
+    bases: list[list[list[str] | None]] = []
+    for base in _bases(setting, key):
+        cells = [changed(base, {key: value}) for value in values] + ([changed(base, {}, without=key)] if absent else [])
+        configs = [_composed(cell) for cell in cells]
+        if sum(config is not None for config in configs) > 1 and not (absent and configs[0] == configs[1]):
+            bases.append([cell if config else None for cell, config in zip(cells, configs, strict=True)])
+    if absent:
+        names, nearest = [_shown(values[0]), "the default"], []
+    else:
+        names, nearest = [_shown(value) for value in values], [_nearest(setting, key, value) for value in values]
+    if not bases and not nearest:
+        return []
+    together = sorted({k for a, b in pairwise(nearest) for k in _differing(a, b)} - {key})
+    others = [list(run.overrides) for run in nearest]
+    return [{"key": key, "values": names, "bases": bases, "nearest": others, "together": together}]
+
+
+def architecture_questions(runs: Sequence[PlannedRun]) -> list[Question]:
+    """The smallest cell of every architecture; sizes alone do not make another."""
+
+    def kind(config: Config) -> tuple[tuple[str, Any], ...]:
+        sizes = {"width", "heads", "mlp_hidden", "mix_fraction"}
+        settings = {name: value for name, value in vars(config.model).items() if name not in sizes}
+        return tuple(sorted((settings | {"depth": settings["depth"] > 0}).items()))
+
+    smallest: dict[tuple[tuple[str, Any], ...], PlannedRun] = {}
+    for run in runs:
+        smallest.setdefault(kind(run.config), run)
+    every = [dict(settings) for settings in smallest]
+    varied = [name for name in every[0] if len({repr(one[name]) for one in every}) > 1]
+    names = [" ".join(f"{name}={_shown(one[name])}" for name in varied) for one in every]
+    return [{"name": name, "argv": list(run.overrides)} for name, run in zip(names, smallest.values(), strict=True)]
+
+
+def timed_runs(plan: Plan) -> list[PlannedRun]:
+    """The smallest, a middle and the largest run by FLOPs of a step, each once."""
+    runs = sorted(plan.runs, key=_flops_per_step)
+    chosen = {_flops_per_step(runs[place]): runs[place] for place in (0, len(runs) // 2, -1)}
+    return list(chosen.values())
+
+
+def study_seconds(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> list[float]:
+    """Seconds of every run: the plan's estimate times the ratio of measured to estimated steps, between the measured
+    ones by the logarithm of a step's FLOPs."""
+    sizes = [np.log(_flops_per_step(run)) for run, _ in measured]
+    pace = plan.speed
+    ratios = [seconds / (_flops_per_step(run) / pace.flops_per_second + pace.step_seconds) for run, seconds in measured]
+    found: list[float] = []
+    for run in plan.runs:
+        ratio = float(np.interp(np.log(_flops_per_step(run)), sizes, ratios))
+        found.append(ratio * (run_seconds(run.config, run.cost, pace) - pace.run_seconds) + pace.run_seconds)
+    return found
+
+
+# --- cells -----------------------------------------------------------------------------------------------
+
+
+def changed(run: PlannedRun, settings: Cell, *, without: str | None = None) -> list[str]:
+    """The run's overrides with other settings, and without one key."""
+    gone = {*settings, without}
+    return [text for text in run.overrides if text.partition("=")[0] not in gone] + overrides(settings)
+
+
+def _composed(argv: Sequence[str]) -> Config | None:
+    try:
+        return compose(argv)
+    except UserError:
+        return None
+
+
+def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
+    """Runs to try a switch on: the smallest, and of each named variant the smallest and the largest that is small."""
+    small = [run for run in runs if run.cost.n_params <= LARGEST_BASE] or [runs[0]]
+    variants: dict[tuple[str, ...], list[PlannedRun]] = {}
+    for run in small:
+        words = {k: v for k, v in run.cell.items() if isinstance(v, (str, bool)) and k not in {key, "train.duration"}}
+        variants.setdefault(tuple(f"{k}={v}" for k, v in words.items()), []).append(run)
+    chosen = [small[0], *(run for variant in variants.values() for run in (variant[0], variant[-1]))]
+    return list({run.run_id: run for run in chosen}.values())[:MOST_BASES]
+
+
+def _nearest(runs: Sequence[PlannedRun], key: str, value: Value) -> PlannedRun:
+    """The run with this value that differs least from the smallest one."""
+    having = [run for run in runs if repr(run.cell[key]) == repr(value)]
+    return min(having, key=lambda run: len(_differing(runs[0], run)))
+
+
+def _differing(a: PlannedRun, b: PlannedRun) -> set[str]:
+    keys = a.cell.keys() | b.cell.keys()
+    return {key for key in keys if key not in {"seed", "train.duration"} and a.cell.get(key) != b.cell.get(key)}
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _flops_per_token(run: PlannedRun) -> float:
+    return run.cost.flops / run.cost.n_tokens
+
+
+def _flops_per_step(run: PlannedRun) -> float:
+    return run.cost.flops / run.cost.n_steps

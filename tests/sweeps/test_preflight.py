@@ -1,0 +1,110 @@
+"""The questions that a plan leads to, and the time that the answers lead to."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from conf.compose import compose
+from sweeps import __main__ as door
+from sweeps import preflight as module
+from sweeps.grid import product, zipped
+from sweeps.plan import make_plan
+from sweeps.preflight import questions, study_seconds, timed_runs
+from sweeps.registry import STUDIES
+from sweeps.study import Study
+
+ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
+
+
+def planned(tmp_path, *cells, profile="smoke"):
+    return make_plan(Study("fake/flight", "", lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path)
+
+
+def switches(tmp_path, *cells):
+    return {q["key"]: q for q in questions(planned(tmp_path, *cells))["switches"]}
+
+
+def test_every_key_that_varies_is_asked_about_but_seeds_and_lengths(tmp_path):
+    cells = product({"optim.lr": [1e-3, 1e-2], "seed": [0, 1], "train.duration": ["5steps", "9steps"]})
+    cells += [{"eval.sequences": 8}, {"optim.clip": None}]
+    asked = switches(tmp_path, *cells)
+    assert asked.keys() == {"optim.lr", "optim.clip"}
+    assert asked["optim.lr"]["values"] == ["0.001", "0.01"]
+    assert asked["optim.clip"]["values"] == ["null", "the default"]
+
+
+def test_the_cells_of_a_switch_differ_in_it_alone(tmp_path):
+    asked = switches(tmp_path, *product({"optim.lr": [1e-3, 1e-2], "model.norm": ["rmsnorm", "layernorm"]}))
+    for key, question in asked.items():
+        assert question["bases"]
+        for cells in question["bases"]:
+            rest = [[text for text in argv if not text.startswith(f"{key}=")] for argv in cells]
+            assert all(len(argv) == len(others) + 1 for argv, others in zip(cells, rest, strict=True))
+            assert all(others == rest[0] for others in rest)
+
+
+def test_a_default_that_is_spelt_out_is_no_switch(tmp_path):
+    assert switches(tmp_path, {}, {"optim.beta1": 0.9}) == {}
+    assert switches(tmp_path, {}, {"optim.beta1": 0.8}).keys() == {"optim.beta1"}
+
+
+def test_values_that_need_each_other_come_from_the_studys_cells(tmp_path):
+    """7 heads do not divide 32, and 32 is no multiple of 14."""
+    asked = switches(tmp_path, *zipped({"model.width": [32, 42], "model.heads": [8, 7]}))
+    assert asked["model.heads"]["bases"] == []
+    assert asked["model.heads"]["together"] == ["model.width"]
+    assert len(asked["model.heads"]["nearest"]) == 2
+
+
+def test_the_coordinate_check_widens_the_base_at_the_smallest_depth(tmp_path):
+    cells = product({"param": ["mup"], "param.base_width": [64], "model.depth": [3, 2], "model.heads": [2]})
+    (asked,) = questions(planned(tmp_path, *cells))["coordinates"]
+    configs = [compose(argv) for argv in asked["cells"]]
+    assert asked["excuse"] == ""
+    assert [c.model.width for c in configs] == asked["widths"] == [64, 128, 256]
+    assert {c.model.depth for c in configs} == {2}
+    assert {c.model.head_dim for c in configs} == {16}
+    assert len({repr(c.param) for c in configs}) == 1
+    assert questions(planned(tmp_path, {"model.depth": 0}))["coordinates"] == []
+
+
+def test_the_time_is_the_plans_where_the_machine_is_as_fast_as_it_assumes(tmp_path):
+    plan = planned(tmp_path, *zipped({"model.width": [32, 64, 128], "model.heads": [2, 4, 8]}))
+    assert [run.config.model.width for run in timed_runs(plan)] == [32, 64, 128]
+
+    def steps(times):
+        pace = plan.speed
+        return [
+            (run, times * (run.cost.flops / run.cost.n_steps / pace.flops_per_second + pace.step_seconds))
+            for run in timed_runs(plan)
+        ]
+
+    once, twice = study_seconds(plan, steps(1)), study_seconds(plan, steps(2))
+    trained = [run.seconds - plan.speed.run_seconds for run in plan.runs]
+    assert once == pytest.approx([t + plan.speed.run_seconds for t in trained], rel=1e-6)
+    assert [b - plan.speed.run_seconds for b in twice] == pytest.approx([2 * t for t in trained], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_questions_that_compose(name, tmp_path):
+    asked = questions(make_plan(STUDIES[name], "cpu", runs_dir=tmp_path))
+    assert asked["architectures"]
+    assert 1 <= len(asked["timed"]) <= 3
+    every = [argv for q in asked["coordinates"] for argv in q["cells"]]
+    every += [argv for q in asked["switches"] for cells in q["bases"] for argv in cells if argv]
+    for argv in every:
+        compose(argv)
+
+
+def test_a_process_that_dies_is_a_failed_check(tmp_path, monkeypatch, capsys):
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        module.subprocess, "Popen", lambda _, **how: real(["sh", "-c", "cat >/dev/null; exit 3"], **how)
+    )
+    study = Study("fake/flight", "", lambda _: [ONE])
+    argv = ["preflight", study.name, "--runs-dir", str(tmp_path / "runs")]
+    assert door.main(argv, studies={study.name: study}) == 1
+    assert "FAIL  preflight" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

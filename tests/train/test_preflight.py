@@ -1,0 +1,251 @@
+"""The checks before compute is spent: each passes where its promise holds, and fails where it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeps import plan as plan_module
+from sweeps.__main__ import main
+from sweeps.grid import Cell, product
+from sweeps.plan import Plan, make_plan
+from sweeps.preflight import questions
+from sweeps.study import Study
+from train import preflight
+from train.preflight import answers, check_counts, check_memory, check_switch
+
+TINY: Cell = {
+    "data": "markov",
+    "data.vocab_size": 16,
+    "data.context": 16,
+    "data.n_tokens": 20_000,
+    "model.depth": 1,
+    "model.width": 16,
+    "model.heads": 2,
+    "param.base_width": 16,
+    "train.batch_size": 8,
+    "train.duration": "40steps",
+    "eval.sequences": 16,
+}
+
+
+@pytest.fixture
+def planned(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
+    """`planned(shared, *axes)`: the plan of a study of tiny cells."""
+    monkeypatch.setattr(plan_module, "usable_cores", lambda: 2)
+
+    def make(shared: Cell, *cells: Cell) -> Plan:
+        study = Study("fake/flight", "It flies.", lambda _: [TINY | shared | cell for cell in cells or ({},)])
+        return make_plan(study, "smoke", runs_dir=tmp_path / "runs", extra=[f"runtime.cache_dir={cache_dir}"])
+
+    return make
+
+
+@pytest.fixture
+def states(planned: Callable[..., Plan]) -> Callable[..., dict[str, str]]:
+    """`states(shared, *cells, of="switch")`: evidence by check, behind its state."""
+
+    def ask(shared: Cell, *cells: Cell, of: str) -> dict[str, str]:
+        asked = questions(planned(shared, *cells))
+        asked |= {name: [] for name in ("coordinates", "switches", "architectures", "timed") if not name.startswith(of)}
+        rows = [row for row in answers(asked) if "check" in row]
+        return {row["check"]: f"{row['state']} {row['evidence']}" for row in rows if row["check"].startswith(of)}
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("shared", "key", "values", "changes"),
+    [
+        ({}, "optim.lr", (1e-3, 1e-2), "weights after two steps"),
+        ({}, "optim.eps", (1e-8, 1e-15), "weights after two steps"),
+        ({}, "optim.beta1", (0.9, 0.8), "weights after two steps"),
+        ({}, "optim.beta2", (0.95, 0.99), "weights after two steps"),
+        ({}, "optim.weight_decay", (0.0, 1e-4), "weights after two steps"),
+        ({}, "optim.decay", ("independent", "coupled"), "weights after two steps"),
+        ({}, "optim.z_loss", (0.0, 1e-4), "weights after two steps"),
+        ({}, "optim.clip", (None, 1.0), "8 times the initial ones"),
+        ({}, "optim.name", ("adamw", "stable_adamw"), "weights after two steps"),
+        ({}, "schedule", ("cosine", "linear"), "learning rates"),
+        ({}, "schedule.warmup", ("5%", "50%"), "learning rates"),
+        ({}, "schedule.floor", (0.0, 0.1), "learning rates"),
+        ({"schedule": "wsd"}, "schedule.cooldown", ("10%", "20%"), "learning rates"),
+        ({}, "data.seed", (0, 1), "batches"),
+        ({}, "data.alpha", (0.1, 0.2), "batches"),
+        ({}, "data.n_tokens", (20_000, 10**6), "batches"),
+        ({"data.shift_for": "2steps"}, "data.shift_every", ("10steps", "8steps"), "batches"),
+        ({}, "train.batch_size", (8, 16), "batches"),
+        ({}, "model.qk_norm", ("none", "head", "qkv"), "logits"),
+        ({}, "model.attention_softcap", (None, 50.0), "logits"),
+        ({}, "model.norm_placement", ("pre", "peri"), "logits"),
+        ({}, "model.width", (16, 32), "logits"),
+        ({"data.shift_every": "20steps"}, "data.shift_for", ("2steps", "5steps"), "batches"),
+    ],
+)
+def test_a_switch_that_does_something_passes(shared, key, values, changes, states):
+    (evidence,) = states(shared, *product({key: values}), of="switch").values()
+    assert evidence.startswith("pass")
+    assert changes in evidence
+
+
+@pytest.mark.parametrize(
+    ("shared", "key", "values"),
+    [
+        ({"schedule": "cosine"}, "schedule.cooldown", ("10%", "20%")),
+        ({"model.position": "learned"}, "model.rope_base", (1e4, 1e5)),
+        ({"param": "standard"}, "param.base_width", (16, 32)),
+        ({"model.norm_placement": "pre"}, "model.mix_fraction", (0.25, 0.5)),
+    ],
+)
+def test_a_switch_without_effect_fails_and_is_named(shared, key, values, states):
+    ((check, evidence),) = states(shared, *product({key: values}), of="switch").items()
+    assert check == f"switch {key}"
+    assert evidence.startswith(f"FAIL {values[0]} and {values[1]} compute the same")
+
+
+def test_the_seed_of_a_source_that_is_read_does_nothing(tmp_path, cache_dir):
+    """Text is not drawn: `data.seed` is a setting of other sources."""
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} wind tunnel " * 300)
+    text: Cell = {"data": "text", "data.path": f"{tmp_path}/*.txt", "data.val_fraction": 0.3}
+    drawn = ("data.vocab_size", "data.n_tokens")
+    cells = [{k: v for k, v in (TINY | text | {"data.seed": seed}).items() if k not in drawn} for seed in (0, 1)]
+    study = Study("fake/text", "", lambda _: cells)
+    extra = [f"runtime.cache_dir={cache_dir}"]
+    (asked,) = questions(make_plan(study, "smoke", runs_dir=tmp_path, extra=extra))["switches"]
+    assert check_switch(**asked).state == "FAIL"
+    assert asked["key"] == "data.seed"
+
+
+def test_one_pair_of_three_values_is_enough_to_fail(states):
+    cells = product({"optim.lr": (1e-3,), "param.variant": ("simple", "intermediate", "full")})
+    wide = {"param": "mup", "param.base_width": 8}
+    assert states(wide, *cells, of="switch")["switch param.variant"].startswith("pass")
+    standard = states({"param": "standard"}, *cells, of="switch")["switch param.variant"]
+    assert standard.startswith("FAIL simple and intermediate")
+
+
+def test_a_switch_is_tried_on_several_cells(states):
+    """At the base width muP changes nothing but what `full` adds; the wider cell tells the others."""
+    cells = product({"model.width": (16, 32), "param.variant": ("simple", "intermediate")})
+    both = states({"param": "mup"}, *cells, of="switch")
+    assert both["switch param.variant"].startswith("pass")
+    base_only = states({"param": "mup"}, *[cell for cell in cells if cell["model.width"] == 16], of="switch")
+    assert base_only["switch param.variant"].startswith("FAIL")
+
+
+def test_values_that_no_cell_can_have_both_are_compared_where_they_are(states):
+    """`query_init` is no rule of CompleteP, and `residual_multiplier` none of muP; the other pairs share a cell."""
+    wide = {"model.width": 32}
+    mup = [{"param": "mup", "param.without": rule} | wide for rule in ("none", "hidden_lr", "query_init")]
+    shared: Cell = {"param.depth_alpha": 0.5, "param.base_depth": 2}
+    deep = [{"param": "completep", "param.without": "residual_multiplier"} | wide]
+    found = states(shared, *mup, *deep, of="switch")["switch param.without"]
+    assert found.startswith("pass none, hidden_lr, query_init, residual_multiplier (with param):")
+
+
+def test_coordinates_pass_and_a_rule_switched_off_is_caught(states):
+    for name in ("mup", "completep"):
+        ((check, evidence),) = states({"param": name}, of="coordinates").items()
+        assert check.startswith(f"coordinates {name}")
+        assert evidence.startswith("pass")
+    for rule in ("hidden_lr", "readout_lr"):
+        ((check, evidence),) = states({"param": "mup", "param.without": rule}, of="coordinates").items()
+        assert check == f"coordinates mup full without {rule}"
+        assert evidence.startswith("FAIL steepest slope")
+
+
+def test_what_promises_nothing_is_shown_and_not_judged(states):
+    assert states({}, of="coordinates")["coordinates standard"].startswith("note steepest slope")
+    arms = product({"param.without": ("none", "hidden_lr")})
+    both = states({"param": "mup"}, *arms, of="coordinates")
+    assert both["coordinates mup full"].startswith("pass")
+    assert "the study itself" in both["coordinates mup full without hidden_lr"]
+
+
+def test_counts_agree_and_a_wrong_count_is_caught(planned, monkeypatch):
+    architectures = product({"model.norm_placement": ("pre", "peri"), "model.width": (16, 32)})
+    asked = questions(planned({}, *architectures))["architectures"]
+    assert [q["name"] for q in asked] == ["norm_placement=pre", "norm_placement=peri"]
+    assert {check_counts(**q).state for q in asked} == {"pass"}
+    real = preflight.flops_per_token
+    monkeypatch.setattr(preflight, "flops_per_token", lambda *args, **sizes: real(*args, **sizes) * 1.02)
+    assert check_counts(**asked[0]).state == "FAIL"
+    monkeypatch.undo()
+    real_counts = preflight.count_params
+
+    def one_more(*args, **sizes):
+        counts = real_counts(*args, **sizes)
+        return dataclasses.replace(counts, groups=counts.groups | {"forgotten": 1})
+
+    monkeypatch.setattr(preflight, "count_params", one_more)
+    assert check_counts(**asked[0]).state == "FAIL"
+
+
+def test_memory_is_compared_with_the_machines(planned, monkeypatch):
+    argv = questions(planned({}))["largest"]
+    assert check_memory(argv, 2, there=True).state == "pass"
+    assert check_memory(argv, 2, there=False).state == "note"
+    monkeypatch.setattr(preflight.hardware, "memory_bytes", lambda _: 10**5)
+    assert check_memory(argv, 2, there=True).state == "FAIL"
+
+
+def test_activations_are_counted_per_sequence(planned):
+    """Twice the depth keeps about twice as much, and what is counted is no less than one block's own streams."""
+
+    def kept(depth: int) -> float:
+        evidence = check_memory(questions(planned({"model.depth": depth}))["largest"], 1, there=True).evidence
+        return float(evidence.split("activations ")[1].split(" GB")[0]) * 1e9 / 8
+
+    two, four = kept(2), kept(4)
+    assert 1.5 < four / two < 2.5
+    assert two > 2 * 16 * 16 * 4 * 8
+
+
+def test_a_cell_that_cannot_run_is_a_failed_check(planned):
+    impossible = [*questions(planned({}))["largest"], "schedule.warmup=1000steps"]
+    asked = questions(planned({}))
+    asked |= {"architectures": [], "coordinates": [], "timed": []}
+    asked["switches"] = [
+        {"key": "x", "values": ["1", "2"], "bases": [], "nearest": [impossible, impossible], "together": ["y"]},
+    ]
+    row = next(row for row in answers(asked) if "check" in row)
+    assert (row["check"], row["state"]) == ("switch x", "FAIL")
+
+
+@pytest.mark.parametrize("without", ["none", pytest.param("hidden_lr", marks=pytest.mark.slow)])
+def test_the_command_prints_a_table_and_its_status_says_what_failed(
+    without: str, tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [TINY | {"param": "mup", "param.without": without, "optim.lr": lr} for lr in (1e-3, 1e-2)]
+    study = Study("fake/flight", "It flies.", lambda _: cells)
+    cache = ["--set", f"runtime.cache_dir={cache_dir}"]
+    argv = ["preflight", study.name, "--profile", "smoke", "--runs-dir", str(tmp_path / "runs"), *cache]
+    assert main(argv, studies={study.name: study}) == (0 if without == "none" else 1)
+    lines = capsys.readouterr().out.splitlines()
+    checks = [line.split()[:2] for line in lines[1:]]
+    judged = "pass" if without == "none" else "FAIL"
+    expected = ["coordinates", "switch", "counts", "memory", "throughput", "time"]
+    assert checks == [[s, c] for s, c in zip([judged, "pass", "pass", "pass", "note", "note"], expected, strict=True)]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_switch_is_tried_where_it_is_possible_and_else_in_the_studys_own_cells(states):
+    shifts = [{"data.shift_every": "10steps", "data.shift_for": "8steps"}]
+    shifts += [{"data.shift_every": "4steps", "data.shift_for": "2steps"}]
+    found = states({}, *shifts, of="switch")
+    assert found["switch data.shift_every"] == "pass 10steps, 4steps: the batches differ"
+    sizes = [{"model.width": 32, "model.heads": 8}, {"model.width": 42, "model.heads": 7}]
+    found = states({}, *sizes, of="switch")
+    assert found["switch model.heads"] == "pass 8, 7 (with model.width): the logits at the start differ"
+
+
+def test_questions_and_answers_are_json(planned):
+    asked = json.loads(json.dumps(questions(planned({}, *product({"optim.lr": (1e-3, 1e-2)})))))
+    rows = list(answers(asked))
+    assert json.loads(json.dumps(rows)) == rows
+    assert sum("timed" in row for row in rows) == len(asked["timed"]) == 1
