@@ -67,10 +67,19 @@ def paper() -> Iterator[None]:
 
 def size_colours(sizes: Array) -> dict[float, Any]:
     """A colour for each model size, light to dark with growing size."""
-    ordered = np.unique(sizes)
-    # The lightest sixth of the map is too faint for lines on white.
-    shades = matplotlib.colormaps["viridis_r"](np.linspace(0.14, 1.0, len(ordered)))
-    return {float(size): shade for size, shade in zip(ordered, shades, strict=True)}
+    return _shades(sizes, "viridis_r")
+
+
+def setting_colours(values: Array) -> dict[float, Any]:
+    """A colour for each value of a setting such as the learning rate, light to dark, on another map than sizes."""
+    return _shades(values, "inferno_r")
+
+
+def _shades(values: Array, name: str) -> dict[float, Any]:
+    ordered = np.unique(values)
+    # The lightest sixth of a map is too faint for lines on white.
+    shades = matplotlib.colormaps[name](np.linspace(0.14, 1.0, len(ordered)))
+    return {float(value): shade for value, shade in zip(ordered, shades, strict=True)}
 
 
 def size_bar(figure: Figure, axes: Any, colours: dict[float, Any], label: str) -> None:

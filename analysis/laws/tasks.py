@@ -149,7 +149,7 @@ def _crossing(params: Columns) -> dict[str, Array]:
         size = REFERENCE_SIZE * np.exp(u)
     u0 = math.log(REFERENCE_SIZE)
     return {
-        "n_params_unstable": np.where(np.isfinite(size), size, np.nan),
+        "n_params_unstable": np.where(size < 1e100, size, np.nan),  # of flat logits: no size that anyone will train
         "constant_of_ln_N": log_a - b * u0 + c * u0**2,
         "slope_of_ln_N": b - 2 * c * u0,
     }

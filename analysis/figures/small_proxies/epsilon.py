@@ -1,0 +1,199 @@
+"""Figures 12 and 13: what happens where Adam's epsilon meets the RMS of the gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.small_proxies.lines import draw_over_seeds
+from analysis.figures.small_proxies.probes import with_last_probes
+from analysis.lr_sweep import by_seed, differences, read_sweep
+from analysis.seeds import claim_over_seeds
+from analysis.table import read_curves
+from train.record import write_bytes
+
+GRADIENT, UPDATE = "block0/up/gradient_rms", "block0/up/adam_rms"
+SMALLEST, DEFAULT = 1e-15, 1e-8
+SAME = 0.01
+NEAR = 0.5  # decades between the epsilon that halves the update and the gradient's RMS
+MARKERS = ("o-", "s--", "^:", "v-.")
+
+
+def epsilon(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `epsilon` (figure 13) and `collapse` (figure 12) into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` over `optim.eps`, `SMALLEST` and `DEFAULT` among them, at some sizes, learning
+            rates and seeds.
+    """
+    sweep = read_epsilons(runs)
+    _draw(sweep, out)
+    _draw_collapse(sweep, out)
+    return _claims(sweep)
+
+
+def read_epsilons(runs: pl.DataFrame) -> pl.DataFrame:
+    """The sweep with `eps`; `x`, epsilon over the run's RMS of the gradient; and `update`, the RMS of Adam's direction
+    relative to that with the smallest epsilon. All are of block 0's first MLP matrix at the end of a run; the gradient
+    is the one before clipping."""
+    own = runs.select("run_id", pl.col("optim.eps").alias("eps"))
+    sweep = with_last_probes(read_sweep(runs, pl.lit("recipe")), [GRADIENT, UPDATE]).join(
+        own, on="run_id", maintain_order="left"
+    )
+    same_run = ("size", "lr", "seed")
+    whole = pl.col(UPDATE).sort_by("eps").first().over(same_run)
+    return sweep.with_columns((pl.col("eps") / pl.col(GRADIENT)).alias("x"), (pl.col(UPDATE) / whole).alias("update"))
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _claims(sweep: pl.DataFrame) -> list[Claim]:
+    log_loss = sweep.with_columns(pl.col("loss").log().alias("log_loss"))
+    largest = float(sweep["eps"].max())  # type: ignore[arg-type]  # polars says Any
+    raised = sweep.filter(pl.col("eps") > DEFAULT).with_columns(
+        (pl.col("update") - 1 / (1 + pl.col("x"))).abs().alias("distance")
+    )
+    halving = _halving(sweep)
+    n_runs = len(sweep)
+
+    def at(eps: float) -> dict[Any, float]:
+        return by_seed(log_loss, "log_loss", eps=eps)
+
+    return [
+        claim_over_seeds(
+            differences(at(DEFAULT), at(SMALLEST)),
+            sentence=f"Where gradients are far above {DEFAULT:g}, a smaller epsilon changes nothing.",
+            statistic=f"ln loss at {DEFAULT:g} minus at {SMALLEST:g}, mean over sizes and rates",
+            threshold=f"within -{SAME:g} and {SAME:g}",
+            low=-SAME,
+            high=SAME,
+            n_runs=n_runs,
+            scale="gradients near 1e-8, to see the paper's gain from 1e-15: 4.8B parameters at a rate of 0.3",
+        ),
+        claim_over_seeds(
+            differences(at(largest), at(DEFAULT)),
+            sentence="An epsilon above the gradients' RMS spoils training.",
+            statistic=f"ln loss at {largest:g} minus at {DEFAULT:g}, mean over sizes and rates; {largest:g} is "
+            f"{_factors(sweep, largest)} times the RMS of the gradient of block 0's first MLP matrix",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            halving,
+            sentence="Updates collapse where epsilon meets the RMS of the gradient.",
+            statistic="log10 of the epsilon at which the RMS of Adam's direction is half of that with the smallest "
+            "epsilon, over the RMS of the gradient; mean over sizes and rates",
+            threshold=f"within -{NEAR:g} and {NEAR:g}",
+            low=-NEAR,
+            high=NEAR,
+            n_runs=n_runs,
+            reason="some updates never fall to a half",
+        ),
+        claim_over_seeds(
+            list(by_seed(raised, "distance").values()),
+            sentence="They shrink as g / (g + eps), g the RMS of the gradient.",
+            statistic="|relative RMS of Adam's direction minus g / (g + eps)|, mean over raised epsilons, sizes, rates",
+            threshold="below 0.1",
+            high=0.1,
+            n_runs=len(raised),
+        ),
+    ]
+
+
+def _factors(sweep: pl.DataFrame, eps: float) -> str:
+    x = sweep.filter(pl.col("eps") == eps)["x"].to_numpy()
+    return f"{x.min():.2g} to {x.max():.2g}"
+
+
+def _halving(sweep: pl.DataFrame) -> list[float]:
+    """For each seed the mean over sizes and rates of log10 eps / g where the relative update crosses a half,
+    interpolated in log10 eps / g; empty if one does not."""
+    crossings: dict[Any, list[float]] = {}
+    for key, rows in sweep.sort("eps").group_by("seed", "size", "lr", maintain_order=True):
+        x, update = np.log10(rows["x"].to_numpy()), rows["update"].to_numpy()
+        below = np.flatnonzero(update < 0.5)
+        if not len(below):
+            return []
+        k = int(below[0])  # not 0: relative to the first, which is 1
+        share = (update[k - 1] - 0.5) / (update[k - 1] - update[k])
+        crossings.setdefault(key[0], []).append(float(x[k - 1] + share * (x[k] - x[k - 1])))
+    return [float(np.mean(found)) for found in crossings.values()]
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw(sweep: pl.DataFrame, out: Path) -> None:
+    """`epsilon`: loss, and the update relative to that with the smallest epsilon, against epsilon over the gradient's
+    RMS, from the default epsilon on; colour by size, marker by learning rate."""
+    sizes = style.size_colours(sweep["size"].to_numpy())
+    rates = dict(zip(sweep["lr"].unique().sort(), MARKERS, strict=False))
+    # One place on the axis for all seeds of an epsilon.
+    place = pl.col("x").log().mean().over("eps", "size", "lr").exp()
+    shown = sweep.filter((pl.col("eps") >= DEFAULT) & (pl.col("x") > 0)).with_columns(place)
+    ratio = np.geomspace(float(shown["x"].min()), float(shown["x"].max()), 200)  # type: ignore[arg-type]  # numbers
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(8.2, 3.2))
+        loss_axes, update_axes = figure.subplots(1, 2)
+        for (lr, size), rows in shown.sort("lr", "size").group_by("lr", "size", maintain_order=True):
+            for axes, value in ((loss_axes, "loss"), (update_axes, "update")):
+                points = draw_over_seeds(axes, rows, "x", value, colour=sizes[float(size)], line=rates[lr])
+                named = {"drawn": value, "lr": lr, "size": size}
+                drawn.append(points.with_columns(**{name: pl.lit(what) for name, what in named.items()}))
+        for lr, line in rates.items():
+            loss_axes.plot([], [], line, color=style.REFERENCE, mec="white", mew=0.5, label=f"learning rate {lr:g}")
+        update_axes.plot(ratio, 1 / (1 + ratio), color=style.HELD_OUT, linewidth=1.0, label="g / (g + eps)")
+        loss_axes.set_ylabel("validation loss (nats per token)")
+        update_axes.set_ylabel(f"update RMS, over that with epsilon {SMALLEST:g}")
+        for axes in (loss_axes, update_axes):
+            axes.set_xscale("log")
+            axes.axvline(1.0, color=style.REFERENCE, linestyle=":", linewidth=0.9)
+            axes.set_xlabel("epsilon / RMS g of the gradient")
+            axes.legend()
+        style.loss_axis(loss_axes)
+        style.size_bar(figure, update_axes, sizes, "parameters without embeddings")
+        style.save(figure, out / "epsilon")
+    write_bytes(out / "epsilon.csv", pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+
+
+def _draw_collapse(sweep: pl.DataFrame, out: Path) -> None:
+    """`collapse`: training loss, gradient and update over steps for every epsilon, of the largest model at the highest
+    learning rate, one seed."""
+    most = (pl.col("size") == pl.col("size").max()) & (pl.col("lr") == pl.col("lr").max())
+    one_seed = sweep.filter(most & (pl.col("seed") == pl.col("seed").min())).sort("eps")
+    curves = read_curves([Path(folder) for folder in one_seed["folder"]])
+    colours = style.setting_colours(one_seed["eps"].to_numpy())
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(9.2, 2.9))
+        loss_axes, *probe_axes = figure.subplots(1, 3)
+        for run in one_seed.iter_rows(named=True):
+            rows = curves.filter((pl.col("curve") == run["run_id"]) & (pl.col("step") > 0))
+            probed = rows.filter(pl.col(UPDATE).is_not_null())
+            # The smallest epsilon is drawn first and wide, or the default would hide it.
+            look = {"color": colours[run["eps"]], "linewidth": 3.0 if run["eps"] == SMALLEST else 1.1}
+            loss_axes.plot(rows["step"], rows["train_loss"].rolling_mean(9, min_samples=1), **look)
+            for axes, metric in zip(probe_axes, (GRADIENT, UPDATE), strict=True):
+                axes.plot(probed["step"], probed[metric], **look)
+            named = {name: pl.lit(run[name]) for name in ("eps", "size", "lr", "seed")}
+            drawn.append(rows.select("step", "train_loss", GRADIENT, UPDATE, **named))
+        loss_axes.set_ylabel("training loss (nats per token)")
+        for axes, label in zip(probe_axes, ("gradient RMS", "RMS of Adam's direction"), strict=True):
+            axes.set_ylabel(label)
+            axes.set_title("first MLP matrix, block 0")
+            axes.set_yscale("log")
+        for axes in (loss_axes, *probe_axes):
+            axes.set_xlabel("step")
+        loss_axes.set_title(f"learning rate {one_seed['lr'][0]:g}")
+        style.size_bar(figure, probe_axes[-1], colours, "epsilon")
+        style.save(figure, out / "collapse")
+    write_bytes(out / "collapse.csv", pl.concat(drawn).write_csv().encode())

@@ -1,0 +1,112 @@
+"""Figure 10: loss against the size of attention logits that were planted, beside a table of bigrams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.small_proxies.lines import draw_over_seeds
+from analysis.figures.small_proxies.qk_norm import LOGIT
+from analysis.lr_sweep import by_seed, differences, read_sweep, with_metric
+from analysis.seeds import claim_over_seeds
+from train.record import write_bytes
+
+LARGE, HUGE = 1e3, 1e4  # where the paper's model gets worse, and where it is worse than bigrams
+PLANTED, BIGRAMS = "planted", "bigrams"
+
+
+def transplanted_logits(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `transplanted_logits` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of one model over `model.qk_rms`, and of bigrams (`model.depth` 0), each at
+            some learning rates and seeds.
+    """
+    kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
+    kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
+    sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")
+    planted = with_metric(sweep.filter(pl.col("arm") == PLANTED), LOGIT, lambda x: x.max(), "logit")
+    bigrams = _at_best_rate(sweep.filter(pl.col("arm") == BIGRAMS))
+    _draw(planted, bigrams, out)
+    return _claims(planted, bigrams)
+
+
+def _at_best_rate(sweep: pl.DataFrame) -> pl.DataFrame:
+    """For each kappa and seed the lowest loss over learning rates, `loss` and `log_loss`."""
+    lowest = sweep.group_by("kappa", "seed", maintain_order=True).agg(pl.col("loss").min())
+    return lowest.with_columns(pl.col("loss").log().alias("log_loss"))
+
+
+def _claims(planted: pl.DataFrame, bigrams: pl.DataFrame) -> list[Claim]:
+    best = _at_best_rate(planted)
+    smaller = best.filter(pl.col("kappa") < LARGE)
+    means = smaller.group_by("kappa").agg(pl.col("loss").mean()).sort("loss", "kappa")
+    favourite = float(means["kappa"][0])
+    share = (pl.col("logit") / pl.col("kappa")).log10()
+    n_runs = len(planted)
+
+    def at(kappa: float) -> dict[Any, float]:
+        return by_seed(best, "log_loss", kappa=kappa)
+
+    return [
+        claim_over_seeds(
+            list(by_seed(planted.with_columns(share.alias("share")), "share").values()),
+            sentence="The largest attention logit of a run is about kappa.",
+            statistic="log10 of block 0's largest attention logit over kappa, mean over kappas and rates",
+            threshold="within -0.3 and 0.01",
+            low=-0.3,
+            high=0.01,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            differences(at(LARGE), at(favourite)),
+            sentence=f"Logits of {LARGE:g} spoil a model.",
+            statistic=f"ln loss with kappa {LARGE:g} minus with the best smaller one, which is {favourite:g}, each "
+            "at its best rate",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            differences(at(HUGE), by_seed(bigrams, "log_loss")),
+            sentence=f"With logits of {HUGE:g} it is worse than a table of bigrams.",
+            statistic=f"ln loss with kappa {HUGE:g} minus that of bigrams, each at its best rate",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+    ]
+
+
+def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, out: Path) -> None:
+    """Loss, and the largest logit that was measured, against kappa; a line for each learning rate."""
+    level = float(bigrams["log_loss"].mean())  # type: ignore[arg-type]  # polars says Any
+    drawn = [bigrams.select(pl.lit(BIGRAMS).alias("drawn"), "seed", "loss")]
+    with style.paper():
+        figure = Figure(figsize=style.TWO_PANELS)
+        loss_axes, logit_axes = figure.subplots(1, 2)
+        rates = planted["lr"].unique().sort()
+        for colour, lr in zip(style.ARMS, rates, strict=False):
+            rows = planted.filter(pl.col("lr") == lr)
+            for axes, value in ((loss_axes, "loss"), (logit_axes, "logit")):
+                points = draw_over_seeds(axes, rows, "kappa", value, colour=colour, label=f"learning rate {lr:g}")
+                drawn.append(points.with_columns(pl.lit(lr).alias("lr"), pl.lit(value).alias("drawn")))
+        loss_axes.axhline(np.exp(level), color=style.REFERENCE, linestyle="--", label="bigrams: no blocks")
+        kappas = planted["kappa"].unique().sort()
+        logit_axes.plot(kappas, kappas, "--", color=style.REFERENCE, label="kappa")
+        loss_axes.set_ylabel("validation loss (nats per token)")
+        logit_axes.set_ylabel("largest attention logit, block 0")
+        logit_axes.set_yscale("log")
+        for axes in (loss_axes, logit_axes):
+            axes.set_xscale("log")
+            axes.set_xlabel("kappa: the planted size of the largest logit")
+            axes.legend()
+        style.loss_axis(loss_axes)
+        style.save(figure, out / "transplanted_logits")
+    write_bytes(out / "transplanted_logits.csv", pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())

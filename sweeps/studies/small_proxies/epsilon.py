@@ -1,0 +1,60 @@
+"""Adam's epsilon from far below the gradients' RMS to above it (figures 12 and 13).
+
+In the paper the gradients of 4.8B parameters at a rate of 0.3 fall to the default of 1e-8. Those of small models do
+not, so epsilon is raised to meet them: what matters is the ratio of the two.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.grid import Cell, cross, product
+from sweeps.studies.small_proxies.recipe import recipe, seeds, size
+from sweeps.study import Study
+from train.record import Profile
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sizes as (width, depth), learning rates, and the epsilons."""
+
+    sizes: tuple[tuple[int, int], ...]
+    lrs: tuple[float, ...]
+    epsilons: tuple[float, ...]
+
+
+PARTS: dict[Profile, Part] = {
+    "smoke": Part(sizes=((16, 1),), lrs=(1e-2,), epsilons=(1e-15, 1e-8, 1e-3, 1e-1)),
+    "cpu": Part(
+        sizes=((32, 2), (64, 3)),
+        lrs=(1e-2, 1e-1),
+        epsilons=(1e-15, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
+    ),
+    "gpu": Part(
+        sizes=((128, 3), (256, 6)),
+        lrs=(1e-2, 3e-1),
+        epsilons=(1e-15, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
+    ),
+}
+
+
+def epsilon(profile: Profile) -> list[Cell]:
+    """Every epsilon at every size, rate and seed; those at 1e-8 are runs of the recipe."""
+    part = PARTS[profile]
+    grid = cross(
+        [size(profile, *shape) for shape in part.sizes],
+        product({"optim.lr": part.lrs, "optim.eps": part.epsilons}),
+        seeds(profile),
+    )
+    return [recipe(profile) | cell for cell in grid]
+
+
+STUDIES = (
+    Study(
+        name="small_proxies/epsilon",
+        claim="Where gradients fall to Adam's epsilon, updates shrink and training stops.",
+        cells=epsilon,
+    ),
+)

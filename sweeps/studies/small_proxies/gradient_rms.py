@@ -1,0 +1,31 @@
+"""The RMS of single tensors' gradients over sizes and learning rates (figures 11 and E.12).
+
+The arm with QK-norm of `small_proxies/qk_norm`, whose probes have what it takes, and a smaller size.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from sweeps.grid import Cell, cross
+from sweeps.studies.small_proxies.recipe import lr_sweep, lrs, recipe, seeds, size
+from sweeps.study import Study
+from train.record import Profile
+
+# (width, depth) below the recipe's.
+SMALLER: dict[Profile, tuple[tuple[int, int], ...]] = {"smoke": (), "cpu": ((16, 1),), "gpu": ((64, 3),)}
+
+
+def gradient_rms(profile: Profile) -> list[Cell]:
+    """The recipe's three smallest sizes, over learning rates and seeds, and those below."""
+    smaller = cross([size(profile, *shape) for shape in SMALLER[profile]], lrs(profile), seeds(profile))
+    return [*(recipe(profile) | cell for cell in smaller), *lr_sweep(profile, [{}], most_sizes=3)]
+
+
+STUDIES = (
+    Study(
+        name="small_proxies/gradient_rms",
+        claim="Gradients shrink with size and learning rate, towards Adam's epsilon of 1e-8.",
+        cells=gradient_rms,
+    ),
+)

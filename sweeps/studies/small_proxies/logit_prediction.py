@@ -1,0 +1,63 @@
+"""The largest attention logit at an early step over sizes, without QK-norm, to extrapolate to the next size (figure 9).
+
+The paper reads it at step 2e3 of 1e5, before the warm-up ends at 5e3. Here it is read after 4 % of the steps, where the
+recipe's runs have their first probe after the start and the warm-up of 5 % is not over either. The recipe's sizes are
+trained to the end, which says who fails; of the others, and of the largest, which is held out of the fit, only these
+first steps are run. They have the learning rates and batches of the full runs (of all but the tiny `smoke` ones, whose
+warm-up is a single step).
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from conf.schema import Duration
+from sweeps.grid import Cell, cross, where
+from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, lrs, recipe, seeds, size
+from sweeps.study import Study
+from train.record import Profile
+
+ARM: Cell = {"model.qk_norm": "none"}
+WHOLE: dict[Profile, int] = {"smoke": 2, "cpu": 3, "gpu": 3}  # of the recipe's sizes, smallest first
+# (width, depth) beside those; the last one is the largest of all.
+MORE_SIZES: dict[Profile, tuple[tuple[int, int], ...]] = {
+    "smoke": ((16, 2), (32, 2), (48, 2)),
+    "cpu": ((32, 1), (128, 4), (192, 4)),
+    "gpu": ((64, 3), (512, 6), (768, 8), (1024, 8)),
+}
+LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 1e-3, "gpu": 3e-4}
+
+
+def logit_prediction(profile: Profile) -> list[Cell]:
+    """The arm without QK-norm of `small_proxies/qk_norm`, and the first steps of further sizes."""
+    further = cross([size(profile, *shape) for shape in MORE_SIZES[profile]], lrs(profile), seeds(profile))
+    cells = [
+        *lr_sweep(profile, [ARM], most_sizes=WHOLE[profile]),
+        *(recipe(profile) | ARM | first_steps(profile) | cell for cell in further),
+    ]
+    return where(cells, lambda cell: float(cell["optim.lr"] or 0) >= LOWEST_LR[profile])
+
+
+def first_steps(profile: Profile) -> Cell:
+    """A run that ends with the recipe's warm-up, or with its first probe after the start if that is later."""
+    whole, steps = recipe(profile), SCALES[profile].steps
+    warmup, probe = (
+        Duration.parse(str(whole[key])).steps(tokens_per_step=1, n_params=1, run_steps=steps)
+        for key in ("schedule.warmup", "probe.every")
+    )
+    return {
+        "schedule": "constant",
+        "schedule.warmup": f"{warmup}steps",
+        "train.duration": f"{max(warmup, probe) + 1}steps",
+        "probe.every": f"{probe}steps",
+        "eval.sequences": 8,
+    }
+
+
+STUDIES = (
+    Study(
+        name="small_proxies/logit_prediction",
+        claim="Early attention logits of small models predict those of the next size, and so which run will fail.",
+        cells=logit_prediction,
+    ),
+)

@@ -1,0 +1,50 @@
+"""The standard parametrisation and three variants of muP over widths (figures 8, E.4 to E.6).
+
+The base width is the smallest, where `simple` and `intermediate` are the standard parametrisation to the bit; their
+runs there are the standard ones. Depth is fixed: the rules know width alone. `simple` is also run without QK-norm at
+the highest rates of the largest width. The window leaves out the lowest rates, where no width has its optimum.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from sweeps.grid import Cell, cross, product, where
+from sweeps.studies.small_proxies.recipe import SCALES, lrs, recipe, seeds, size
+from sweeps.study import Study
+from train.record import Profile
+
+DEPTH: dict[Profile, int] = {"smoke": 1, "cpu": 2, "gpu": 3}
+WIDTHS: dict[Profile, tuple[int, ...]] = {"smoke": (16, 32), "cpu": (32, 96), "gpu": (128, 256, 384)}
+LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 3e-3, "gpu": 1e-3}
+
+
+def mup(profile: Profile) -> list[Cell]:
+    """Every arm and width over learning rates and seeds, and the control without QK-norm."""
+    base, *wider = WIDTHS[profile]
+    grid = cross(where(lrs(profile), lambda cell: float(cell["optim.lr"] or 0) >= LOWEST_LR[profile]), seeds(profile))
+
+    def runs(widths: list[int], *arms: Cell, over: list[Cell] = grid) -> list[Cell]:
+        models = [size(profile, width, DEPTH[profile]) for width in widths]
+        return [recipe(profile) | cell | arm for arm in arms for cell in cross(models, over)]
+
+    simple, intermediate, full = (_mup(variant, base) for variant in ("simple", "intermediate", "full"))
+    high = cross(product({"optim.lr": SCALES[profile].lrs[-2:]}), seeds(profile))
+    return [
+        *runs([base, *wider], {}, full),
+        *runs(wider, simple, intermediate),
+        *runs(wider[-1:], simple | {"model.qk_norm": "none"}, over=high),
+    ]
+
+
+def _mup(variant: str, base: int) -> Cell:
+    return {"param": "mup", "param.variant": variant, "param.base_width": base}
+
+
+STUDIES = (
+    Study(
+        name="small_proxies/mup",
+        claim="muP keeps the best learning rate, but makes training neither better nor less sensitive to it.",
+        cells=mup,
+    ),
+)

@@ -1,0 +1,55 @@
+"""Attention logits of a given size, planted into a model that trains well otherwise (figure 10).
+
+Queries and keys get an RMS of sqrt(kappa) and logits the scale 1/d, so that no logit is above kappa. The paper's model
+has 10M parameters, which `gpu` has too. The model without blocks, a table of bigrams, is run at every rate of the
+recipe, so that it can be judged at its best one.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.grid import Cell, cross, product
+from sweeps.studies.small_proxies.recipe import lrs, recipe, seeds, size
+from sweeps.study import Study
+from train.record import Profile
+
+
+@dataclass(frozen=True)
+class Part:
+    """The model, its learning rates, and the kappas."""
+
+    width: int
+    depth: int
+    lrs: tuple[float, ...]
+    kappas: tuple[float, ...]
+
+
+PARTS: dict[Profile, Part] = {
+    "smoke": Part(16, 1, lrs=(1e-2,), kappas=(1.0, 1e3, 1e4)),
+    "cpu": Part(64, 3, lrs=(3e-3, 1e-2), kappas=(1.0, 10.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5)),
+    "gpu": Part(512, 3, lrs=(3e-3,), kappas=(1.0, 10.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5)),
+}
+
+
+def transplanted_logits(profile: Profile) -> list[Cell]:
+    """Every kappa at every rate, then the bigrams; all with the recipe's seeds."""
+    part = PARTS[profile]
+    model = recipe(profile) | size(profile, part.width, part.depth) | {"model.qk_norm": "none"}
+    planted = cross(product({"optim.lr": part.lrs, "model.qk_rms": part.kappas}), seeds(profile))
+    bigrams = {"model.depth": 0, "model.heads": 1}
+    return [
+        *(model | {"model.attention_scale": "1/d"} | cell for cell in planted),
+        *(model | bigrams | cell for cell in cross(lrs(profile), seeds(profile))),
+    ]
+
+
+STUDIES = (
+    Study(
+        name="small_proxies/transplanted_logits",
+        claim="Large attention logits alone spoil a model: from 1e4 on it is worse than a table of bigrams.",
+        cells=transplanted_logits,
+    ),
+)

@@ -1,0 +1,39 @@
+"""Width alone, depth alone, and both: three ways to grow from one smallest model (figure 7).
+
+The paper grows in width at 6 blocks and in depth at width 512. Here all three ways begin at the smallest model of the
+recipe, so that they share its runs, and end within half a decade of each other.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from sweeps.grid import Cell, cross
+from sweeps.studies.small_proxies.recipe import lrs, recipe, seeds, size
+from sweeps.study import Study
+from train.record import Profile
+
+Shape = tuple[int, int]
+"""Width and depth."""
+
+# The smallest model; then it grows in width, in depth, and in both.
+SHAPES: dict[Profile, list[Shape]] = {
+    "smoke": [(16, 1), (32, 1), (16, 4), (32, 2)],
+    "cpu": [(32, 2), (64, 2), (32, 8), (64, 3)],
+    "gpu": [(128, 3), (256, 3), (384, 3), (128, 12), (128, 24), (192, 6), (256, 6)],
+}
+
+
+def width_depth(profile: Profile) -> list[Cell]:
+    """Every shape over learning rates and seeds."""
+    shapes = [size(profile, width, depth) for width, depth in SHAPES[profile]]
+    return [recipe(profile) | cell for cell in cross(shapes, lrs(profile), seeds(profile))]
+
+
+STUDIES = (
+    Study(
+        name="small_proxies/width_depth",
+        claim="Sensitivity to the learning rate grows faster with depth than with width.",
+        cells=width_depth,
+    ),
+)
