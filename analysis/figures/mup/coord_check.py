@@ -1,0 +1,370 @@
+"""Coordinate check of Yang et al. 2022 and nanoGPT-mup, a control for each rule, and figure 7 of Dey et al. 2025."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.mup.coordinates import MODULES, read_coordinates, slopes
+from analysis.lr_sweep import by_seed, differences
+from analysis.lr_sweep_plot import mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from train.record import write_bytes
+
+FLAT = 0.15  # the largest slope that counts as none, as in the published checks
+GROWING = 0.5
+HIDDEN = ("embedding", "attention", "mlp", "output")
+ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
+ONE_HEAD = "mup, one head"
+DEPTH_ARMS = {
+    "mup": "muP (α = 0)",
+    "completep, alpha 0.5": "depth-muP (α = 1/2)",
+    "completep": "CompleteP (α = 1)",
+    "completep without residual_multiplier": "CompleteP without\nresidual multiplier",
+}
+
+
+class Control(NamedTuple):
+    """What theory says of muP without one rule: the slopes of these modules differ by `power` from those of `twin`."""
+
+    arm: str
+    twin: str | None
+    """The arm with the rule; None where its modules are exactly zero."""
+    modules: tuple[str, ...]
+    power: float
+    at_init: bool
+    """Seen at initialisation, as rules of the init are; those of updates after the last step."""
+    because: str
+
+
+# From Yang et al. 2022 (arXiv 2203.03466), table 3 and definition 4.1, and appendix D.2. A matrix that meets
+# what it was not trained on adds as a random sum does, with the root of its fan-in; one that meets what its own updates
+# came from adds in step, with the fan-in.
+CONTROLS = (
+    Control(
+        "mup without hidden_init", "mup", ("attention", "mlp"), 1.0, True, "two matrices in a row, each off by d^1/2"
+    ),
+    Control(
+        "mup without hidden_lr", "mup", ("attention", "mlp"), 1.0, False, "d updates of one size each add up in step"
+    ),
+    Control("mup without readout_init", "mup", ("logits",), 0.5, True, "a random sum of d terms, std d^-1/2 for d^-1"),
+    Control("mup without readout_lr", "mup", ("logits",), 1.0, False, "d updates of one size each add up in step"),
+    Control("mup without embedding_std", "mup", ("embedding",), -0.5, True, "drawn with std d^-1/2"),
+    Control(
+        "mup, one head without attention_scale",
+        ONE_HEAD,
+        ("attention_logit",),
+        0.5,
+        False,
+        "q·k/d^1/2 where q and k are correlated",
+    ),
+    Control(
+        "mup, one head without query_init",
+        None,
+        ("attention_logit",),
+        -0.5,
+        True,
+        "a random q·k/d, which zero queries do not have",
+    ),
+)
+
+
+def coord_check(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `coordinates`, `rules` and `depth` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of widths at one depth, and of depths with another base width.
+    """
+    deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
+    wide = read_coordinates(runs.filter(~deep), _arm())
+    depth = read_coordinates(runs.filter(deep), _arm())
+    width_slopes, depth_slopes = slopes(wide, "width"), slopes(depth, "depth")
+    _draw_coordinates(wide, out)
+    _draw_rules(width_slopes, out)
+    _draw_depth(depth, out)
+    return [
+        *_width_claims(width_slopes, wide, len(runs.filter(~deep))),
+        *_control_claims(width_slopes, len(runs.filter(~deep))),
+        *_depth_claims(depth_slopes, len(runs.filter(deep))),
+    ]
+
+
+def _arm() -> pl.Expr:
+    """`mup`, `completep, alpha 0.5`, `mup, one head without query_init`, …"""
+    half = (pl.col("param.name") == "completep") & (pl.col("param.depth_alpha") != 1)
+    return pl.concat_str(
+        "param.name",
+        pl.when(half).then(pl.format(", alpha {}", "param.depth_alpha")).otherwise(pl.lit("")),
+        pl.when(pl.col("model.heads") == 1).then(pl.lit(", one head")).otherwise(pl.lit("")),
+        pl.when(pl.col("param.without") != "none")
+        .then(pl.format(" without {}", "param.without"))
+        .otherwise(pl.lit("")),
+    )
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _steepest(table: pl.DataFrame, arm: str, modules: tuple[str, ...]) -> list[float]:
+    """For each seed the largest |slope| of the modules at any step after the first update."""
+    rows = table.filter((pl.col("arm") == arm) & pl.col("module").is_in(modules) & (pl.col("t") > 0))
+    return list(by_seed(rows.group_by("seed").agg(pl.col("slope").abs().max()), "slope").values())
+
+
+def _last(table: pl.DataFrame) -> int:
+    return int(table["t"].max())  # type: ignore[arg-type]  # polars says Any
+
+
+def _at(table: pl.DataFrame, arm: str, modules: tuple[str, ...], *, at_init: bool) -> dict[Any, float]:
+    """For each seed the mean slope of the modules at initialisation, or before the last step."""
+    t = 0 if at_init else _last(table)
+    return by_seed(table.filter(pl.col("module").is_in(modules)), "slope", arm=arm, t=t)
+
+
+def _width_claims(table: pl.DataFrame, coordinates: pl.DataFrame, n_runs: int) -> list[Claim]:
+    steps = _last(table)
+    claims = [
+        claim_over_seeds(
+            _steepest(table, arm, HIDDEN),
+            sentence=f"Under {ARMS[arm]} the sizes of activations do not depend on the width.",
+            statistic="largest |slope| of log2 mean |x| against log2 width of embedding, attention, MLP and last "
+            f"block over updates 1 to {steps}",
+            threshold=f"below {FLAT:g}",
+            high=FLAT,
+            n_runs=n_runs,
+        )
+        for arm in ("mup", "completep")
+    ]
+    claims += [
+        claim_over_seeds(
+            list(_at(table, "mup", ("logits",), at_init=False).values()),
+            sentence="Under muP the logits, which shrink with the width at initialisation, end with one size.",
+            statistic=f"slope of log2 mean |logit| against log2 width after {steps} updates",
+            threshold=f"within -{FLAT:g} and {FLAT:g}",
+            low=-FLAT,
+            high=FLAT,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            list(_at(table, "standard", ("attention", "mlp"), at_init=False).values()),
+            sentence="Under the standard parametrisation they grow with the width.",
+            statistic=f"slope of log2 mean |x| against log2 width after {steps} updates, mean of attention and MLP",
+            threshold=f"above {GROWING:g}",
+            low=GROWING,
+            n_runs=n_runs,
+        ),
+    ]
+    claims += [
+        claim_over_seeds(
+            _loss_over_width(coordinates, arm),
+            sentence=sentence,
+            statistic=f"training loss of the widest model minus that of the base after {steps} updates, nats",
+            threshold=threshold,
+            low=low,
+            high=high,
+            n_runs=n_runs,
+        )
+        for arm, sentence, threshold, low, high in (
+            ("mup", "Under muP wider is better.", "below 0", -np.inf, 0.0),
+            ("standard", "Under the standard parametrisation it is not, at this rate.", "above 0", 0.0, np.inf),
+        )
+    ]
+    return claims
+
+
+def _loss_over_width(coordinates: pl.DataFrame, arm: str) -> list[float]:
+    losses = coordinates.filter((pl.col("module") == "loss") & (pl.col("t") == pl.col("t").max()))
+    widest, base = (
+        by_seed(losses, "value", arm=arm, width=width) for width in (losses["width"].max(), losses["width"].min())
+    )
+    return differences(widest, base)
+
+
+def _control_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
+    claims = []
+    for control in CONTROLS:
+        without = _at(table, control.arm, control.modules, at_init=control.at_init)
+        if control.twin is None:
+            shifts = list(without.values())
+        else:
+            shifts = differences(without, _at(table, control.twin, control.modules, at_init=control.at_init))
+        rule = control.arm.rpartition(" ")[2]
+        names = " and ".join(MODULES[module].replace("\n", " ") for module in control.modules)
+        when = "at initialisation" if control.at_init else f"after {_last(table)} updates"
+        half = control.power / 2
+        claims.append(
+            claim_over_seeds(
+                shifts,
+                sentence=f"The check fails without {rule}: {names}, by d^{control.power:g} ({control.because}).",
+                statistic=f"slope of log2 of {names} against log2 width {when}"
+                + (", without the rule minus with it" if control.twin else ""),
+                threshold=f"{'above' if half > 0 else 'below'} {half:g}, half of theory's",
+                low=half if half > 0 else -np.inf,
+                high=np.inf if half > 0 else half,
+                n_runs=n_runs,
+            )
+        )
+    return claims
+
+
+def _depth_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
+    steps = _last(table)
+    flat = [
+        claim_over_seeds(
+            list(_at(table, arm, ("output",), at_init=False).values()),
+            sentence=f"Under {name} the stream after the last block ends with one size at every depth.",
+            statistic=f"slope of log2 mean |x| against log2 depth after {steps} updates",
+            threshold=f"within -{FLAT:g} and {FLAT:g}",
+            low=-FLAT,
+            high=FLAT,
+            n_runs=n_runs,
+        )
+        for arm, name in (("completep", "CompleteP"), ("completep, alpha 0.5", "depth-muP"))
+    ]
+    growing = [
+        claim_over_seeds(
+            list(_at(table, arm, (module,), at_init=False).values()),
+            sentence=sentence,
+            statistic=f"slope of log2 {what} against log2 depth after {steps} updates",
+            threshold=f"above {GROWING:g}",
+            low=GROWING,
+            n_runs=n_runs,
+        )
+        for arm, module, what, sentence in (
+            ("mup", "output", "mean |x|", "Under muP it grows with the depth."),
+            ("mup", "change", "of the change of mean |x|", "Under muP so does its change."),
+            (
+                "completep without residual_multiplier",
+                "output",
+                "mean |x|",
+                "It is the residual multiplier that prevents it.",
+            ),
+        )
+    ]
+    return flat + growing
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "training loss"}
+
+
+def _draw_coordinates(coordinates: pl.DataFrame, out: Path) -> None:
+    """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
+    for each parametrisation."""
+    with style.paper():
+        figure = Figure(figsize=(10.2, 5.4))
+        grid = figure.subplots(len(ARMS), len(PANELS), sharex=True, sharey="col")
+        for row, (arm, name) in zip(grid, ARMS.items(), strict=True):
+            for axes, (module, title) in zip(row, PANELS.items(), strict=True):
+                one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
+                _draw_lines(axes, one, "width", coordinates["t"])
+                if arm == "standard":
+                    axes.set_title(title)
+            row[0].set_ylabel(f"{name}\nmean |x|")
+            row[-1].set_ylabel("nats per token")
+        for axes in grid[-1]:
+            axes.set_xlabel("width")
+        _step_bar(figure, grid, coordinates)
+        style.save(figure, out / "coordinates")
+    write_bytes(out / "coordinates.csv", coordinates.write_csv().encode())
+
+
+def _draw_depth(coordinates: pl.DataFrame, out: Path) -> None:
+    """`depth`: the stream after the last block, and how far its size moved, against depth for each parametrisation."""
+    rows = {"output": "last block, mean |x|", "change": "its change since\ninitialisation"}
+    arms = {arm: name for arm, name in DEPTH_ARMS.items() if arm in set(coordinates["arm"])}
+    with style.paper():
+        figure = Figure(figsize=(1.8 * len(arms) + 1.0, 4.2))
+        grid = figure.subplots(len(rows), len(arms), sharex=True, sharey="row")
+        for row, (module, label) in zip(grid, rows.items(), strict=True):
+            for axes, (arm, name) in zip(row, arms.items(), strict=True):
+                one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
+                _draw_lines(axes, one, "depth", coordinates["t"])
+                if module == "output":
+                    axes.set_title(name)
+                else:
+                    axes.set_xlabel("blocks")
+            row[0].set_ylabel(label)
+        _step_bar(figure, grid, coordinates)
+        style.save(figure, out / "depth")
+    write_bytes(out / "depth.csv", coordinates.write_csv().encode())
+
+
+def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, steps: pl.Series) -> None:
+    """Value against size on logarithmic axes, a line for each step: geometric mean over seeds with a band from the
+    lowest to the highest."""
+    colours = style.size_colours(steps.to_numpy())
+    for (t,), rows in coordinates.sort("t", size).group_by("t", maintain_order=True):
+        points = rows.group_by(size, maintain_order=True).agg(
+            pl.col("value").log().mean().exp().alias("mean"),
+            pl.col("value").min().alias("low"),
+            pl.col("value").max().alias("high"),
+        )
+        colour = colours[float(t)]
+        axes.fill_between(points[size], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
+        axes.plot(points[size], points["mean"], "o-", color=colour, markersize=2.5, linewidth=1.1)
+    sizes = coordinates[size].unique().sort().to_list()
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xticks(sizes[::2], [str(size) for size in sizes[::2]])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _step_bar(figure: Figure, grid: Any, coordinates: pl.DataFrame) -> None:
+    style.size_bar(figure, grid, style.size_colours(coordinates["t"].to_numpy()), "updates done")
+
+
+def _draw_rules(table: pl.DataFrame, out: Path) -> None:
+    """`rules`: the slope of each module in the width, at initialisation and at the last step, for the parametrisations
+    and for muP without each rule; a frame is where theory says that a rule's absence shows."""
+    arms = [*ARMS, *(c.arm for c in CONTROLS if c.twin == "mup"), ONE_HEAD]
+    arms += [c.arm for c in CONTROLS if c.twin != "mup"]
+    arms = [arm for arm in arms if arm in set(table["arm"])]
+    framed = {(c.arm, module, c.at_init) for c in CONTROLS for module in c.modules}
+    steps = _last(table)
+    means = mean_over_seeds(table.filter(pl.col("t").is_in([0, steps])), "slope", by=("arm", "module", "t"))
+    values = {(arm, module, t): mean for arm, module, t, mean in means.select("arm", "module", "t", "mean").iter_rows()}
+    with style.paper():
+        figure = Figure(figsize=(10.6, 4.4))
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, at_init in zip(panels, (True, False), strict=True):
+            t = 0 if at_init else steps
+            cells = np.array([[values.get((arm, module, t), np.nan) for module in MODULES] for arm in arms])
+            image = axes.imshow(cells, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+            for i, arm in enumerate(arms):
+                for j, module in enumerate(MODULES):
+                    value = cells[i, j]
+                    text = "zero" if np.isnan(value) else f"{value:+.2f}"
+                    dark = abs(value) > 0.65
+                    axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
+                    if (arm, module, at_init) in framed:
+                        frame = Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, linewidth=1.6)
+                        axes.add_patch(frame)
+            for first in ("mup without", ONE_HEAD):
+                border = next((i for i, arm in enumerate(arms) if arm.startswith(first)), len(arms))
+                axes.axhline(border - 0.5, color="white", linewidth=4)
+            axes.grid(visible=False)
+            axes.set_xticks(range(len(MODULES)), [name.replace(" ", "\n", 1) for name in MODULES.values()], fontsize=7)
+            axes.set_title("at initialisation" if at_init else f"after {steps} updates")
+        panels[0].set_yticks(range(len(arms)), [_name(arm) for arm in arms])
+        figure.colorbar(image, ax=panels, label="slope of log mean |x| against log width", aspect=30, extend="both")
+        style.save(figure, out / "rules")
+    write_bytes(out / "rules.csv", means.write_csv().encode())
+
+
+def _name(arm: str) -> str:
+    base, _, rule = arm.partition(" without ")
+    name = ARMS.get(base, "muP, one head")
+    return f"{name} without {rule}" if rule else name

@@ -1,0 +1,249 @@
+"""Learning-rate transfer: figure 1 of Yang et al. 2022, and the same over depth (Dey et al. 2025, arXiv 2505.01618)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.laws.base import Array
+from analysis.lr_sweep import best_lr, by_seed, differences, read_sweep, slopes
+from analysis.lr_sweep_plot import draw_curves, geometric_mean_over_seeds, mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from train.record import write_bytes
+
+ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
+COLOURS = dict(zip(ARMS, style.ARMS, strict=False))
+ONE_STEP = 1.0  # log2: the published grids have factor 2, and muP's best rate stays within one step of them
+AT_AN_END = "the best rate of a size is at an end of its grid in too many seeds"
+
+
+def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `width` and `depth` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of learning rates and seeds at several widths, and at several depths of the
+            smallest width.
+    """
+    name = pl.col("param.name")
+    at_base_depth = pl.col("model.depth") == pl.col("model.depth").min()
+    at_base_width = (pl.col("model.width") == pl.col("model.width").min()) & (name != "standard")
+    width = read_sweep(runs.filter(at_base_depth), name, size=pl.col("model.width"))
+    depth = read_sweep(runs.filter(at_base_width), name, size=pl.col("model.depth"))
+    _draw(width, out / "width", "width")
+    _draw(depth, out / "depth", "blocks")
+    return [
+        _stays(width, "mup", "width"),
+        _stays(width, "completep", "width"),
+        _moves(width, "standard", "width", "Under the standard parametrisation it moves left.", -ONE_STEP),
+        _dearer(width, "standard", "mup", "width"),
+        _stays(depth, "completep", "depth"),
+        _moves(depth, "mup", "depth", "Under muP the best learning rate moves left with the depth.", 0.0),
+        _dearer(depth, "mup", "completep", "depth"),
+    ]
+
+
+def transfer_penalty(sweep: pl.DataFrame) -> pl.DataFrame:
+    """What it costs to train with the best rate of the smallest size: for each `arm`, `size` and `seed` the loss there
+    minus that at the own best rate, `penalty`, in nats.
+
+    Both are read off parabolas in ln lr through neighbouring rates. Null where one of the best rates is at an end of
+    its grid, or the rate of the smallest size is beyond the grid.
+    """
+    best = best_lr(sweep)
+    base = best.filter(pl.col("size") == pl.col("size").min()).select("arm", "seed", pl.col("lr_opt").alias("lr_base"))
+    rows = []
+    for row in best.join(base, on=["arm", "seed"], how="left", maintain_order="left").iter_rows(named=True):
+        penalty = None
+        if row["lr_opt"] is not None and row["lr_base"] is not None:
+            curve = sweep.filter(
+                (pl.col("arm") == row["arm"]) & (pl.col("size") == row["size"]) & (pl.col("seed") == row["seed"])
+            ).sort("lr")
+            there = _loss_at(curve["lr"].to_numpy(), curve["loss"].to_numpy(), row["lr_base"])
+            penalty = None if there is None else there - row["loss_opt"]
+        rows.append({key: row[key] for key in ("arm", "size", "seed", "lr_base")} | {"penalty": penalty})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _loss_at(lr: Array, loss: Array, wanted: float) -> float | None:
+    """Of the parabola in ln lr through the rate next to `wanted` and its neighbours; None beyond the grid."""
+    if not lr[0] <= wanted <= lr[-1] or len(lr) < 3:
+        return None
+    k = int(np.clip(np.abs(np.log(lr / wanted)).argmin(), 1, len(lr) - 2))
+    near = slice(k - 1, k + 2)
+    return float(np.polyval(np.polyfit(np.log(lr[near] / wanted), loss[near], 2), 0.0))
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _shifts(sweep: pl.DataFrame, arm: str) -> list[float]:
+    """For each seed how far the best rate moves from the smallest size to the largest, in log2, by the line through
+    those of all sizes."""
+    best = best_lr(sweep.filter(pl.col("arm") == arm))
+    return [slope * log2(_ratio(sweep)) for slope in slopes(best, "lr_opt", log_value=True).values()]
+
+
+def _ratio(sweep: pl.DataFrame) -> float:
+    return float(sweep["size"].max()) / float(sweep["size"].min())  # type: ignore[arg-type]  # polars says Any
+
+
+def _stays(sweep: pl.DataFrame, arm: str, what: str) -> Claim:
+    ratio = _ratio(sweep)
+    return claim_over_seeds(
+        _shifts(sweep, arm),
+        sentence=f"Under {ARMS[arm]} the best learning rate does not move with the {what}.",
+        statistic=f"log2 of the best rate at {ratio:g} times the {what} over that of the base",
+        threshold=f"within -{ONE_STEP:g} and {ONE_STEP:g}",
+        low=-ONE_STEP,
+        high=ONE_STEP,
+        n_runs=len(sweep.filter(pl.col("arm") == arm)),
+        reason=AT_AN_END,
+    )
+
+
+def _moves(sweep: pl.DataFrame, arm: str, what: str, sentence: str, below: float) -> Claim:
+    return claim_over_seeds(
+        _shifts(sweep, arm),
+        sentence=sentence,
+        statistic=f"log2 of the best rate at {_ratio(sweep):g} times the {what} over that of the base",
+        threshold=f"below {below:g}",
+        high=below,
+        n_runs=len(sweep.filter(pl.col("arm") == arm)),
+        reason=AT_AN_END,
+    )
+
+
+def _dearer(sweep: pl.DataFrame, arm: str, other: str, what: str) -> Claim:
+    penalty = transfer_penalty(sweep).filter(pl.col("size") == pl.col("size").max())
+    return claim_over_seeds(
+        differences(by_seed(penalty, "penalty", arm=arm), by_seed(penalty, "penalty", arm=other)),
+        sentence=f"Over the {what} the rate of the base costs more under {ARMS[arm]} than under {ARMS[other]}.",
+        statistic=f"loss with the base's best rate minus loss with the own one at {_ratio(sweep):g} times the {what}, "
+        f"{ARMS[arm]} minus {ARMS[other]}, nats",
+        threshold="above 0",
+        low=0.0,
+        n_runs=len(sweep.filter(pl.col("arm").is_in([arm, other]))),
+        reason=AT_AN_END,
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
+    """A panel of loss against learning rate for each arm, coloured by size, a ring on every best rate and an arrow
+    where it is at an end; then the best rate and the penalty of the base's against size."""
+    arms = {arm: name for arm, name in ARMS.items() if arm in set(sweep["arm"])}
+    colours = style.size_colours(sweep["size"].to_numpy())
+    mean = sweep.group_by("arm", "size", "lr", maintain_order=True).agg(pl.col("loss").mean(), seed=pl.lit(0))
+    of_mean, best, penalty = best_lr(mean), best_lr(sweep), transfer_penalty(sweep)
+    with style.paper():
+        figure = Figure(figsize=(2.15 * (len(arms) + 2) + 0.8, 2.9))
+        panels = figure.subplots(1, len(arms) + 2)
+        floor, ceiling = _limits(mean)
+        for axes, (arm, name) in zip(panels, arms.items(), strict=False):
+            draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
+            _mark_optima(axes, of_mean.filter(pl.col("arm") == arm), mean.filter(pl.col("arm") == arm), colours)
+            axes.set_ylim(floor, ceiling)
+            axes.set_xlim(sweep["lr"].min() / 1.5, sweep["lr"].max() * 1.5)  # type: ignore[operator]  # numbers
+            axes.set_xscale("log", base=2)
+            axes.set_title(name)
+            if axes is not panels[0]:
+                axes.tick_params(labelleft=False)
+        panels[0].set_ylabel("validation loss (nats per token)")
+        style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
+        _draw_best(panels[-2], best, of_mean, arms, size_label)
+        _draw_penalty(panels[-1], penalty, arms, size_label)
+        style.save(figure, stem)
+    table = sweep.drop("folder").join(
+        best.select("arm", "size", "seed", "lr_opt", "loss_opt", "at_edge"), on=["arm", "size", "seed"], how="left"
+    )
+    table = table.join(penalty, on=["arm", "size", "seed"], how="left")
+    write_bytes(stem.with_suffix(".csv"), table.write_csv().encode())
+
+
+def _limits(mean: pl.DataFrame) -> tuple[float, float]:
+    """From below the best loss to what the worst curve has one rate beside its best: far rates leave the picture."""
+    low = float(mean["loss"].min())  # type: ignore[arg-type]  # polars says Any
+    high = float(mean["loss"].quantile(0.9))  # type: ignore[arg-type]
+    return low - 0.06 * (high - low), high + 0.1 * (high - low)
+
+
+def _mark_optima(axes: Axes, best: pl.DataFrame, mean: pl.DataFrame, colours: Mapping[float, Any]) -> None:
+    for row in best.iter_rows(named=True):
+        look = {"color": colours[row["size"]], "markersize": 8, "mew": 1.4, "fillstyle": "none", "zorder": 5}
+        if row["at_edge"]:
+            lowest = mean.filter(pl.col("size") == row["size"]).sort("loss").row(0, named=True)
+            side = "<" if lowest["lr"] == mean["lr"].min() else ">"
+            axes.plot(lowest["lr"], lowest["loss"], side, **look)
+        else:
+            axes.plot(row["lr_opt"], row["loss_opt"], "o", **look)
+
+
+def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
+    """Best rate against size, geometric mean over seeds with its interval, and the line that falls as 1/size."""
+    for k, (arm, name) in enumerate(arms.items()):
+        inner = of_mean.filter((pl.col("arm") == arm) & ~pl.col("at_edge"))["size"]
+        known = best.filter((pl.col("arm") == arm) & pl.col("size").is_in(inner.to_list()) & ~pl.col("at_edge"))
+        if known.is_empty():
+            continue
+        points = geometric_mean_over_seeds(known, "lr_opt")
+        axes.errorbar(
+            points["size"] * 1.03 ** (k - 1),
+            points["mean"],
+            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            fmt="o-",
+            color=COLOURS[arm],
+            capsize=2,
+            linewidth=1.1,
+            label=name,
+        )
+    sizes = best["size"].unique().sort().to_numpy()
+    axes.set_yscale("log", base=2)
+    known = best.filter(pl.col("lr_opt").is_not_null())
+    if not known.is_empty():
+        rates = geometric_mean_over_seeds(known, "lr_opt")["mean"].to_numpy()
+        axes.plot(sizes, rates[0] * sizes[0] / sizes, ":", color=style.REFERENCE, label=f"1/{label}")
+        # Intervals of few seeds can be wider than anything of interest.
+        axes.set_ylim(rates[0] * sizes[0] / sizes[-1] / 16, rates.max() * 4)
+        axes.legend(loc="lower left")
+    axes.set_ylabel("best learning rate")
+    _size_axis(axes, sizes, label)
+
+
+def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
+    for k, (arm, name) in enumerate(arms.items()):
+        known = penalty.filter((pl.col("arm") == arm) & pl.col("penalty").is_not_null())
+        if known.is_empty():
+            continue
+        points = mean_over_seeds(known, "penalty")
+        axes.errorbar(
+            points["size"] * 1.03 ** (k - 1),
+            points["mean"],
+            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            fmt="o-",
+            color=COLOURS[arm],
+            capsize=2,
+            linewidth=1.1,
+            label=name,
+        )
+    axes.axhline(0, color=style.REFERENCE, linewidth=0.7)
+    axes.set_ylabel("loss with the base's best rate\nminus with the own (nats)")
+    _size_axis(axes, penalty["size"].unique().sort().to_numpy(), label)
+
+
+def _size_axis(axes: Axes, sizes: Array, label: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(label)

@@ -1,0 +1,238 @@
+"""Ways in which muP fails silently, each with the number of the first steps that shows it, beside a healthy twin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.mup.coordinates import slopes
+from analysis.lr_sweep import best_lr, by_seed, differences, read_sweep
+from analysis.lr_sweep import slopes as lr_slopes
+from analysis.lr_sweep_plot import geometric_mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from analysis.table import read_curves
+from train.record import write_bytes
+
+VISIBLE = 0.15  # what a coordinate check lets pass as flat
+HEALTHY, SICK = style.ARMS[0], style.ARMS[1]
+
+_RAISED_EPS = pl.col("optim.eps") > pl.col("optim.eps").min()
+_COUPLED = pl.col("optim.decay") == "coupled"
+_PLAIN = (pl.col("param.name") == "mup") & ~_RAISED_EPS & ~_COUPLED & (pl.col("model.heads") > 1)
+_ONE_HEAD = pl.col("model.heads") == 1
+_NOTHING_OFF = pl.col("param.without") == "none"
+# At the base width lambda m and lambda are one run.
+_FULL_DECAY = pl.col("optim.weight_decay") == pl.col("optim.weight_decay").max()
+
+
+class Sign(NamedTuple):
+    """A failure of muP and its symptom."""
+
+    title: str
+    symptom: str
+    sick: pl.Expr
+    """Which runs have the failure."""
+    healthy: pl.Expr
+    power: float
+    """What theory says of the sick slope in log-log minus the healthy one; for `epsilon` where epsilon rules."""
+    sentence: str
+
+
+SIGNS = {
+    "updates": Sign(
+        "one rate for all groups",
+        "RMS of hidden updates",
+        _PLAIN & (pl.col("param.without") == "hidden_lr"),
+        _PLAIN & _NOTHING_OFF,
+        1.0,
+        "A scheduler that overwrites the groups' rates shows in the updates of hidden matrices.",
+    ),
+    "readout": Sign(
+        "readout learns like an embedding",
+        "mean |logit|",
+        _PLAIN & (pl.col("param.without") == "readout_lr"),
+        _PLAIN & _NOTHING_OFF,
+        1.0,
+        "A readout without its rule shows in the logits.",
+    ),
+    "attention": Sign(
+        "1/√d with growing heads",
+        "largest attention logit\nafter the first update",
+        _ONE_HEAD & ~_NOTHING_OFF,
+        _ONE_HEAD & _NOTHING_OFF,
+        0.5,
+        "Attention scaled by 1/d^1/2 of growing heads shows in the attention logits.",
+    ),
+    "epsilon": Sign(
+        "epsilon above the gradient",
+        "RMS of Adam's direction",
+        _RAISED_EPS & (pl.col("param.name") == "mup"),
+        _RAISED_EPS & (pl.col("param.name") == "completep"),
+        -1.0,
+        "An epsilon that does not fall with the gradients shows in Adam's direction.",
+    ),
+    "decay": Sign(
+        "coupled decay without λm",
+        "RMS of hidden weights\nover that at the start",
+        _COUPLED & (~_FULL_DECAY | (pl.col("model.width") == pl.col("model.width").min())),
+        _COUPLED & _FULL_DECAY,
+        1.0,
+        "Coupled decay without its rule shows in the size of hidden weights.",
+    ),
+}
+
+
+def warning_signs(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `signs` into `out`, and return a claim for each sign: that its symptom is visible.
+
+    Args:
+        runs: `analysis.table.read_runs` of a few probed steps over widths for each arm, and of learning rates at
+            several lengths of training.
+    """
+    long = pl.col("probe.every").is_null()
+    symptoms = _symptoms(runs.filter(~long))
+    lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))
+    _draw(symptoms, lengths, out)
+    return [*_claims(symptoms), _horizon_claim(lengths)]
+
+
+def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
+    """`sign`, `arm` (healthy or sick), `width`, `seed` and the symptom's `value`, at the last probed step
+    but for `attention`."""
+    curves = read_curves([Path(folder) for folder in runs["folder"]]).filter(pl.col("logits_abs").is_not_null())
+    n_blocks = int(runs["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
+    adam = [f"block{block}/{matrix}/adam_rms" for block in range(n_blocks) for matrix in ("value", "up")]
+    attention = [f"block{block}/attention_logit_max" for block in range(n_blocks)]
+    ends = curves.sort("curve", "step").group_by("curve", maintain_order=True)
+    measured = ends.agg(
+        pl.col("hidden/update_rms").last().alias("updates"),
+        pl.col("logits_abs").last().alias("readout"),
+        pl.mean_horizontal(attention).gather(1).first().alias("attention"),
+        pl.mean_horizontal(adam).last().alias("epsilon"),
+        (pl.col("hidden/parameter_rms").last() / pl.col("hidden/parameter_rms").first()).alias("decay"),
+    )
+    table = runs.join(measured, left_on="run_id", right_on="curve", how="left", maintain_order="left")
+    parts = [
+        table.filter(which).select(
+            pl.lit(name).alias("sign"),
+            pl.lit(arm).alias("arm"),
+            pl.col("model.width").alias("width"),
+            "seed",
+            pl.col(name).alias("value"),
+        )
+        for name, sign in SIGNS.items()
+        for arm, which in (("healthy", sign.healthy), ("sick", sign.sick))
+    ]
+    return pl.concat(parts).filter(pl.col("value").is_finite() & (pl.col("value") > 0))
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _claims(symptoms: pl.DataFrame) -> Iterator[Claim]:
+    for name, sign in SIGNS.items():
+        rows = symptoms.filter(pl.col("sign") == name)
+        found = slopes(rows.with_columns(pl.lit(name).alias("module"), pl.lit(0).alias("t")), "width")
+        grows = sign.power > 0
+        yield claim_over_seeds(
+            differences(by_seed(found, "slope", arm="sick"), by_seed(found, "slope", arm="healthy")),
+            sentence=sign.sentence,
+            statistic=f"slope of log2 of {_in_words(sign.symptom)} against log2 width, sick minus healthy",
+            threshold=f"{'above' if grows else 'below -'}{' ' if grows else ''}{VISIBLE:g}",
+            low=VISIBLE if grows else -inf,
+            high=inf if grows else -VISIBLE,
+            n_runs=len(rows),
+            scale=None
+            if name != "epsilon"
+            else "with the usual epsilon of 1e-8, widths at which gradients of hidden matrices fall to it",
+        )
+
+
+def _in_words(symptom: str) -> str:
+    return "the " + symptom.replace("\n", " ")
+
+
+def _horizon_claim(lengths: pl.DataFrame) -> Claim:
+    return claim_over_seeds(
+        list(lr_slopes(best_lr(lengths), "lr_opt", log_value=True).values()),
+        sentence="A rate tuned on too short a run shows in a best rate that falls with the length of training.",
+        statistic="slope of log2 of the base model's best rate against log2 of steps",
+        threshold=f"below -{VISIBLE:g}",
+        high=-VISIBLE,
+        n_runs=len(lengths),
+        reason="the best rate of a length is at an end of its grid in too many seeds",
+    )
+
+
+# --- figure ----------------------------------------------------------------------------------------------
+
+
+def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, out: Path) -> None:
+    """`signs`: a panel for each sign, the symptom against width in the sick and in the healthy set-up."""
+    best = best_lr(lengths).filter(~pl.col("at_edge"))
+    with style.paper():
+        figure = Figure(figsize=(8.4, 5.0))
+        panels = figure.subplots(2, 3).ravel()
+        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=False):
+            for arm, colour, line in (("healthy", HEALTHY, "-"), ("sick", SICK, "--")):
+                rows = symptoms.filter((pl.col("sign") == name) & (pl.col("arm") == arm))
+                _draw_line(axes, rows.rename({"width": "size"}), "value", colour, line, arm)
+            axes.set_title(sign.title)
+            axes.set_ylabel(sign.symptom)
+            axes.set_xlabel("width")
+        panels[0].legend()
+        axes = panels[-1]
+        if not best.is_empty():
+            _draw_line(axes, best, "lr_opt", SICK, "--", "")
+        axes.set_title("trained too short")
+        axes.set_ylabel("best learning rate\nof the base model")
+        axes.set_xlabel("steps of training")
+        style.save(figure, out / "signs")
+    horizon = best_lr(lengths).select(
+        pl.lit("horizon").alias("sign"),
+        pl.lit("sick").alias("arm"),
+        pl.col("size").alias("steps"),
+        "seed",
+        pl.col("lr_opt").alias("value"),
+        "at_edge",
+    )
+    write_bytes(out / "signs.csv", pl.concat([symptoms, horizon], how="diagonal_relaxed").write_csv().encode())
+
+
+def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: str, label: str) -> None:
+    """Geometric mean over seeds with its interval against size, on logarithmic axes."""
+    if not rows.is_empty():
+        points = geometric_mean_over_seeds(rows, value)
+        sizes = points["size"].to_numpy()
+        axes.errorbar(
+            sizes,
+            points["mean"],
+            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            fmt="o" + line,
+            color=colour,
+            capsize=2,
+            label=label,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(*_ticks(rows))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high > 5 * low else range(1, 10)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(rows: pl.DataFrame) -> tuple[list[float], list[str]]:
+    sizes = np.unique(rows["size"].to_numpy()).tolist()
+    return sizes, [f"{size:g}" for size in sizes]
