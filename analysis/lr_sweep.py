@@ -93,7 +93,8 @@ def best_lr(sweep: pl.DataFrame) -> pl.DataFrame:
             "at_edge": False,
         }
 
-    return _each_curve(sweep, one)
+    # Where every optimum is at an edge, the columns would have no type.
+    return _each_curve(sweep, one).with_columns(pl.col("lr_opt", "loss_opt").cast(pl.Float64))
 
 
 def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:

@@ -43,6 +43,7 @@ def draw_lr_sweep(
     with style.paper():
         figure = Figure(figsize=(PANEL[0] * n_panels + 0.9, PANEL[1]))
         panels = figure.subplots(1, n_panels, squeeze=False)[0]
+        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]  # a constrained layout
         limits = loss_limits(sweep)
         for axes, (arm, name) in zip(panels, arms.items(), strict=False):
             draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)

@@ -24,6 +24,8 @@ RunState = Literal["planned", "running", "interrupted", "finished", "diverged", 
 # States that `run` starts from; the others are complete, or in another process's hands.
 STARTABLE: tuple[RunState, ...] = ("planned", "interrupted", "failed")
 
+GPU_JOBS = 8
+
 # Settings that a sweep decides itself, and what to use instead.
 RESERVED = {"study": "it is the study's name", "runtime.runs_dir": "use --runs-dir", "runtime.threads": "use --jobs"}
 
@@ -88,7 +90,7 @@ def make_plan(
 
     Args:
         extra: overrides for all runs, in Hydra's grammar, of settings that cannot change what a run measures.
-        jobs: runs at a time; as many as there are cores or missing runs when None, and one on a GPU.
+        jobs: runs at a time; as many as there are cores or missing runs when None, and at most `GPU_JOBS` on a GPU.
 
     Raises:
         UserError: a cell or an extra override that is no possible run, or more jobs than cores.
@@ -195,9 +197,10 @@ def usable_cores() -> int:
 def share_cores(n_runs: int, *, jobs: int | None, cores: int, device: str = "cpu") -> tuple[int, int]:
     """(runs at a time, threads of each), never more together than `cores`; raises `UserError` if `jobs` cannot be.
 
-    Unless `jobs` says otherwise there are as many runs as cores, and on a GPU one, since they would share it.
+    Unless `jobs` says otherwise there are as many runs as cores, and on a GPU a few, which share it: one small model
+    alone leaves it waiting for the next kernel most of the time.
     """
     if jobs is not None and not 1 <= jobs <= cores:
         raise UserError(f"--jobs: {jobs} is not allowed on {cores} usable cores; allowed: 1 to {cores}")
-    jobs = max(1, min(jobs or (1 if device == "cuda" else cores), n_runs))
+    jobs = max(1, min(jobs or (min(cores, GPU_JOBS) if device == "cuda" else cores), n_runs))
     return jobs, cores // jobs

@@ -3,8 +3,48 @@
 from __future__ import annotations
 
 from sweeps.studies import demo, laws, lr_annealing
+from sweeps.studies.mup import coord_check, transfer, warning_signs
+from sweeps.studies.norms import layernorm_scaling, mix_ln, peri_ln
+from sweeps.studies.small_proxies import (
+    epsilon,
+    gradient_rms,
+    logit_prediction,
+    mup,
+    qk_norm,
+    steps_and_batch,
+    transplanted_logits,
+    warmup,
+    weight_decay,
+    width_depth,
+    z_loss,
+)
+from sweeps.studies.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
 from sweeps.study import Study
 
-MODULES = (demo, laws, lr_annealing)
+MODULES = (
+    demo,
+    laws,
+    lr_annealing,
+    layernorm_scaling,
+    mix_ln,
+    peri_ln,
+    qk_norm,
+    mup,
+    steps_and_batch,
+    warmup,
+    weight_decay,
+    width_depth,
+    z_loss,
+    epsilon,
+    gradient_rms,
+    logit_prediction,
+    transplanted_logits,
+    coord_check,
+    transfer,
+    warning_signs,
+    softcap_vs_qk_norm,
+    entropy_collapse,
+    beta2_spikes,
+)
 
 STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}

@@ -24,9 +24,17 @@ ALLOWED = {
     "models": ("models", "conf"),
     "train": ("train", "models", "conf"),
     "sweeps": ("sweeps", "conf", "models.count", "train.record"),
-    "analysis": ("analysis", "conf", "models.count", "train.record"),
+    "analysis": ("analysis", "conf", "models.count", "train.record", "train.spikes"),
 }
-TORCH_FREE = ("conf.schema", "conf.compose", "conf.vocab", "models.count", "train.record", "train.data")
+TORCH_FREE = (
+    "conf.schema",
+    "conf.compose",
+    "conf.vocab",
+    "models.count",
+    "train.record",
+    "train.spikes",
+    "train.data",
+)
 TORCH_FREE_PACKAGES = ("sweeps", "analysis")
 
 

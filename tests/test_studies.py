@@ -1,10 +1,11 @@
-"""Every study from plan to claims, at its smoke profile, as a user would start it."""
+"""Every study from plan to claims, at its smoke profile."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -12,22 +13,35 @@ import pytest
 
 from analysis.figures.registry import FIGURES
 from sweeps.registry import STUDIES
+from tests.smoke import Smoke
 
 
-def sweeps(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sweeps", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def smoke() -> Iterator[Smoke]:
+    server = Smoke()
+    yield server
+    server.close()
 
 
 def test_every_study_has_its_figures_and_the_other_way_round() -> None:
     assert set(STUDIES) == set(FIGURES)
 
 
+def test_a_study_is_one_command(tmp_path: Path, cache_dir: Path) -> None:
+    """As a user starts it; the other tests do the same in a process that has torch and matplotlib loaded already."""
+    options = ["demo/ladder", "--profile", "smoke", "--set", f"runtime.cache_dir={cache_dir}"]
+    command = [sys.executable, "-m", "sweeps", "reproduce", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "results/demo/ladder/smoke/claims.json").exists()
+
+
 @pytest.mark.parametrize("study", sorted(STUDIES))
-def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir: Path) -> None:
-    options = [study, "--profile", "smoke", "--set", f"runtime.cache_dir={cache_dir}"]
-    first = sweeps(tmp_path, "reproduce", *options)
-    assert first.returncode == 0, first.stdout + first.stderr
+def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir: Path, smoke: Smoke) -> None:
+    run = ["run", study, "--profile", "smoke", "--set", f"runtime.cache_dir={cache_dir}"]
+    for module, command in (("sweeps", run), ("analysis", ["figure", study, "--profile", "smoke"])):
+        status, output = smoke.run(tmp_path, module, *command)
+        assert status == 0, output
 
     results = tmp_path / "results" / study / "smoke"
     claims = json.loads((results / "claims.json").read_text())["claims"]
@@ -47,6 +61,6 @@ def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir:
 
     records = sorted((tmp_path / "runs" / study).glob("*/run.json"))
     before = [path.stat().st_mtime_ns for path in records]
-    second = sweeps(tmp_path, "run", *options)
-    assert second.returncode == 0, second.stdout + second.stderr
+    status, output = smoke.run(tmp_path, "sweeps", *run)
+    assert status == 0, output
     assert before == [path.stat().st_mtime_ns for path in records], "a finished study was run again"

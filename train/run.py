@@ -41,8 +41,8 @@ from train.track import NoTracker, build_tracker, check_tracker
 
 log = logging.getLogger(__name__)
 
-# Shares of the memory that activations may take: several runs share a machine's, a GPU is one run's.
-_ACTIVATION_SHARE = {"cpu": 1 / 8, "cuda": 1 / 2}
+# The share of the memory that activations may take: several runs share a machine, and a GPU.
+_ACTIVATION_SHARE = 1 / 8
 
 
 def run(config: Config) -> Record:
@@ -174,7 +174,7 @@ def _micro_batch(config: Config, vocab_size: int, share: int) -> int:
     model, bytes_each, device = config.model, 4, config.runtime.device
     scores = 0 if model.attention_softcap is None else 4 * model.heads * config.data.context
     per_token = model.depth * (12 * model.width + 3 * model.hidden + scores) + 4 * vocab_size
-    budget = _ACTIVATION_SHARE[device] * hardware.memory_bytes(device)
+    budget = _ACTIVATION_SHARE * hardware.memory_bytes(device)
     return auto_micro_batch(share, bytes_each * per_token * config.data.context, budget)
 
 

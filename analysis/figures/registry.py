@@ -9,6 +9,22 @@ import polars as pl
 
 from analysis.claims import Claim
 from analysis.figures import demo, laws, lr_annealing
+from analysis.figures.mup import coord_check, transfer, warning_signs
+from analysis.figures.norms import layernorm_scaling, mix_ln, peri_ln
+from analysis.figures.small_proxies import (
+    epsilon,
+    gradient_rms,
+    logit_prediction,
+    mup,
+    qk_norm,
+    steps_and_batch,
+    transplanted_logits,
+    warmup,
+    weight_decay,
+    width_depth,
+    z_loss,
+)
+from analysis.figures.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
 from conf.door import pick
 
 # (table of the study's runs, folder for its files) -> claims. Writes .png, .svg and .csv; prints what it found.
@@ -18,6 +34,26 @@ FIGURES: dict[str, Draw] = {
     "demo/ladder": demo.ladder,
     "laws/known_floor": laws.known_floor,
     "lr_annealing/transfer": lr_annealing.transfer,
+    "norms/layernorm_scaling": layernorm_scaling.layernorm_scaling,
+    "norms/mix_ln": mix_ln.mix_ln,
+    "norms/peri_ln": peri_ln.peri_ln,
+    "small_proxies/qk_norm": qk_norm.qk_norm,
+    "small_proxies/mup": mup.mup,
+    "small_proxies/steps_and_batch": steps_and_batch.steps_and_batch,
+    "small_proxies/warmup": warmup.warmup,
+    "small_proxies/weight_decay": weight_decay.weight_decay,
+    "small_proxies/width_depth": width_depth.width_depth,
+    "small_proxies/z_loss": z_loss.z_loss,
+    "small_proxies/epsilon": epsilon.epsilon,
+    "small_proxies/gradient_rms": gradient_rms.gradient_rms,
+    "small_proxies/logit_prediction": logit_prediction.logit_prediction,
+    "small_proxies/transplanted_logits": transplanted_logits.transplanted_logits,
+    "mup/coord_check": coord_check.coord_check,
+    "mup/transfer": transfer.transfer,
+    "mup/warning_signs": warning_signs.warning_signs,
+    "stability/softcap_vs_qk_norm": softcap_vs_qk_norm.softcap_vs_qk_norm,
+    "stability/entropy_collapse": entropy_collapse.entropy_collapse,
+    "stability/beta2_spikes": beta2_spikes.beta2_spikes,
 }
 
 

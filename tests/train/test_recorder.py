@@ -16,8 +16,9 @@ from train.checkpoint import latest
 from train.data import open_corpus
 from train.loop import Interrupted
 from train.record import RecordError, read_metrics, read_run, run_dir
-from train.recorder import Recorder, SpikeDetector, hash_batch
+from train.recorder import Recorder, hash_batch
 from train.run import run
+from train.spikes import SpikeDetector
 
 Tiny = Callable[..., Config]
 

@@ -150,11 +150,15 @@ def _draw_logits(sweep: pl.DataFrame, out: Path) -> None:
     with style.paper():
         figure = Figure(figsize=(8.4, 2.9))
         loss_axes, logit_axes, rate_axes = figure.subplots(1, 3)
+        highest = 0.0
         for run in one_seed.iter_rows(named=True):
             rows = curves.filter((pl.col("curve") == run["run_id"]) & (pl.col("step") > 0))
             colour = colours[run["size"]]
             look = {"color": colour, "linestyle": lines[run["arm"]]}
-            loss_axes.plot(rows["step"], rows["train_loss"].rolling_mean(9, min_samples=1), linewidth=1.0, **look)
+            smooth = rows.select("step", pl.col("train_loss").rolling_mean(9, min_samples=1))
+            loss_axes.plot(smooth["step"], smooth["train_loss"], linewidth=1.0, **look)
+            settled = smooth.filter(pl.col("step") > 0.1 * pl.col("step").max())
+            highest = max(highest, settled["train_loss"].to_numpy().max())
             probed = rows.filter(pl.col(LOGIT).is_not_null())
             logit_axes.plot(probed["step"], probed[LOGIT], **look)
             drawn.append(
@@ -169,6 +173,7 @@ def _draw_logits(sweep: pl.DataFrame, out: Path) -> None:
                 rate_axes.plot(rows["lr"], rows["mean"], "o" + lines[arm], color=colour, mec="white", mew=0.5)
             drawn.append(by_rate.rename({"mean": "logit"}).with_columns(pl.lit(arm).alias("arm")))
             loss_axes.plot([], [], lines[arm], color=style.REFERENCE, label=ARMS[arm])
+        loss_axes.set_ylim(top=1.1 * highest)  # the first steps fall from ln V
         loss_axes.set_ylabel("training loss (nats per token)")
         loss_axes.set_title(f"learning rate {high:g}")
         loss_axes.legend()

@@ -23,7 +23,7 @@ WHOLE: dict[Profile, int] = {"smoke": 2, "cpu": 3, "gpu": 3}  # of the recipe's 
 MORE_SIZES: dict[Profile, tuple[tuple[int, int], ...]] = {
     "smoke": ((16, 2), (32, 2), (48, 2)),
     "cpu": ((32, 1), (128, 4), (192, 4)),
-    "gpu": ((64, 3), (512, 6), (768, 8), (1024, 8)),
+    "gpu": ((64, 3), (256, 6), (768, 8), (1024, 8)),
 }
 LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 1e-3, "gpu": 3e-4}
 

@@ -53,13 +53,13 @@ SCALES: dict[Profile, Scale] = {
         val_windows=256,
     ),
     "gpu": Scale(
-        sizes=((128, 3), (256, 3), (256, 6), (512, 6)),
+        sizes=((128, 3), (256, 3), (512, 6)),
         head_dim=64,
-        steps=2000,
+        steps=1000,
         context=256,
-        batch=64,
+        batch=16,
         lrs=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-        seeds=(0,),
+        seeds=(0, 1, 2),
         val_windows=512,
     ),
 }

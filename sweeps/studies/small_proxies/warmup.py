@@ -17,7 +17,7 @@ ARMS: list[Cell] = [{"schedule.warmup": share} for share in ("1%", "5%", "25%")]
 
 def warmup(profile: Profile) -> list[Cell]:
     """Every length at the two smallest sizes, and at the third on a GPU."""
-    return lr_sweep(profile, ARMS, most_sizes=3 if profile == "gpu" else 2)
+    return lr_sweep(profile, ARMS, most_sizes=2)
 
 
 STUDIES = (

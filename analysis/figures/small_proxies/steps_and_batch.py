@@ -1,0 +1,116 @@
+"""Figures E.7 and E.9: LR sensitivity at half and twice the steps, and at half and twice the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.lr_sweep import arms_apart, lr_window, read_sweep, sensitivity
+from analysis.lr_sweep_plot import draw_curves, loss_limits, mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from conf.door import human
+from train.record import write_bytes
+
+RECIPE = "recipe"
+ARMS = {
+    "steps": {"half the steps": 0.5, RECIPE: 1.0, "twice the steps": 2.0},
+    "batch": {"half the batch": 0.5, RECIPE: 1.0, "twice the batch": 2.0},
+}
+SAME = 0.05  # nats; QK-norm changes the sensitivity of models like these by about 0.2
+
+
+def steps_and_batch(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `sensitivity` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of a run length and a batch, of half and twice the length, and of half and
+            twice the batch with as many tokens, over learning rates and seeds.
+    """
+    batch, steps = pl.col("train.batch_size"), pl.col("n_steps")
+    usual_batch = runs["train.batch_size"].unique().sort()[1]
+    usual_steps = runs.filter(batch == usual_batch)["n_steps"].unique().sort()[1]
+    arm = pl.lit(RECIPE)
+    for column, usual, others in (
+        (steps, usual_steps, ARMS["steps"]),
+        (batch, usual_batch, ARMS["batch"]),  # last: other batches have other steps too
+    ):
+        for name, factor in others.items():
+            if name != RECIPE:
+                share = column / usual
+                arm = pl.when(share < 1 if factor < 1 else share > 1).then(pl.lit(name)).otherwise(arm)
+    sweep = read_sweep(runs, arm)
+    sensitive = sensitivity(sweep)
+    _draw(sweep, sensitive, out)
+
+    return [
+        claim_over_seeds(
+            arms_apart(sensitive, "sensitivity", name, RECIPE),
+            sentence=f"With {name} training is as sensitive to the learning rate as with the recipe's"
+            f"{' (and as many tokens)' if kind == 'batch' else ''}.",
+            statistic=f"LR sensitivity with {name} minus that of the recipe, mean over sizes, nats",
+            threshold=f"within -{SAME:g} and {SAME:g}",
+            low=-SAME,
+            high=SAME,
+            n_runs=len(sweep.filter(pl.col("arm").is_in([name, RECIPE]))),
+            scale="runs so long that the lowest rate of the window is past the first fall of the loss: the paper's "
+            "5e4 to 2e5 steps",
+        )
+        for kind, arms in ARMS.items()
+        for name in arms
+        if name != RECIPE
+    ]
+
+
+def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, out: Path) -> None:
+    """A row for steps and one for batch: a panel of loss against rate for each factor, and one of sensitivity against
+    the factor; both coloured by size."""
+    colours = style.size_colours(sweep["size"].to_numpy())
+    low, high = lr_window(sweep)
+    with style.paper():
+        figure = Figure(figsize=(9.0, 4.6))
+        rows = figure.subplots(2, 4)
+        for axes_of_row, (kind, arms) in zip(rows, ARMS.items(), strict=True):
+            for axes, name in zip(axes_of_row, arms, strict=False):
+                draw_curves(axes, sweep.filter(pl.col("arm") == name), colours)
+                axes.set_ylim(*loss_limits(sweep))
+                style.loss_axis(axes)
+                axes.set_title(name)
+            for axes in axes_of_row[1:3]:
+                axes.tick_params(labelleft=False)
+            axes_of_row[0].set_ylabel("validation loss\n(nats per token)")
+            _draw_factors(axes_of_row[-1], sensitive, kind, colours)
+        rows[0][-1].set_title(f"rates {low:g} to {high:g}")
+        if len(colours) > 1:
+            style.size_bar(figure, rows[:, -1].tolist(), colours, "parameters without embeddings")
+        else:
+            figure.suptitle(f"{human(sweep['size'][0])} parameters without embeddings", fontsize=9.5)
+        style.save(figure, out / "sensitivity")
+    write_bytes(out / "sensitivity.csv", sweep.drop("folder").write_csv().encode())
+
+
+def _draw_factors(axes: Axes, sensitive: pl.DataFrame, kind: str, colours: dict[float, object]) -> None:
+    arms = pl.DataFrame({"arm": list(ARMS[kind]), "factor": list(ARMS[kind].values())})
+    table = sensitive.join(arms, on="arm")
+    for size, colour in colours.items():
+        points = mean_over_seeds(table.filter(pl.col("size") == size), "sensitivity", by=("factor",))
+        usual = points.filter(pl.col("factor") == 1)["mean"][0]
+        axes.axhspan(usual - SAME, usual + SAME, color=colour, alpha=0.12, linewidth=0)
+        axes.errorbar(
+            points["factor"],
+            points["mean"],
+            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            fmt="o-",
+            color=colour,
+            capsize=2,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([0.5, 1, 2], ["1/2", "1", "2"])
+    axes.set_xlim(0.42, 2.4)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{kind}, relative to the recipe's")
+    axes.set_ylabel("LR sensitivity (nats)")

@@ -1,0 +1,92 @@
+"""Figure 7: LR sensitivity against size for models that grow in width, in depth, and in both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from analysis.claims import Claim
+from analysis.lr_sweep import arms_apart, differences, read_sweep, sensitivity, slopes
+from analysis.lr_sweep_plot import draw_lr_sweep
+from analysis.seeds import claim_over_seeds
+from conf.door import human
+
+WIDTH, DEPTH, BOTH = "width", "depth", "both"
+
+
+def width_depth(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `sensitivity` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of the smallest model, of some that differ from it in width, in depth and in
+            both, over learning rates and seeds. The smallest belongs to all three families.
+    """
+    smallest_width, smallest_depth = (min(runs[name].to_list()) for name in ("model.width", "model.depth"))
+    narrow, shallow = pl.col("model.width") == smallest_width, pl.col("model.depth") == smallest_depth
+    families = {WIDTH: shallow, DEPTH: narrow, BOTH: ~(narrow ^ shallow)}
+    sweep = pl.concat([read_sweep(runs.filter(belongs), pl.lit(name)) for name, belongs in families.items()])
+    titles = {
+        WIDTH: f"width, at {smallest_depth} block{'s' if smallest_depth != 1 else ''}",
+        DEPTH: f"depth, at width {smallest_width}",
+        BOTH: "width and depth",
+    }
+    draw_lr_sweep(sweep, out / "sensitivity", arms=titles)
+
+    sensitive = sensitivity(sweep)
+    steep = {name: slopes(sensitive.filter(pl.col("arm") == name), "sensitivity") for name in families}
+    common = min(float(sensitive.filter(pl.col("arm") == name)["size"].max()) for name in families)  # type: ignore[arg-type]  # a number
+    best = _best_losses(sensitive, common)
+    n_runs = len(runs)
+    much = "the paper's 2.4M to 1.2B parameters, three decades in which the three ways part"
+    return [
+        *(
+            claim_over_seeds(
+                differences(steep[DEPTH], steep[other]),
+                sentence=f"Sensitivity to the learning rate rises faster with depth alone than with {words}.",
+                statistic=f"slope of LR sensitivity against log10 of parameters, with depth minus with {words}, nats "
+                "per decade",
+                threshold="above 0",
+                low=0.0,
+                n_runs=n_runs,
+            )
+            for other, words in ((WIDTH, "width alone"), (BOTH, "width and depth"))
+        ),
+        claim_over_seeds(
+            arms_apart(best, "log_loss", WIDTH, DEPTH),
+            sentence="At the largest size depth alone reaches a lower loss than width alone.",
+            statistic=f"ln of the best loss at {human(common)} parameters, by width minus by depth; interpolated in "
+            "ln parameters",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+            scale=much,
+        ),
+        claim_over_seeds(
+            _lead(best),
+            sentence="At the largest size growing in both reaches the lowest loss.",
+            statistic=f"ln of the best loss at {human(common)} parameters, the lower of width's and depth's minus that "
+            "of both",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+            scale=much,
+        ),
+    ]
+
+
+def _best_losses(sensitive: pl.DataFrame, size: float) -> pl.DataFrame:
+    """`arm`, `seed` and `log_loss`: ln of the lowest loss over learning rates, interpolated to one size in ln size."""
+    rows: list[dict[str, Any]] = []
+    for (arm, seed), curve in sensitive.sort("size").group_by("arm", "seed", maintain_order=True):
+        log_loss = np.interp(np.log(size), np.log(curve["size"].to_numpy()), np.log(curve["best_loss"].to_numpy()))
+        rows.append({"arm": arm, "seed": seed, "log_loss": float(log_loss)})
+    return pl.DataFrame(rows)
+
+
+def _lead(best: pl.DataFrame) -> list[float]:
+    """For each seed the lower of width's and depth's minus that of both."""
+    by_arm = best.pivot("arm", index="seed", values="log_loss").drop_nulls().sort("seed")
+    return (by_arm.select(pl.min_horizontal(WIDTH, DEPTH) - pl.col(BOTH)).to_series()).to_list()

@@ -1,0 +1,1 @@
+"""What the other studies of stability draw and claim."""

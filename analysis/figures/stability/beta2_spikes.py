@@ -1,0 +1,269 @@
+"""Spikes of the training loss over beta2, what comes before them, and what prevents them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.norms.layers_plot import arm_colours
+from analysis.figures.stability.loss_spikes import REACH, STALE, Course, lags, read_courses
+from analysis.lr_sweep import by_seed, differences
+from analysis.lr_sweep_plot import mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from train.record import write_bytes
+
+FREE, CLIP, TENSOR, STABLE = "free", "clip", "tensor", "stable"
+ARMS = {FREE: "no clipping", CLIP: "clipped at 1", TENSOR: "each tensor clipped", STABLE: "StableAdamW"}
+SAME = 0.02
+SHOWN_LAGS = 20  # steps
+
+
+def beta2_spikes(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `losses`, `spikes` and `lags` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of the four arms over beta2 and seeds.
+    """
+    arm = (
+        pl.when(pl.col("optim.name") == "stable_adamw")
+        .then(pl.lit(STABLE))
+        .when(pl.col("optim.clip").is_null())
+        .then(pl.lit(FREE))
+        .when(pl.col("optim.clip_by") == "tensor")
+        .then(pl.lit(TENSOR))
+        .otherwise(pl.lit(CLIP))
+    )
+    courses = read_courses(runs, arm)
+    table = tabulate(courses)
+    _draw_losses(courses, out)
+    _draw_spikes(table, out)
+    _draw_lags([course for course in courses if course.staleness is not None], out)
+    return [*_beta2_claims(table), _precedence_claim(courses), *_stable_claims(table)]
+
+
+def tabulate(courses: Sequence[Course]) -> pl.DataFrame:
+    """A row for each run: `arm`, `beta2`, `memory` (log10 of 1 / (1 - beta2), decades of steps), `seed`, `spikes`,
+    `bump` and `loss`."""
+    rows = [
+        {
+            "arm": course.arm,
+            "beta2": course.beta2,
+            "memory": -float(np.log10(1 - course.beta2)),
+            "seed": course.seed,
+            "spikes": float(len(course.spikes)),
+            "bump": course.bump,
+            "loss": course.final_loss,
+        }
+        for course in courses
+    ]
+    return pl.DataFrame(rows, schema_overrides={"bump": pl.Float64}).sort("arm", "beta2", "seed")
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
+    free = table.filter(pl.col("arm") == FREE)
+    return [
+        claim_over_seeds(
+            list(memory_slopes(free, value).values()),
+            sentence=sentence,
+            statistic=f"slope of {statistic} against log10 of 1 / (1 - beta2), without clipping",
+            threshold="above 0",
+            low=0.0,
+            n_runs=len(free),
+            reason="the runs are too short" if free[value].null_count() else None,
+        )
+        for value, sentence, statistic in (
+            ("spikes", "The loss spikes more often the higher beta2 is.", "spikes in a run"),
+            (
+                "bump",
+                "After a surprising batch the loss stays higher the higher beta2 is.",
+                f"the mean loss of {REACH} steps after a shifted batch minus that before it (nats)",
+            ),
+        )
+    ]
+
+
+def memory_slopes(table: pl.DataFrame, value: str) -> dict[Any, float]:
+    """For each seed the slope of a value against `memory`; seeds that lack a value are left out."""
+    found = {}
+    n_settings = table["memory"].n_unique()
+    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
+        if len(rows) == n_settings > 1:
+            found[seed] = float(np.polyfit(rows["memory"].to_numpy(), rows[value].to_numpy(), 1)[0])
+    return found
+
+
+def _precedence_claim(courses: Sequence[Course]) -> Claim:
+    probed = [course for course in courses if course.staleness is not None]
+    hits: dict[int, float] = defaultdict(float)
+    chance: dict[int, float] = defaultdict(float)
+    for course in probed:
+        hits[course.seed] += course.preceded
+        chance[course.seed] += course.preceded_by_chance
+    ratios = [hits[seed] / chance[seed] for seed in sorted(hits) if chance[seed] > 0]
+    return claim_over_seeds(
+        ratios,
+        sentence="Spikes follow 1 to 8 steps after a second moment was out of date.",
+        statistic=f"spikes with a step 1 to {REACH} steps before them at which the RMS of g / sqrt(v) of the token "
+        f"table or of a matrix of the first block rose above {STALE:g}, over as many by chance",
+        threshold="above 1",
+        low=1.0,
+        n_runs=len(probed),
+        reason=None if ratios else "no run has both spikes and a second moment that is out of date",
+    )
+
+
+def _stable_claims(table: pl.DataFrame) -> list[Claim]:
+    log_loss = table.with_columns(pl.col("loss").log())
+    n_runs = len(table.filter(pl.col("arm").is_in([STABLE, FREE])))
+
+    def gap(of: pl.DataFrame, value: str) -> list[float]:
+        return differences(by_seed(of, value, arm=STABLE), by_seed(of, value, arm=FREE))
+
+    return [
+        claim_over_seeds(
+            gap(table, "spikes"),
+            sentence="StableAdamW prevents spikes without clipping.",
+            statistic="spikes in a run, StableAdamW minus AdamW, both without clipping, mean over beta2",
+            threshold="below 0",
+            high=0.0,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            gap(log_loss, "loss"),
+            sentence="It costs no loss at the end.",
+            statistic="ln of the final loss, StableAdamW minus AdamW, both without clipping, mean over beta2",
+            threshold=f"below {SAME:g}",
+            high=SAME,
+            n_runs=n_runs,
+        ),
+    ]
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_losses(courses: Sequence[Course], out: Path) -> None:
+    """`losses`: training loss with its spikes marked, and below it the staleness, of the first seed without clipping at
+    the lowest beta2 and at the second highest."""
+    free = [course for course in courses if course.arm == FREE]
+    seed = min(course.seed for course in free)
+    own = sorted((course for course in free if course.seed == seed), key=lambda course: course.beta2)
+    shown = [own[0], own[max(len(own) - 2, 1)]] if len(own) > 1 else own
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(7.6, 4.2))
+        panels = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False, height_ratios=[1.3, 1])
+        for (loss_axes, stale_axes), course in zip(panels.T, shown, strict=True):
+            _draw_course(loss_axes, stale_axes, course)
+            loss_axes.set_title(f"$\\beta_2$ = {course.beta2:g}")
+            stale_axes.set_xlabel("step")
+            drawn.append(_course_table(course))
+        highest = max(float(course.loss[~course.shifted][len(course.loss) // 10 :].max()) for course in shown)
+        lowest = min(float(course.loss.min()) for course in shown)
+        panels[0, 0].set_ylim(lowest - 0.1, highest + 0.35)
+        panels[0, 0].set_ylabel("training loss (nats per token)")
+        panels[1, 0].set_ylabel(r"RMS of $g\,/\sqrt{v}$")
+        panels[1, 0].set_ylim(bottom=0)
+        for axes in panels[:, -1]:
+            axes.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+        style.save(figure, out / "losses")
+    write_bytes(out / "losses.csv", pl.concat(drawn).write_csv().encode())
+
+
+def _draw_course(loss_axes: Axes, stale_axes: Axes, course: Course) -> None:
+    colour = style.ARMS[0]
+    shown = np.where(course.shifted, np.nan, course.loss)
+    loss_axes.plot(course.step, shown, color=colour, linewidth=0.8)
+    at = np.isin(course.step, course.spikes)
+    loss_axes.plot(course.step[at], course.loss[at], "v", color=style.HELD_OUT, label="a spike begins")
+    for axes in (loss_axes, stale_axes):
+        for k, step in enumerate(course.step[course.shifted]):
+            axes.axvline(step, color="#c8c8c8", linewidth=1.5, zorder=0, label=None if k else "mirrored bytes")
+    if course.staleness is not None and course.tokens_staleness is not None:
+        stale_axes.plot(course.step, course.staleness, color=style.ARMS[2], linewidth=0.8, label="tokens or block 0")
+        stale_axes.plot(course.step, course.tokens_staleness, color=style.ARMS[1], linewidth=0.8, label="tokens")
+    stale_axes.axhline(STALE, color=style.REFERENCE, linestyle=":", linewidth=1)
+
+
+def _course_table(course: Course) -> pl.DataFrame:
+    columns = {
+        "step": course.step,
+        "train_loss": course.loss,
+        "shifted": course.shifted,
+        "spike": np.isin(course.step, course.spikes),
+        "staleness": course.staleness,
+        "tokens_staleness": course.tokens_staleness,
+    }
+    known = {name: values for name, values in columns.items() if values is not None}
+    return pl.DataFrame(known).insert_column(0, pl.lit(course.beta2).alias("beta2"))
+
+
+def _draw_spikes(table: pl.DataFrame, out: Path) -> None:
+    """`spikes`: spikes in a run, loss after a shifted batch, and final loss against beta2, by arm; mean over seeds with
+    its 95 % interval."""
+    panels = {
+        "spikes": "spikes in a run",
+        "bump": f"loss of {REACH} steps after a mirrored batch\nminus loss before (nats per token)",
+        "loss": "validation loss at the end\n(nats per token)",
+    }
+    memories = table.select("memory", "beta2").unique().sort("memory")
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(9.6, 3.2))
+        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
+                own = table.filter(pl.col("arm") == arm).drop_nulls(value)
+                if own.is_empty():
+                    continue
+                points = mean_over_seeds(own, value, ("memory", "beta2"))
+                axes.errorbar(
+                    points["memory"] + 0.05 * (k - 1.5),  # or intervals would hide each other
+                    points["mean"],
+                    yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+                    fmt="o-",
+                    color=colour,
+                    capsize=2,
+                    label=ARMS[arm],
+                )
+                drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(value).alias("value"), pl.all()))
+            axes.set_xticks(memories["memory"].to_list(), [f"{beta2:g}" for beta2 in memories["beta2"]], fontsize=7)
+            axes.set_xlabel(r"$\beta_2$")
+            axes.set_ylabel(label)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
+        style.save(figure, out / "spikes")
+    write_bytes(out / "spikes.csv", pl.concat(drawn).write_csv().encode())
+
+
+def _draw_lags(courses: Sequence[Course], out: Path) -> None:
+    """`lags`: how many steps after a second moment went out of date spikes begin, and what chance would give."""
+    found, expected = lags(courses, SHOWN_LAGS)
+    at = np.arange(-SHOWN_LAGS, SHOWN_LAGS + 1)
+    counts = np.bincount(found + SHOWN_LAGS, minlength=len(at))
+    with style.paper():
+        figure = Figure(figsize=style.ONE_PANEL)
+        axes = figure.subplots()
+        axes.axvspan(0.5, REACH + 0.5, color="#f0e6d2", label=f"1 to {REACH} steps")
+        axes.bar(at, counts, 0.85, color=style.ARMS[0], label="spikes")
+        axes.step(at, expected, where="mid", color=style.HELD_OUT, label="by chance")
+        axes.set_ylim(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max()))
+        axes.set_xlabel("steps from a second moment out of date to a spike")
+        axes.set_ylabel("pairs")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper left")
+        style.save(figure, out / "lags")
+    write_bytes(
+        out / "lags.csv", pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}).write_csv().encode()
+    )

@@ -1,0 +1,223 @@
+"""The entropy of attention over steps and learning rates, with and without QK-norm, and under sigma-Reparam."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.norms.layers_plot import arm_colours, draw_against_lr
+from analysis.figures.stability.attention import read_attention, with_attention
+from analysis.lr_sweep import MATRICES, arms_apart, read_sweep, sensitivity
+from analysis.lr_sweep_plot import loss_limits
+from analysis.seeds import claim_over_seeds
+from analysis.table import read_curves
+from train.record import write_bytes
+
+BASELINE, NORM, SIGMA = "none", "head", "sigma"
+ARMS = {BASELINE: "neither", NORM: "QK-norm", SIGMA: "σReparam"}
+MARKERS = {BASELINE: "o", NORM: "s", SIGMA: "^"}
+RISE = 0.25  # nats above the best loss of the baseline at which it has stalled
+COLLAPSED = 0.1  # of the largest entropy
+SMOOTH = 9  # steps of the training loss
+
+
+def entropy_collapse(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `steps`, `learning_rate` and `entropy_and_loss` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of the three arms at one size over learning rates and seeds.
+    """
+    arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
+    sweep = read_sweep(runs, arm, size=MATRICES)
+    attention = read_attention(sweep, context=runs["data.context"][0])
+    sweep = with_attention(sweep, attention)
+    _draw_steps(sweep, attention, out)
+    _draw_learning_rate(sweep, out)
+    _draw_entropy_and_loss(sweep, out)
+    return _claims(sweep)
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _claims(sweep: pl.DataFrame) -> list[Claim]:
+    baseline = sweep.filter(pl.col("arm") == BASELINE)
+    rates = stalled_rates(baseline)
+    no_stall = None if rates else f"without QK-norm no loss is {RISE:g} nats above the best one"
+    stalled = sweep.filter(pl.col("lr").is_in(rates))
+    kept = "entropy over its largest value at the end of a run, mean over blocks and the rates at which the runs with "
+    kept += "neither stall"
+    sensitive = sensitivity(sweep)
+    entropies = stalled.filter(pl.col("arm") == BASELINE).group_by("seed").agg(pl.col("entropy").mean()).sort("seed")
+    correlations = list(rank_correlations(baseline).values())
+    return [
+        claim_over_seeds(
+            entropies["entropy"].to_list(),
+            sentence="Where training stalls without QK-norm, the attention's entropy has collapsed.",
+            statistic=f"{kept} ({RISE:g} nats above the best loss)",
+            threshold=f"below {COLLAPSED:g}",
+            high=COLLAPSED,
+            n_runs=len(stalled.filter(pl.col("arm") == BASELINE)),
+            reason=no_stall,
+        ),
+        *(
+            claim_over_seeds(
+                arms_apart(stalled, "entropy", arm, BASELINE),
+                sentence=f"{name} keeps the entropy there.",
+                statistic=f"{kept}; {name} minus neither",
+                threshold=f"above {COLLAPSED:g}",
+                low=COLLAPSED,
+                n_runs=len(stalled.filter(pl.col("arm").is_in([arm, BASELINE]))),
+                reason=no_stall,
+            )
+            for arm, name in ARMS.items()
+            if arm != BASELINE
+        ),
+        claim_over_seeds(
+            correlations,
+            sentence="Low entropy goes with a high loss.",
+            statistic="rank correlation of entropy with loss over the runs with neither, from their best rate upwards",
+            threshold="below 0",
+            high=0.0,
+            n_runs=len(baseline),
+            reason=None if correlations else "fewer than three rates from the best one upwards",
+        ),
+        claim_over_seeds(
+            arms_apart(sensitive, "sensitivity", BASELINE, SIGMA),
+            sentence="Training is less sensitive to the learning rate with σReparam.",
+            statistic="LR sensitivity with neither minus with σReparam, nats",
+            threshold="above 0",
+            low=0.0,
+            n_runs=len(sweep.filter(pl.col("arm").is_in([BASELINE, SIGMA]))),
+        ),
+    ]
+
+
+def stalled_rates(baseline: pl.DataFrame) -> list[float]:
+    """The learning rates above the best one at which the mean loss is `RISE` above the lowest."""
+    means = baseline.group_by("lr").agg(pl.col("loss").mean()).sort("lr")
+    k = int(means["loss"].arg_min() or 0)
+    return means[k:].filter(pl.col("loss") >= means["loss"][k] + RISE)["lr"].to_list()
+
+
+def rank_correlations(baseline: pl.DataFrame) -> dict[int, float]:
+    """For each seed Spearman's correlation of entropy with loss over the rates from its best one upwards, if they are
+    three; at lower rates the loss is high for want of steps."""
+    found = {}
+    for (seed,), rows in baseline.sort("lr").group_by("seed", maintain_order=True):
+        above = rows[int(rows["loss"].arg_min() or 0) :].filter(pl.col("entropy").is_not_null())
+        if len(above) >= 3:
+            entropy, loss = (above[name].rank().to_numpy() for name in ("entropy", "loss"))
+            if np.ptp(entropy) > 0 < np.ptp(loss):
+                found[int(str(seed))] = float(np.corrcoef(entropy, loss)[0, 1])
+    return found
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None:
+    """`steps`: training loss, largest attention logit and entropy over the steps at one high rate, by arm; mean over
+    seeds with a band from the lowest to the highest."""
+    rates = sweep["lr"].unique().sort()
+    high = rates[max(len(rates) - 2, 0)]
+    shown = sweep.filter(pl.col("lr") == high)
+    curves = read_curves([Path(folder) for folder in shown["folder"]]).filter(pl.col("train_loss").is_not_null())
+    smooth = pl.col("train_loss").rolling_mean(SMOOTH, min_samples=1).over("curve", order_by="step")
+    losses = shown.join(curves.with_columns(smooth), left_on="run_id", right_on="curve", suffix="_of_row")
+    probes = (
+        attention.filter(pl.col("lr") == high)
+        .group_by("arm", "seed", "step")
+        .agg(pl.col("logit").max(), pl.col("entropy").mean())
+    )
+    panels = (
+        (losses.select("arm", "seed", "step", "train_loss"), "train_loss", "training loss (nats per token)"),
+        (probes.select("arm", "seed", "step", "logit"), "logit", "largest attention logit"),
+        (probes.select("arm", "seed", "step", "entropy"), "entropy", "attention entropy / largest"),
+    )
+    with style.paper():
+        figure = Figure(figsize=(9.2, 2.9))
+        for axes, (table, value, label) in zip(figure.subplots(1, 3), panels, strict=True):
+            _draw_over_steps(axes, table, value)
+            axes.set_xlabel("step")
+            axes.set_ylabel(label)
+        loss_axes, logit_axes, entropy_axes = figure.axes
+        loss_axes.legend()
+        logit_axes.set_yscale("log")
+        entropy_axes.set_ylim(-0.02, 1.02)
+        figure.suptitle(f"learning rate {high:g}", fontsize=9.5)
+        style.save(figure, out / "steps")
+    drawn = pl.concat([table for table, _, _ in panels], how="diagonal").with_columns(pl.lit(high).alias("lr"))
+    write_bytes(out / "steps.csv", drawn.sort("arm", "seed", "step", maintain_order=True).write_csv().encode())
+
+
+def _draw_over_steps(axes: Axes, table: pl.DataFrame, value: str) -> None:
+    for arm, colour in arm_colours(ARMS).items():
+        points = (
+            table.filter(pl.col("arm") == arm)
+            .group_by("step")
+            .agg(
+                pl.col(value).mean().alias("mean"),
+                pl.col(value).min().alias("low"),
+                pl.col(value).max().alias("high"),
+            )
+            .sort("step")
+        )
+        axes.fill_between(points["step"], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
+        axes.plot(points["step"], points["mean"], color=colour, label=ARMS[arm])
+
+
+def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+    """`learning_rate`: loss, largest logit and entropy at the end over learning rates, by arm."""
+    panels = {
+        "loss": "validation loss (nats per token)",
+        "logit": "largest attention logit of a run",
+        "entropy": "entropy / largest, at the end",
+    }
+    with style.paper():
+        figure = Figure(figsize=(9.2, 2.9))
+        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            draw_against_lr(axes, sweep, ARMS, value)
+            axes.set_ylabel(label)
+        loss_axes, logit_axes, entropy_axes = figure.axes
+        loss_axes.set_ylim(*loss_limits(sweep))
+        style.loss_axis(loss_axes)
+        loss_axes.legend()
+        logit_axes.set_yscale("log")
+        entropy_axes.set_ylim(-0.02, 1.02)
+        style.save(figure, out / "learning_rate")
+    write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())
+
+
+def _draw_entropy_and_loss(sweep: pl.DataFrame, out: Path) -> None:
+    """`entropy_and_loss`: the final loss of every run against its entropy, coloured by learning rate."""
+    colours = style.setting_colours(sweep["lr"].to_numpy())
+    with style.paper():
+        figure = Figure(figsize=style.ONE_PANEL)
+        axes = figure.subplots()
+        for arm, marker in MARKERS.items():
+            own = sweep.filter((pl.col("arm") == arm) & pl.col("entropy").is_not_null())
+            shades = [colours[lr] for lr in own["lr"]]
+            axes.scatter(own["entropy"], own["loss"], c=shades, marker=marker, s=26, edgecolors="white", linewidths=0.5)
+            axes.plot([], [], marker, color=style.REFERENCE, label=ARMS[arm])
+        for lr, colour in colours.items():
+            axes.plot([], [], "o", color=colour, label=f"{lr:g}")
+        axes.set_xlim(-0.03, 1)
+        axes.set_ylim(*loss_limits(sweep))
+        style.loss_axis(axes)
+        axes.set_xlabel("attention entropy / largest, at the end")
+        axes.set_ylabel("validation loss (nats per token)")
+        handles, labels = axes.get_legend_handles_labels()
+        n_arms = len(MARKERS)
+        first = axes.legend(handles[:n_arms], labels[:n_arms], loc="upper right")
+        axes.add_artist(first)
+        figure.legend(handles[n_arms:], labels[n_arms:], loc="outside right center", title="learning\nrate")
+        style.save(figure, out / "entropy_and_loss")
+    drawn = sweep.select("arm", "lr", "seed", "entropy", "loss", "run_id")
+    write_bytes(out / "entropy_and_loss.csv", drawn.write_csv().encode())

@@ -1,0 +1,1 @@
+"""Other studies of stability: capped attention logits, collapse of the attention's entropy, spikes of the loss."""

@@ -1,0 +1,54 @@
+"""The entropy of attention over learning rates, with and without QK-norm, and under sigma-Reparam.
+
+Zhai et al. 2023 (arXiv 2303.06296): where training breaks, attention has collapsed onto few tokens; matrices divided by
+their largest singular value, times a learned scale, keep its entropy. There vision, translation and speech, without
+QK-norm; here the recipe of `small_proxies` at one size, whose runs with and without QK-norm are the same ones.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.grid import Cell, cross, product
+from sweeps.studies.small_proxies.recipe import lrs, recipe, size
+from sweeps.study import Study
+from train.record import Profile
+
+ARMS: list[Cell] = [
+    {"model.qk_norm": "none"},
+    {"model.qk_norm": "head"},
+    {"model.qk_norm": "none", "model.sigma_reparam": True},
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The size, as width and depth, and the seeds."""
+
+    size: tuple[int, int]
+    seeds: tuple[int, ...]
+
+
+PARTS: dict[Profile, Part] = {
+    "smoke": Part(size=(16, 1), seeds=(0, 1)),
+    "cpu": Part(size=(64, 3), seeds=(0, 1, 2)),
+    "gpu": Part(size=(256, 3), seeds=(0, 1)),
+}
+
+
+def entropy_collapse(profile: Profile) -> list[Cell]:
+    """Arms times rates times seeds."""
+    part = PARTS[profile]
+    grid = cross([recipe(profile) | size(profile, *part.size)], lrs(profile), product({"seed": part.seeds}))
+    return [cell | arm for arm in ARMS for cell in grid]
+
+
+STUDIES = (
+    Study(
+        name="stability/entropy_collapse",
+        claim="Attention's entropy collapses where training fails; QK-norm and sigma-Reparam keep it.",
+        cells=entropy_collapse,
+    ),
+)

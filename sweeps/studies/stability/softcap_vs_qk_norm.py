@@ -1,0 +1,60 @@
+"""Capped attention logits against QK-norm, and both together, over learning rates.
+
+A cap puts logits z through c tanh(z / c): Gemma 2 (Gemma Team 2024, arXiv 2408.00118) has c = 50. Rybakov et al. 2024
+(arXiv 2410.16682) push 830M parameters to divergence by the learning rate, and find that QK-norm with a cap, and a norm
+of queries, keys and values in place of the one before them, bear 1.5 times the rate of QK-norm alone. Here the recipe
+of `small_proxies` at one size, with rates close to each other where training fails; its runs with and without QK-norm
+are the same ones.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.grid import Cell, cross, product
+from sweeps.studies.small_proxies.recipe import recipe, size
+from sweeps.study import Study
+from train.record import Profile
+
+ARMS: list[Cell] = [
+    {"model.qk_norm": "none"},
+    {"model.qk_norm": "none", "model.attention_softcap": 50.0},
+    {"model.qk_norm": "none", "model.attention_softcap": 20.0},
+    {"model.qk_norm": "head"},
+    {"model.qk_norm": "head", "model.attention_softcap": 50.0},
+    {"model.qk_norm": "qkv"},
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The size, as width and depth, and the learning rates."""
+
+    size: tuple[int, int]
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+PARTS: dict[Profile, Part] = {
+    "smoke": Part(size=(16, 1), lrs=(1e-1,), seeds=(0, 1)),
+    "cpu": Part(size=(64, 3), lrs=(1e-2, 3e-2, 6e-2, 1e-1, 3e-1), seeds=(0, 1, 2)),
+    "gpu": Part(size=(256, 3), lrs=(3e-3, 1e-2, 2e-2, 3e-2, 6e-2, 1e-1, 2e-1, 3e-1), seeds=(0, 1)),
+}
+
+
+def softcap_vs_qk_norm(profile: Profile) -> list[Cell]:
+    """Arms times rates times seeds."""
+    part = PARTS[profile]
+    grid = cross([recipe(profile) | size(profile, *part.size)], product({"optim.lr": part.lrs, "seed": part.seeds}))
+    return [cell | arm for arm in ARMS for cell in grid]
+
+
+STUDIES = (
+    Study(
+        name="stability/softcap_vs_qk_norm",
+        claim="A cap bounds the attention logits, but not queries and keys behind them; QK-norm bears a higher rate.",
+        cells=softcap_vs_qk_norm,
+    ),
+)
