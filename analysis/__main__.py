@@ -13,6 +13,7 @@ import polars as pl
 
 from analysis import table
 from analysis.autopsy_command import add_autopsy_command
+from analysis.claims_command import add_claims_command
 from analysis.columns import FitError
 from analysis.compare_command import add_compare_command
 from analysis.curves import Curves
@@ -282,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     table_command.add_argument("--out", type=Path, metavar="CSV", help="write it here instead of to the terminal")
     table_command.set_defaults(run=_table)
 
+    add_claims_command(commands)
     figure_command = commands.add_parser("figure", help="draw a study's figures and judge its claims")
     figure_command.add_argument("study", help="e.g. demo/ladder")
     _add_profile(figure_command)

@@ -7,7 +7,8 @@ fails, the score is 0. From `LIKELY` on a cause is named, and a verdict never re
   all runs diverged (Wortsman et al. 2023, arXiv 2309.14322, figures 10 and 9); entropy of attention at half of its
   start or less (Zhai et al. 2023, arXiv 2303.06296); before the loss rose.
 - output-logit drift: log Z leaves where it began and keeps going, and the mean logit with it (2309.14322, figure 4).
-- epsilon floor: the gradient's RMS at or below AdamW's epsilon, so that the update shrinks (2309.14322, figure 13).
+- epsilon floor: the gradient's RMS at or below AdamW's epsilon, as the parametrisation scales it, so that the update
+  shrinks (2309.14322, figure 13).
 - stale second moment: RMS of g / sqrt(v) above 2.3, 1 to 8 steps before a spike (Wortsman et al. 2023, arXiv
   2304.13013, section 3.4).
 - learning rate too high: the loss rises in the warm-up or just after it, with large gradients and updates, and
@@ -23,6 +24,9 @@ import numpy as np
 
 from analysis.autopsy_signals import REACH, Event, Signals
 from analysis.laws.base import Array
+from conf.schema import Config
+from models.parametrize import Shape, rule
+from models.roles import Role
 
 LIKELY = 0.5
 
@@ -33,7 +37,7 @@ DRIFT, LARGE_DRIFT = 10.0, 30.0  # nats
 STEADY = 0.8  # rank correlation of log Z with the step
 NEAR_EPS = 10.0  # gradient RMS over epsilon, where it takes a tenth of the update
 STALE = 2.3
-RARELY = 0.1  # share of steps that may be stale without a spike, or staleness tells nothing
+RARELY = 0.1  # share of steps without a spike that may follow a stale one, or staleness tells nothing
 AFTER_WARMUP = 0.1  # of the run
 GRADIENT_GROWS = 3.0
 LARGE_UPDATE = 0.1  # RMS of the update over that of the weights, in one step
@@ -111,9 +115,10 @@ def autopsy(signals: Signals) -> Autopsy:
 def _attention(signals: Signals) -> Cause:
     name = "attention-logit growth"
     metrics = signals.names(r"block\d+/attention_logit_max")
-    if not metrics:
-        return Cause(name, blind=_missing("the attention logits"))
-    series = {metric.split("/")[0]: signals.series(metric) for metric in metrics}
+    series = {metric.split("/")[0]: signals.series(metric, until=signals.sane) for metric in metrics}
+    series = {block: (steps, logits) for block, (steps, logits) in series.items() if len(steps)}
+    if not series:
+        return Cause(name, blind=_unseen("the attention logits", metrics, signals))
     block = max(series, key=lambda b: float(series[b][1].max()))
     steps, logits = series[block]
     peak = int(logits.argmax())
@@ -121,15 +126,15 @@ def _attention(signals: Signals) -> Cause:
     largest = (
         f"{block}: largest logit {logits[0]:.3g} at step {steps[0]:.0f}, {logits[peak]:.3g} at step {steps[peak]:.0f}"
     )
-    entropy_steps, entropy = signals.series(f"{block}/attention_entropy")
+    entropy_steps, entropy = signals.series(f"{block}/attention_entropy", until=signals.sane)
     fell = _first_above(entropy_steps, -entropy, -ENTROPY_FALLS * entropy[0]) if len(entropy) else None
     before = signals.before
     first = hurts is not None and (before is None or hurts <= before)
     return Cause(
         name,
         (
-            Criterion(0.4, hurts is not None, f"{largest}; {_passed('1e3', hurts)}"),
-            Criterion(0.2, diverges is not None, _passed("1e4", diverges)),
+            Criterion(0.4, hurts is not None, f"{largest}; {_passed('1e3', hurts, signals)}"),
+            Criterion(0.2, diverges is not None, _passed("1e4", diverges, signals)),
             Criterion(
                 0.2,
                 fell is not None,
@@ -149,7 +154,7 @@ def _output_logits(signals: Signals) -> Cause:
     name = "output-logit drift"
     steps, log_z = signals.series("log_z_mean", until=signals.sane)
     if not len(steps):
-        return Cause(name, blind=_missing("log Z"))
+        return Cause(name, blind=_unseen("log Z", signals.names("log_z_mean"), signals))
     drift = log_z - log_z[0]
     far = int(np.abs(drift).argmax())
     # A spike moves log Z for a while; a drift stays, until the run diverges.
@@ -183,17 +188,18 @@ def _output_logits(signals: Signals) -> Cause:
 
 def _epsilon(signals: Signals) -> Cause:
     name = "epsilon floor"
-    eps, beta1 = signals.config.optim.eps, signals.config.optim.beta1
+    beta1 = signals.config.optim.beta1
     metrics = signals.names(rf"{TENSOR}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
     series = {metric: signals.series(metric, until=signals.sane) for metric in metrics}
     series = {metric: (steps, values) for metric, (steps, values) in series.items() if len(steps)}
     if not series:
-        return Cause(name, blind=_missing("gradient RMS of tensors"))
-    late = {metric: _late(values) / eps for metric, (_, values) in series.items()}
+        return Cause(name, blind=_unseen("gradient RMS of tensors", metrics, signals))
+    eps_of = {metric: epsilon_of(metric.split("/")[-2], signals.config) for metric in series}
+    late = {metric: _late(values) / eps_of[metric] for metric, (_, values) in series.items()}
     metric = min(late, key=lambda m: late[m])
     tensor = metric.removesuffix("/gradient_rms")
     near = [m for m in late if late[m] <= NEAR_EPS]
-    steps, values = series[metric]
+    (steps, values), eps = series[metric], eps_of[metric]
     _, adam = signals.series(f"{tensor}/adam_rms", until=signals.sane)
     # With gradients that are noise of constant size, Adam's direction has this RMS, and more with any signal in them.
     noise = float(np.sqrt((1 - beta1) / (1 + beta1)))
@@ -231,8 +237,8 @@ def _stale(signals: Signals) -> Cause:
     events = signals.events
     leads = [lead for event in events if (lead := _lead(worst, event)) is not None]
     near_event = {s for event in events for s in range(event.step - REACH, (event.end or event.step) + REACH + 1)}
-    elsewhere = [worst[s][0] > STALE for s in worst if s not in near_event]
-    rate = float(np.mean(elsewhere)) if elsewhere else None
+    rate = _stale_by_chance(worst, near_event)
+    rarely = rate is not None and rate <= RARELY
     largest = max(worst, key=lambda s: worst[s][0])
     told = f"largest {worst[largest][0]:.2f} ({worst[largest][1]}, step {largest})"
     if leads:
@@ -241,7 +247,11 @@ def _stale(signals: Signals) -> Cause:
     return Cause(
         name,
         (
-            Criterion(0.5, bool(leads), told if leads else f"never above {STALE:g} before an event; {told}"),
+            Criterion(
+                0.5,
+                bool(leads) and (rarely or rate is None),
+                told if leads else f"never above {STALE:g} before an event; {told}",
+            ),
             Criterion(
                 0.25,
                 bool(leads) and 2 * len(leads) > len(events),
@@ -249,10 +259,10 @@ def _stale(signals: Signals) -> Cause:
             ),
             Criterion(
                 0.25,
-                rate is not None and rate <= RARELY,
+                rarely,
                 "no step away from events was measured"
                 if rate is None
-                else f"above {STALE:g} in {rate:.0%} of other steps",
+                else f"as stale before {rate:.0%} of the other steps; allowed: {RARELY:.0%}, or it says nothing",
             ),
         ),
         step=leads[0][0] if leads else None,
@@ -287,6 +297,13 @@ def _learning_rate(signals: Signals) -> Cause:
     )
 
 
+def epsilon_of(tensor: str, config: Config) -> float:
+    """AdamW's epsilon for a kind of matrix, or a role, as its parametrisation scales it."""
+    shape = Shape(config.model.width, config.model.depth)
+    role = Role.READOUT if tensor == "readout" else Role.TIED_EMBEDDING if tensor == "tokens" else Role.HIDDEN
+    return config.optim.eps * rule(role, shape.width, config.param, shape).eps_scale
+
+
 # --- measures --------------------------------------------------------------------------------------------
 
 
@@ -313,6 +330,14 @@ def _lead(worst: dict[int, tuple[float, str]], event: Event) -> tuple[int, float
     window = [step for step in range(event.step - REACH, event.step) if step in worst]
     step = max(window, key=lambda s: worst[s][0], default=None)
     return None if step is None or worst[step][0] <= STALE else (step, *worst[step], event)
+
+
+def _stale_by_chance(worst: dict[int, tuple[float, str]], near_event: set[int]) -> float | None:
+    """The share of steps away from events that a stale step precedes by 1 to `REACH`; None if none was measured."""
+    away = [step for step in worst if step not in near_event]
+    follow = {step + lead for step in away for lead in range(1, REACH + 1)}
+    stale = {step + lead for step in away if worst[step][0] > STALE for lead in range(1, REACH + 1)}
+    return len(stale) / len(follow) if follow else None
 
 
 def _gradient_growth(signals: Signals, event: Event) -> tuple[float, str]:
@@ -344,8 +369,9 @@ def _largest_update(signals: Signals, event: Event) -> tuple[float, str]:
 # --- words -----------------------------------------------------------------------------------------------
 
 
-def _passed(level: str, step: int | None) -> str:
-    return f"never above {level}" if step is None else f"above {level} from step {step}"
+def _passed(level: str, step: int | None, signals: Signals) -> str:
+    never = f"never above {level}" + ("" if signals.sane is None else " before the loss rose")
+    return never if step is None else f"above {level} from step {step}"
 
 
 def _order(step: int | None, signals: Signals) -> str:
@@ -359,6 +385,11 @@ def _order(step: int | None, signals: Signals) -> str:
 
 def _missing(what: str) -> str:
     return f"{what}: not measured (probe.every, probe.recorder, or a replay)"
+
+
+def _unseen(what: str, metrics: Sequence[str], signals: Signals) -> str:
+    """Why nothing of these metrics is to be seen up to a divergence: not measured, or only later."""
+    return _gap([], signals, what) or _missing(what) if metrics else _missing(what)
 
 
 def _gap(steps: Sequence[float] | Array, signals: Signals, what: str, *, enough: int | None = None) -> str | None:

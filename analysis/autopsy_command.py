@@ -14,6 +14,7 @@ from analysis.autopsy import Autopsy, autopsy
 from analysis.autopsy_signals import read_signals
 from analysis.compare_command import PICTURES
 from analysis.table import TableError
+from conf.door import counted
 
 
 def add_autopsy_command(commands: Any, *, check_writable: Callable[[Path | None], None]) -> None:
@@ -53,6 +54,8 @@ def print_autopsy(found: Autopsy, console: Console | None = None) -> None:
     say(f"{signals.folder}: {signals.record['state']}, last step {signals.rows[-1]['step']}", "bold")
     say("read: " + ", ".join(f"{rows} rows of {name}" for name, rows in signals.sources.items()))
     say("events: " + ("; ".join(map(str, signals.events)) or "none, the loss never rose"))
+    if signals.shifted:
+        say(f"{counted(len(signals.shifted), 'step')} of shifted data (data.shift_every): their losses are no events")
     for cause in found.causes:
         capped = "" if cause.below is None or not cause.score else f", below {cause.below}, which explains it"
         say(f"{cause.score:.2f}  {cause.name}{capped}", "bold" if cause == found.likely else "")

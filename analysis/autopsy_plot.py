@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import style
-from analysis.autopsy import LOGIT_DIVERGES, LOGIT_HURTS, STALE, Autopsy
+from analysis.autopsy import LOGIT_DIVERGES, LOGIT_HURTS, STALE, Autopsy, epsilon_of
 from analysis.autopsy_signals import Signals
 
 FEW = 40  # points of a series that are shown one by one
@@ -91,7 +91,8 @@ def _output_logits(axes: Axes, signals: Signals) -> None:
 def _gradient_rms(axes: Axes, signals: Signals) -> None:
     _by_tensor(axes, signals, "gradient_rms")
     if axes.lines:
-        axes.axhline(signals.config.optim.eps, color=style.REFERENCE, lw=0.9, ls="--")
+        for eps in sorted({epsilon_of(tensor, signals.config) for tensor in ("block", "readout")}):
+            axes.axhline(eps, color=style.REFERENCE, lw=0.9, ls="--")
     _log(axes)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from analysis.laws.base import Array
+from analysis.shifts import shifted_steps
 from analysis.table import TableError
 from conf.schema import Config, ConfigError
 from train.record import FLIGHT, METRICS, read_metrics, read_run
 
 Row = Mapping[str, Any]
 
-# The loss has risen when its running median is above its lowest so far by this, and by so many robust standard
-# deviations of the losses around it: a flat and noisy curve of 10⁵ steps stays below 5.
+# The loss has risen when its running median is above its lowest so far by this, and by so many standard deviations of
+# the losses: a flat and noisy curve of 10⁵ steps stays below 5.
 LEAST_RISE = 0.1  # nats per token
 NOISES = 6.0
 SMOOTH = 5  # steps of the running median
@@ -55,6 +56,8 @@ class Signals:
     rows: Sequence[Row]
     sources: Mapping[str, int]
     events: Sequence[Event]
+    shifted: Collection[int] = ()
+    """Steps that read mirrored tokens."""
 
     def series(self, name: str, *, until: int | None = None) -> tuple[Array, Array]:
         """Steps (N,) and values (N,) of a metric where it was measured and finite, up to a step if one is given."""
@@ -115,7 +118,10 @@ def read_signals(folder: Path) -> Signals:
         raise TableError(f"{folder}: has no training loss yet")
     ordered = [by_step[step] for step in sorted(by_step)]
     sources = {name: len(rows) for name, rows in parts.items() if rows}
-    return Signals(folder, record, config, ordered, sources, find_events(record, ordered))
+    shift = {"data.shift_every": config.data.shift_every, "data.shift_for": config.data.shift_for}
+    steps = np.array([row["step"] for row in ordered if "train_loss" in row])
+    shifted = frozenset(steps[shifted_steps(record | shift, steps)].tolist())
+    return Signals(folder, record, config, ordered, sources, find_events(record, ordered, shifted), shifted)
 
 
 def _read_replay(folder: Path) -> list[dict[str, Any]]:
@@ -131,9 +137,15 @@ def _read_replay(folder: Path) -> list[dict[str, Any]]:
 # --- when the loss rose ----------------------------------------------------------------------------------
 
 
-def find_events(record: Row, rows: Sequence[Row]) -> list[Event]:
-    """The divergence, the recorder's spikes, and rises of the running median that neither explains, by step."""
-    pairs = [(row["step"], row["train_loss"]) for row in rows if "train_loss" in row]
+def find_events(record: Row, rows: Sequence[Row], shifted: Collection[int] = ()) -> list[Event]:
+    """The divergence, the recorder's spikes, and rises of the running median that neither explains, by step.
+
+    Args:
+        shifted: steps whose high losses are those of other data; only a divergence is an event there.
+    """
+    pairs = [(row["step"], row["train_loss"]) for row in rows if "train_loss" in row and row["step"] not in shifted]
+    if not pairs:  # every loss is one of shifted data, and none stands out by that
+        return find_events(record, rows)
     steps, losses = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
     rises = _rises(steps, losses)
     events = []
@@ -142,7 +154,7 @@ def find_events(record: Row, rows: Sequence[Row]) -> list[Event]:
         last = next((event.step for event in rises if event.end is None), _sudden(steps, losses, diverged))
         events.append(Event(last, "divergence", float(losses[-1]), end=diverged))
     for event in record.get("flight_events", []):
-        if event["kind"] == "spike":
+        if event["kind"] == "spike" and event["step"] not in shifted:
             events.append(Event(event["step"], "spike", event["loss"]))
     for rise in rises:
         end = np.inf if rise.end is None else rise.end
@@ -154,9 +166,8 @@ def find_events(record: Row, rows: Sequence[Row]) -> list[Event]:
 def _rises(steps: Array, losses: Array) -> list[Event]:
     """Where the running median leaves its lowest value so far, until it is back; the last may have no end."""
     half = SMOOTH // 2
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(losses, half, mode="edge"), SMOOTH), axis=-1)
-    noise = 1.4826 * float(np.median(np.abs(losses - smooth)))
-    enough = max(LEAST_RISE, NOISES * noise)
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(losses, half, mode="reflect"), SMOOTH), axis=-1)
+    enough = max(LEAST_RISE, NOISES * _noise(losses))
     found: list[Event] = []
     lowest, began = np.inf, None
     for k, value in enumerate(smooth):
@@ -170,6 +181,12 @@ def _rises(steps: Array, losses: Array) -> list[Event]:
     if began is not None:
         found.append(Event(int(steps[began]), "rise", float(losses[began:].max())))
     return found
+
+
+def _noise(losses: Array) -> float:
+    """A robust standard deviation, from second differences: a falling curve has none, and its own median is of no use,
+    as it goes through every loss that is below the last."""
+    return 1.4826 * float(np.median(np.abs(np.diff(losses, 2)))) / 6**0.5 if len(losses) > 2 else 0.0
 
 
 def _sudden(steps: Array, losses: Array, diverged: int) -> int:

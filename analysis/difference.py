@@ -8,7 +8,7 @@ of several looks may be judged so that all of them together err at the level ask
 191-199); the intervals at this level are the repeated confidence intervals of Jennison and Turnbull (1989, J. R.
 Stat. Soc. B 51, 305-361), which hold at all looks at once.
 
-Shape letters: U units (independent measurements), C blocks, R simulated experiments, K looks.
+Shape letters: U units (independent measurements), P cells, S seeds, C blocks, R simulated experiments, K looks.
 """
 
 from __future__ import annotations
@@ -55,28 +55,35 @@ class Units:
         return len(self.block_U) - len(self.counts)
 
 
-def units_of(pairs: Pairs) -> Units:
-    """One cell: a unit is a seed. Several cells: a seed too, averaged over its cells, if every seed has all of them;
-    otherwise a pair, and each cell is a block with its own mean."""
+def units_of(pairs: Pairs, *, whole_seeds: bool = False) -> Units:
+    """One cell: a unit is a seed. Several cells: a seed that has all of them, averaged over them, if there are two such
+    seeds; others are left out, since pairs of one seed hang together. Without two, a unit is a pair, and each cell is
+    a block with its own mean.
+
+    Args:
+        whole_seeds: seeds with all cells even if there are fewer than two.
+    """
     cells, seeds = pairs.cells, pairs.seeds
-    a_U, b_U = np.array([pair.values for pair in pairs.pairs]).T
-    if len(cells) == 1:
-        block_U, choice = np.zeros(len(a_U), dtype=np.int64), "Student's t over seeds: there is one cell"
-    elif len(pairs.pairs) == len(cells) * len(seeds):
-        # Pairs are sorted by cell, then seed.
-        a_U, b_U = (side_U.reshape(len(cells), len(seeds)).mean(axis=0) for side_U in (a_U, b_U))
-        block_U = np.zeros(len(seeds), dtype=np.int64)
+    whole = [seed for seed in seeds if sum(pair.seed == seed for pair in pairs.pairs) == len(cells)]
+    if not (whole_seeds or len(cells) == 1 or len(whole) >= 2):
+        a_U, b_U = np.array([pair.values for pair in pairs.pairs]).T
         choice = (
-            f"mean over {len(cells)} cells within each seed, then Student's t over seeds: every seed has all cells, "
-            "and its runs share their draws"
-        )
-    else:
-        block_U = codes([cells.index(pair.cell) for pair in pairs.pairs])
-        choice = (
-            f"mean over pairs, Student's t on the spread within each of {len(cells)} cells: not every seed has all "
+            f"mean over pairs, Student's t on the spread within each of {len(cells)} cells: no two seeds have all "
             "cells; pairs of one seed count as independent"
         )
-    return Units(a_U, b_U, block_U, choice)
+        return Units(a_U, b_U, codes([cells.index(pair.cell) for pair in pairs.pairs]), choice)
+    # Pairs are sorted by cell, then seed.
+    values_PS = np.array([pair.values for pair in pairs.pairs if pair.seed in whole]).reshape(len(cells), len(whole), 2)
+    a_U, b_U = values_PS.mean(axis=0).T
+    choice = "Student's t over seeds: there is one cell"
+    if len(cells) > 1:
+        left_out = len(seeds) - len(whole)
+        choice = f"mean over {len(cells)} cells within each seed, then Student's t over seeds: " + (
+            f"{counted(len(whole), 'seed')} with all cells; {left_out} without are left out"
+            if left_out
+            else "every seed has all cells, and its runs share their draws"
+        )
+    return Units(a_U, b_U, np.zeros(len(whole), dtype=np.int64), choice)
 
 
 def _variance(values_U: Array, units: Units) -> float:
@@ -255,9 +262,7 @@ def missing_seeds(units: Units, sd: float, effect: float, *, level: float = LEVE
 # --- several looks ---------------------------------------------------------------------------------------
 
 
-def pocock_level(
-    counts_C: Sequence[int], new_seeds_K: Sequence[int], *, level: float = LEVEL, draws: int = 50_000
-) -> float:
+def pocock_level(have: int, new_seeds_K: Sequence[int], *, level: float = LEVEL, draws: int = 50_000) -> float:
     """The two-sided level of each look at which all looks together err with probability `level`.
 
     Without a true difference, Student's t at the looks has a distribution without unknowns. It is simulated: where the
@@ -265,38 +270,33 @@ def pocock_level(
     here exact for t and for looks that are not equally spaced. Stopping earlier than planned errs less.
 
     Args:
-        counts_C: units of each block before any seed is added.
-        new_seeds_K: seeds added until each look, ascending; each adds one unit to every block.
+        have: units in one block before any seed is added.
+        new_seeds_K: seeds added until each look, ascending; each adds one unit.
     """
     from scipy.special import stdtr
 
     if len(new_seeds_K) == 1:
         return level
     rng = np.random.default_rng(0)
-    start_C = np.asarray(counts_C)
-    n_C = np.zeros(len(start_C), dtype=np.int64)
-    sums_RC, squares_R, smallest_R = np.zeros((draws, len(start_C))), np.zeros(draws), np.ones(draws)
+    n = 0
+    sum_R, squares_R, smallest_R = np.zeros(draws), np.zeros(draws), np.ones(draws)
     for new in new_seeds_K:
-        for block, count in enumerate(start_C + new - n_C):
-            z_RN = rng.standard_normal((draws, count))
-            sums_RC[:, block] += z_RN.sum(axis=1)
-            squares_R += (z_RN**2).sum(axis=1)
-        n_C = start_C + new
-        n, df = n_C.sum(), n_C.sum() - len(n_C)
-        within_R = squares_R - (sums_RC**2 / n_C).sum(axis=1)
-        t_R = sums_RC.sum(axis=1) / n / np.sqrt(within_R / df / n)
-        smallest_R = np.minimum(smallest_R, 2 * stdtr(df, -np.abs(t_R)))
+        z_RN = rng.standard_normal((draws, have + new - n))
+        sum_R += z_RN.sum(axis=1)
+        squares_R += (z_RN**2).sum(axis=1)
+        n = have + new
+        t_R = sum_R / n / np.sqrt((squares_R - sum_R**2 / n) / (n - 1) / n)
+        smallest_R = np.minimum(smallest_R, 2 * stdtr(n - 1, -np.abs(t_R)))
     return float(np.quantile(smallest_R, level))
 
 
-def plan_looks(units: Units, most_new: int, *, looks: int = 5) -> list[int]:
-    """How many seeds are added until each look, evenly from the first look that can say something to the last.
+def plan_looks(have: int, most_new: int, *, looks: int = 5) -> list[int]:
+    """How many seeds are added to those at hand until each look, evenly from the first that can say something.
 
     Five looks have nearly all that more would gain (Jennison and Turnbull 2000, Group Sequential Methods, ch. 2).
     The first has two degrees of freedom where the budget allows: with one, the bound is tens of standard errors.
     """
-    blocks, have = len(units.counts), len(units.block_U)
-    first = next((new for new in range(most_new + 1) if have + blocks * new - blocks >= 2), most_new)
+    first = min(max(0, 3 - have), most_new)
     spaced = np.unique(np.linspace(first, most_new, looks).round().astype(int))
     return [int(new) for new in spaced]
 

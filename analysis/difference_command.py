@@ -14,6 +14,7 @@ from rich.text import Text
 
 from analysis import table
 from analysis.columns import FitError
+from analysis.compare_command import PICTURES
 from analysis.difference import POWER, Difference, Units, difference, seeds_in_words, sentence, units_of
 from analysis.pairs import LOSSES, SIDES, Pairs, Run, pair_runs, read_side
 from analysis.top_up import STUDIES, Budget, Decision, decide
@@ -22,8 +23,6 @@ from train.record import write_json
 
 EPILOG = """Exit status: 0 a report, and with --until a decision; 1 still undecided when the budget of --until ended;
 2 a mistake in the command; 130 interrupted after the runs saved their checkpoints: the same command goes on."""
-
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def add_difference_command(
@@ -141,6 +140,8 @@ def _warnings(pairs: Pairs, units: Units, *, corrected: bool) -> list[str]:
         warnings.append("no setting tells A from B: they differ in what settings do not say, e.g. code or machine")
     if pairs.diverged:
         warnings.append("losses at initialisation among the others are far from normal, which the interval assumes")
+    if len(units.counts) > 1:
+        warnings.append("pairs of one seed count as independent: the interval is too narrow where they hang together")
     if len(units.block_U) > 1 and (units.a_U == units.b_U).all():
         warnings.append("the two sides are equal to the last digit: does the setting act at all?")
     added = sum(STUDIES in Path(pair.a.folder).parts for pair in pairs.pairs)

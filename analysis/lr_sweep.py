@@ -58,9 +58,10 @@ def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
     """LR sensitivity of every curve: the mean over its learning rates of loss minus its lowest loss, in nats.
 
     Wortsman et al. 2023 (arXiv 2309.14322), section 2.2: E over the window [a, b] of min(loss, loss at init) - l*.
-    The window is the curve's own grid, `lr_low` to `lr_high` at `n_lr` rates; compare curves of one window only.
+    The window is the curve's own grid, `lr_low` to `lr_high` at `n_lr` rates; compare curves of one window only. A
+    mean over fewer rates is another number: it is null where a curve lacks one that another seed's has.
     """
-    return _each_curve(
+    found = _each_curve(
         sweep,
         lambda lr, loss: {
             "sensitivity": float(loss.mean() - loss.min()),
@@ -70,6 +71,8 @@ def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
             "n_lr": len(lr),
         },
     )
+    whole = pl.col("n_lr") == pl.col("n_lr").max().over("arm", "size")
+    return found.with_columns(pl.when(whole).then("sensitivity").alias("sensitivity"))
 
 
 def best_lr(sweep: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.claims import Claim
+from conf.door import counted
 
 Estimate = tuple[float, tuple[float, float]]
 """A value and its 95 % interval."""
@@ -53,7 +54,10 @@ def claim_over_seeds(
         estimate, interval = over_seeds(values)
         reason = None
     elif reason is None:
-        reason = f"{len(values)} seed gives no interval; at least 2 are needed"
+        if len(values) < 2:
+            reason = f"{counted(len(values), 'seed')}; an interval needs at least 2"
+        else:
+            reason = f"a seed's value is no number: {', '.join(f'{value:g}' for value in values)}"
     return Claim(
         sentence=sentence,
         statistic=statistic,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -98,14 +99,17 @@ def decide(
     if not (a and b):
         raise TableError(f"--until: no run of a side is from before {arms.study}; allowed: with the runs it began with")
     pairs = pair_runs(a, b)
-    units = units_of(pairs)
+    units = units_of(pairs, whole_seeds=True)  # as those that are added are
+    have = len(units.block_U)
+    if not have:
+        raise TableError(f"--until: no seed has all {len(pairs.cells)} cells; allowed: one at least, e.g. by --where")
     most_new = budget.seeds - len(pairs.seeds)
     if most_new < 0:
         raise TableError(f"--max-seeds {budget.seeds}: {len(pairs.seeds)} are there; allowed: at least as many")
-    plan = plan_looks(units, most_new)
-    if units.df + len(units.counts) * plan[-1] < 1:
+    plan = plan_looks(have, most_new)
+    if have + plan[-1] < 2:
         raise TableError(f"--max-seeds {budget.seeds}: too few to see a spread; allowed: at least 2")
-    level = pocock_level(units.counts.tolist(), plan)
+    level = pocock_level(have, plan)
     first_seed = max(run.seed for run in (*a, *b)) + 1
     say(
         f"at most {counted(len(plan), 'look')}, at {', '.join(str(len(pairs.seeds) + new) for new in plan)} seeds, "
@@ -126,7 +130,7 @@ def decide(
                 break
             added = arms.read(seeds, metric)
             pairs = _with(a, b, added, pairs, metric)
-            units = units_of(pairs)
+            units = units_of(pairs, whole_seeds=True)
         found = difference(units, level=level, margin=margin)
         looks.append(Look(len(pairs.seeds), found.mean, found.interval, found.verdict))
         low, high = found.interval or (float("nan"), float("nan"))
@@ -203,6 +207,7 @@ class Arms:
         command += ["--profile", _PROFILES[self.device], "--set", f"runtime.cache_dir={cache}"]
         command += [] if jobs is None else ["--jobs", str(jobs)]
         process = subprocess.Popen(command)
+        usual = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # or the sweep would go on by itself
         try:
             status = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -212,6 +217,8 @@ class Arms:
         except KeyboardInterrupt:  # which the sweep has heard too
             process.wait()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, usual)
         if status in (130, 143):
             raise KeyboardInterrupt
         if status:

@@ -65,8 +65,12 @@ def to_config(values: DictConfig | dict[str, Any]) -> Config:
 
 
 def read_config(path: Path) -> Config:
-    """The `Config` that `to_yaml` rendered; raises `ConfigError` if the schema no longer takes it."""
-    return to_config(cast(DictConfig, OmegaConf.load(path)))
+    """The `Config` that `to_yaml` rendered; raises `ConfigError` if it is none, or the schema no longer takes it."""
+    try:
+        values = OmegaConf.load(path)
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise ConfigError(f"cannot be read ({_one_line(error)})") from error
+    return to_config(cast(DictConfig, values))
 
 
 def to_yaml(config: Config) -> str:

@@ -530,6 +530,11 @@ def _check_training(config: Config) -> Iterator[str]:
         yield f"schedule.floor: {schedule.floor:g} is above the peak of {peak:g}; allowed: <= {peak:g}"
     if config.model.tie_embeddings and config.param.readout_scale == 0:
         yield "param.readout_scale: 0 is not allowed with model.tie_embeddings=true: nothing would learn; allowed: > 0"
+    if config.probe.recorder_steps != ProbeConfig().recorder_steps and not config.probe.recorder:
+        yield (
+            f"probe.recorder_steps: {config.probe.recorder_steps} does nothing with probe.recorder=false; "
+            "allowed: with true"
+        )
     if config.optim.clip is None and config.optim.clip_by != "global":
         yield f"optim.clip: null is not allowed with optim.clip_by={config.optim.clip_by}; allowed: > 0"
     if config.param.without not in _rules(config) | {"none"}:

@@ -1,8 +1,7 @@
 """The parts of the model, each option a closed registry.
 
-Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden. No branch on a tensor's value and no in-place
-operation, so that `torch.func.vmap` can lift a whole model; the one exception is the state of `SigmaReparam`, which
-must be lifted with the weights where gradients are on.
+Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden. No forward pass branches on a tensor's value or
+works in place, so that `torch.func.vmap` can lift a whole model.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ class Linear(nn.Module):
 class SigmaReparam(nn.Module):
     """W -> gamma W / sigma(W), with sigma the largest singular value (Zhai et al. 2023, arXiv 2303.06296).
 
-    sigma = uᵀ W v, with u and v from one step of the power iteration in every forward pass with gradients on, so
-    once for each micro-batch; without gradients they stay as they are, and evaluation changes nothing. The gradient
-    passes through sigma and not through u and v. gamma begins at sigma(W), as in the authors' code, and not at 1, as
-    in the paper: the function at init is that of the plain matrix. The singular vectors are part of a checkpoint.
+    sigma = uᵀ W v, with u and v from the power iteration, one step (`iterate`) before each update and not, as in the
+    authors' code, in each forward pass: how a batch is split must not change what is trained. The gradient passes
+    through sigma and not through u and v. gamma begins at sigma(W), as in their code, and not at 1, as in the paper:
+    the function at init is that of the plain matrix. The singular vectors are part of a checkpoint.
     """
 
     u: Tensor
@@ -67,17 +66,14 @@ class SigmaReparam(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):  # a ratio of norms in bf16 would be noise
-            u, v = self._iterate(weight) if torch.is_grad_enabled() else (self.u, self.v)
-            sigma = u.dot(weight.mv(v))
+            sigma = self.u.dot(weight.mv(self.v))
             return weight * (self.gamma / sigma)
 
     @torch.no_grad()
-    def _iterate(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        u = F.normalize(weight.mv(self.v), dim=0)
-        v = F.normalize(weight.mT.mv(u), dim=0)
-        self.u.copy_(u)
-        self.v.copy_(v)
-        return u, v  # not the buffers: the next pass may overwrite them before the backward pass of this one
+    def iterate(self, weight: Tensor) -> None:
+        """Let u and v follow the weight; not between a forward pass and its backward pass."""
+        self.u.copy_(F.normalize(weight.mv(self.v), dim=0))
+        self.v.copy_(F.normalize(weight.mT.mv(self.u), dim=0))
 
 
 class SigmaLinear(Linear):

@@ -75,7 +75,7 @@ def flops_per_token(model: ModelConfig, *, vocab_size: int, context: int) -> int
     A multiply-add is 2 FLOPs; backward costs twice the forward. The attention scores are counted whole, not
     halved for causality (2 TD for QKᵀ and 2 TD for the weighted values per layer), as in Hoffmann et al. 2022,
     appendix F. Norms, softmax, nonlinearities and the embedding look-up are not matmuls and are left out, and so are
-    the products of a matrix with one vector that sigma-Reparam takes for each batch.
+    the products of a matrix with one vector that sigma-Reparam takes.
     """
     counts = count_params(model, vocab_size=vocab_size, context=context)
     forward = 2 * counts.matmul + 4 * model.depth * context * model.width

@@ -18,6 +18,7 @@ from models.blocks import (
     Attention,
     Linear,
     Norm,
+    SigmaLinear,
     Sublayer,
     Table,
     Tap,
@@ -80,6 +81,12 @@ class GPT(nn.Module):
         if tap is not None:
             tap("embedding", 0, x_BTD)
         return self.decode(x_BTD, tap, skip)
+
+    def iterate_sigmas(self) -> None:
+        """Once before each update, ahead of its forward passes: see `models.blocks.SigmaReparam`."""
+        for module in self.modules():
+            if isinstance(module, SigmaLinear):
+                module.sigma.iterate(module.weight)
 
     def embed(self, tokens_BT: Tensor) -> Tensor:
         """The residual stream before the first block, (B, T, D)."""

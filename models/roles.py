@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from torch import nn
+if TYPE_CHECKING:  # so that rules need no torch
+    from torch import nn
 
 
 class Role(StrEnum):

@@ -109,7 +109,7 @@ def _run(study: Study, profile: Profile, given: argparse.Namespace, trainer: Tra
         raise UserError(f"--profile: {profile} needs a GPU, and this machine has none; allowed: smoke, cpu")
     outcomes: dict[str, Outcome] = {}
     while True:
-        if linked := adopt(plan, given.runs_dir):
+        while linked := adopt(plan, given.runs_dir):  # what they came to may ask for more runs
             console.print(f"{counted(linked, 'run')} linked: another study has them already")
             plan = _make(study, profile, given, jobs=given.jobs)
         plan.manifest.write(given.runs_dir)

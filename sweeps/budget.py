@@ -16,7 +16,7 @@ from models.count import RunCost
 
 # What models of 40K to 700K parameters reached of the matmul rate, one thread each, on a shared x86 machine; and what
 # a step and a run take besides matmuls.
-CPU_UTILISATION = 0.4
+CPU_UTILISATION = 0.5
 CPU_STEP_SECONDS = 4e-3
 CPU_RUN_SECONDS = 1.0
 
@@ -48,17 +48,20 @@ def speed(device: str, *, jobs: int, threads: int) -> Speed:
 
 @cache
 def core_rate(seconds: float = 0.02) -> float:
-    """FLOP/s of one core on a float32 matmul, by CPU time, so that other processes do not count."""
-    size = 256
+    """FLOP/s of one core on a float32 matmul, by CPU time, so that other processes do not count.
+
+    The matmul is so small that no library spreads it over threads: theirs would spin while others have the cores.
+    """
+    size = 64
     a = np.ones((size, size), dtype=np.float32)
-    a @ a  # the first call loads the library's threads
+    out = np.empty_like(a)
     best, until, n = math.inf, time.perf_counter() + seconds, 0
     while n < 5 or time.perf_counter() < until:  # where others have the cores, time passes without a measurement
         n += 1
         start = time.process_time()
-        for _ in range(10):
-            a @ a
-        best = min(best, max((time.process_time() - start) / 10, 1e-9))
+        for _ in range(200):
+            np.matmul(a, a, out=out)
+        best = min(best, max((time.process_time() - start) / 200, 1e-9))
     return 2 * size**3 / best
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_abo
 
 WIDER = (1, 2, 4)  # times the base width, in the coordinate check
 COORDINATE_LR = 3e-3
+COORDINATE_READOUT = 0.1  # of `param.readout_scale`: a large initial readout hides what the updates add to the logits
 LARGEST_BASE = 3_000_000  # parameters of a cell that a switch is tried on
 MOST_BASES = 8
 
@@ -129,19 +130,30 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
         shared: Cell = {
             "model.depth": min(other.config.model.depth for other in deep),
             "optim.lr": COORDINATE_LR,
+            "param.readout_scale": min(param.readout_scale, COORDINATE_READOUT),
             "schedule": "constant",
             "schedule.floor": 0.0,
         }
         cells = [
             changed(run, shared | {"model.width": w, "model.heads": w // head if w % head == 0 else 1}) for w in widths
         ]
-        without = "" if param.without == "none" else f" without {param.without}"
         excuse = "" if param.scales_width else "width transfer is not promised"
-        if on_purpose and without:
+        if on_purpose and param.without != "none":
             excuse = "the study itself switches the rule off"
-        name = f"{param.name}{f' {param.variant}' if param.name == 'mup' else ''}{without}"
-        found.append({"name": name, "widths": widths, "cells": cells, "excuse": excuse})
+        found.append({"name": _told(param, smallest), "widths": widths, "cells": cells, "excuse": excuse})
     return found
+
+
+def _told(param: ParamConfig, others: Iterable[ParamConfig]) -> str:
+    """A parametrisation in words, with the settings that tell it from others of the same words."""
+
+    def words(param: ParamConfig) -> str:
+        variant = f" {param.variant}" if param.name == "mup" else ""
+        return f"{param.name}{variant}{'' if param.without == 'none' else f' without {param.without}'}"
+
+    alike = [other for other in others if words(other) == words(param)]
+    telling = [name for name, value in vars(param).items() if any(getattr(other, name) != value for other in alike)]
+    return " ".join([words(param), *(f"{name}={_shown(getattr(param, name))}" for name in telling)])
 
 
 def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:

@@ -7,6 +7,7 @@ where it was written, and tells of the study that it was written for.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from sweeps.plan import Plan
@@ -31,7 +32,8 @@ def adopt(plan: Plan, runs_dir: Path) -> int:
                 run.folder.rmdir()
             run.folder.parent.mkdir(parents=True, exist_ok=True)
             target = os.path.relpath(ended[run.run_id].resolve(), run.folder.parent.resolve())
-            run.folder.symlink_to(target, target_is_directory=True)  # relative: `runs` may be moved as a whole
+            with suppress(FileExistsError):  # another sweep was quicker
+                run.folder.symlink_to(target, target_is_directory=True)  # relative: `runs` may be moved as a whole
             linked += 1
     return linked
 

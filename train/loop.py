@@ -223,6 +223,7 @@ def step_row(job: Job, clock: Clock, step: int, *, probed: bool) -> Row:
         with clock.aside():
             probe = ParameterProbe(job.model, job.optimizer)
             probes |= probe_activations(job.model, windows_BT1[: config.probe.sequences, :-1], job.autocast)
+    job.model.iterate_sigmas()
     row |= train_step(
         job.forward,
         job.parameters,

@@ -183,14 +183,12 @@ class MetricsWriter:
         """Keep the rows up to `after_step`, which a resumed run has already measured, and drop later ones."""
         self.path = folder / name
         kept = [row for row in read_metrics(folder, name) if row["step"] <= after_step]
-        write_bytes(self.path, b"".join(_line(row) for row in kept))
+        write_bytes(self.path, b"".join(metrics_line(row) for row in kept))
         self._file = self.path.open("ab")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row. Non-finite values are named under `non_finite` instead, since JSON has no NaN."""
-        broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
-        clean = {name: value for name, value in row.items() if name not in broken}
-        self._file.write(_line(clean | ({"non_finite": broken} if broken else {})))
+        """Write one row, as `metrics_line` renders it."""
+        self._file.write(metrics_line(row))
         self._file.flush()
 
     def sync(self) -> None:
@@ -201,8 +199,11 @@ class MetricsWriter:
         self._file.close()
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
-    return (json.dumps(row, allow_nan=False) + "\n").encode()
+def metrics_line(row: Mapping[str, Any]) -> bytes:
+    """One row of a file of metrics. Non-finite values are named under `non_finite` instead, since JSON has no NaN."""
+    broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    clean = {name: value for name, value in row.items() if name not in broken}
+    return (json.dumps(clean | ({"non_finite": broken} if broken else {}), allow_nan=False) + "\n").encode()
 
 
 def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:

@@ -11,14 +11,13 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from train.record import FLIGHT, MetricsWriter, read_metrics
+from train.record import FLIGHT, MetricsWriter, metrics_line, read_metrics
 from train.spikes import TWICE_WITHIN, SpikeDetector
 
 log = logging.getLogger(__name__)
@@ -81,14 +80,11 @@ class Recorder:
 
     def _write_from(self, step: int) -> None:
         """Write what is in memory from `step` on, and forget all of it."""
-        if not self._ring:
-            return
-        written_until = self._ring[0]["step"] - 1
-        with closing(MetricsWriter(self._folder, after_step=written_until, name=FLIGHT)) as writer:
+        with (self._folder / FLIGHT).open("ab") as file:
             for row in self._ring:
                 if row["step"] >= step:
                     mark = {"event": self.events[-1]["step"], "batch_sha256": self._batch_sha256(row["step"])}
-                    writer.append(row | mark)
+                    file.write(metrics_line(row | mark))
         self._ring.clear()
 
     def _go_on(self, after_step: int) -> None:

@@ -2,7 +2,8 @@
 
 The replay starts at the last checkpoint at or before STEP, or at the beginning where the run has none so early: a
 diverged run keeps its last checkpoint before the divergence, a finished one only that of its last step. On a CPU with
-one thread it is bit-identical to the run. It writes into `RUN/replay-STEP/` and changes nothing else of the run:
+one thread it is bit-identical to a run of one process. It writes into `RUN/replay-STEP/` and changes nothing else of
+the run:
 
 - `metrics.jsonl`: a row for every step that was carried out, those after STEP with all probes, all with `batch_sha256`;
 - `replay.json`: how many training losses equal the recorded ones exactly, and the first that does not.
@@ -23,7 +24,7 @@ import torch
 
 from conf.compose import read_config
 from conf.door import Parser
-from conf.schema import Config, UserError
+from conf.schema import Config, ConfigError, UserError
 from models.count import run_cost
 from train import hardware
 from train.checkpoint import Position, latest, load_checkpoint, step_of
@@ -36,6 +37,9 @@ from train.recorder import hash_batch
 from train.run import assemble
 
 Row = dict[str, Any]
+
+# Of a run's record; one of another version may lack them.
+_NEEDED = ("hardware", "packages", "data_fingerprint", "micro_batch", "resumed")
 
 
 class ReplayError(UserError):
@@ -115,7 +119,13 @@ def replay(folder: Path, from_step: int, to_step: int | None = None) -> Replay:
     if not from_step < to_step <= last:
         raise ReplayError(f"--to {to_step}: is outside what can be replayed; allowed: {from_step + 1} to {last}")
 
-    config = read_config(folder / "config.yaml")
+    for key in _NEEDED:
+        if key not in record:
+            raise ReplayError(f"{folder / 'run.json'}: lacks {key}, which a replay needs")
+    try:
+        config = read_config(folder / "config.yaml")
+    except ConfigError as error:
+        raise ReplayError(f"{folder / 'config.yaml'}: {error}") from None
     machine = record["hardware"]
     torch.set_num_threads(machine["threads"])
     warnings = tuple(_changes(record, config))

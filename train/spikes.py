@@ -26,7 +26,8 @@ class SpikeDetector:
 
     def __init__(self) -> None:
         self._window: deque[float] = deque(maxlen=WINDOW)
-        self._held: list[float] = []  # since a first high loss, and not yet part of what a second is compared with
+        # Since a first high loss, and not yet part of what a second is compared with.
+        self._held: list[tuple[int, float]] = []
 
     def see(self, step: int, loss: float) -> int | None:
         """Take the loss of one step; returns the step at which a spike began, once that is known, else None."""
@@ -34,10 +35,10 @@ class SpikeDetector:
         if not self._held and not high:
             self._window.append(loss)
             return None
-        self._held.append(loss)
-        began, again = step - len(self._held) + 1, high and len(self._held) > 1
+        self._held.append((step, loss))
+        began, again = self._held[0][0], high and len(self._held) > 1
         if again or len(self._held) == TWICE_WITHIN:
-            self._window.extend(self._held)
+            self._window.extend(held for _, held in self._held)
             self._held.clear()
         return began if again else None
 

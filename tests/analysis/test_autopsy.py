@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from analysis.__main__ import main
-from analysis.autopsy import LIKELY, Autopsy, autopsy
-from analysis.autopsy_signals import Signals, find_events, read_signals
+from analysis.autopsy import LIKELY, Autopsy, autopsy, epsilon_of
+from analysis.autopsy_signals import Event, Signals, find_events, read_signals
 from analysis.table import TableError
-from conf.schema import Config
+from conf.schema import Config, ModelConfig, OptimConfig, ParamConfig
 from train.record import run_dir
 from train.replay import replay
 from train.run import run
@@ -52,10 +52,10 @@ def rows_of(change: Callable[[Row, int], None] | None = None, n: int = N) -> lis
     return rows
 
 
-def examine(rows: list[Row], **record: Any) -> Autopsy:
-    """The autopsy of rows under the default settings."""
+def examine(rows: list[Row], *, config: Config | None = None, **record: Any) -> Autopsy:
+    """The autopsy of rows, under the default settings if there are no others."""
     facts = {"state": "finished", "n_steps": N, **record}
-    config = Config()
+    config = Config() if config is None else config
     return autopsy(Signals(Path("run"), facts, config, rows, {"metrics.jsonl": len(rows)}, find_events(facts, rows)))
 
 
@@ -104,7 +104,8 @@ def test_attention_logit_growth() -> None:
 
     def late(row: Row, step: int) -> None:
         diverge(row, step, 300)
-        row["block1/attention_logit_max"] = 3.0 if step < 302 else 5e3
+        row["block1/attention_logit_max"] = 3.0 if step < 302 else 5e4
+        row["block1/attention_entropy"] = 2.0 if step < 302 else 0.01
 
     after = examine(rows_of(late, 305), diverged_at_step=305, state="diverged")
     assert score(after, "attention-logit growth") < LIKELY  # what comes after the loss is no cause
@@ -135,6 +136,12 @@ def test_epsilon_floor() -> None:
             row[f"{tensor}/gradient_rms"] = gradient
             row[f"{tensor}/adam_rms"] = 0.3 * gradient / (gradient + 1e-8)
 
+    wider = Config(
+        model=ModelConfig(width=64), param=ParamConfig(name="completep", base_width=4), optim=OptimConfig(eps=1e-8)
+    )
+    lower = rows_of(lambda row, step: sink(row, step, 1e-8))
+    assert score(examine(lower), "epsilon floor") > 0 == score(examine(lower, config=wider), "epsilon floor")
+    assert epsilon_of("query", wider) < 1e-8 == epsilon_of("readout", wider)
     found = examine(rows_of(sink))
     assert name_of(found) == "epsilon floor"
     assert found.causes[0].score == pytest.approx(1)
@@ -165,7 +172,13 @@ def test_stale_second_moment() -> None:
         stale(row, step)
         row["block0/query/staleness"] = 3.0
 
-    assert examine(rows_of(always)).causes[0].score < 1  # told by three spikes, but also by every other step
+    assert name_of(examine(rows_of(always))) is None  # before three spikes, but also before every other step
+
+    def often(row: Row, step: int) -> None:
+        stale(row, step)
+        row["block0/query/staleness"] = 3.0 if step % 12 == 3 else 1.0
+
+    assert name_of(examine(rows_of(often))) is None  # a twelfth of the steps, one of which is before most events
 
 
 def test_learning_rate_too_high() -> None:
@@ -209,6 +222,29 @@ def test_noise_is_no_event_and_a_rise_is_one() -> None:
     assert event.end == pytest.approx(9400, abs=3)
 
 
+def test_probes_after_the_loss_rose_are_none() -> None:
+    def burst(row: Row, step: int) -> None:
+        diverge(row, step, 42)
+        if step < 44:
+            for name in set(row) - {"step", "lr", "train_loss", "grad_norm"}:
+                del row[name]
+
+    found = examine(rows_of(burst, 46), diverged_at_step=46, state="diverged")
+    blind = [cause.blind or "" for cause in found.causes]
+    assert sum("no probe before the loss rose at step 42" in text for text in blind) >= 3
+    assert score(found, "attention-logit growth") == 0
+
+
+def test_a_short_noisy_run_that_learns_has_no_event() -> None:
+    def events(noise: float, seed: int) -> list[Event]:
+        draws = noise * np.random.default_rng(seed).normal(size=60)
+        losses = 3 + 4 * np.exp(-np.arange(60) / 7.5) + draws
+        return find_events({}, [{"step": k + 1, "train_loss": float(loss)} for k, loss in enumerate(losses)])
+
+    for noise in (0.05, 0.1, 0.2):
+        assert sum(bool(events(noise, seed)) for seed in range(200)) <= 2
+
+
 def test_what_coarse_probes_hide_is_said() -> None:
     """Rows with probes every 100 steps, and rows with none at all: the verdict rests on what is there."""
 
@@ -230,7 +266,10 @@ def test_what_coarse_probes_hide_is_said() -> None:
 
 
 def test_the_first_row_may_be_no_number() -> None:
-    rows = [{"step": 1, "lr": 1.0, "train_loss": 4.0, "grad_norm": 1.0}, {"step": 2, "non_finite": ["train_loss"]}]
+    rows: list[Row] = [
+        {"step": 1, "lr": 1.0, "train_loss": 4.0, "grad_norm": 1.0},
+        {"step": 2, "non_finite": ["train_loss"]},
+    ]
     found = examine(rows, diverged_at_step=2, state="diverged")
     assert found.signals.events[0].kind == "divergence"
 
@@ -263,6 +302,14 @@ def test_a_healthy_small_run(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> 
     assert "events: none" in out
     assert "verdict: no instability found" in out
     assert (run_dir(config) / "autopsy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_shift_of_the_data_is_no_instability(tiny: Tiny) -> None:
+    length = ("train.duration=60steps", "optim.lr=1e-2", "data.shift_every=25steps", "data.shift_for=8steps")
+    found = examined(tiny(*SMALL, *length, "probe.recorder=true"))
+    assert sorted(found.signals.shifted) == [*range(18, 26), *range(43, 51)]
+    assert find_events({}, found.signals.rows)[0].step == pytest.approx(18, abs=1)  # were it not known to be a shift
+    assert not any(event.step in found.signals.shifted for event in found.signals.events)
 
 
 def test_a_large_epsilon_is_the_floor(tiny: Tiny) -> None:

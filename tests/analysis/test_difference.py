@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,14 +146,18 @@ def test_the_same_run_in_two_studies_counts_once(tmp_path: Path) -> None:
         paired(a, [*b, a[0]])
 
 
-def test_every_seed_with_all_cells_is_one_measurement_and_otherwise_cells_are_blocks(tmp_path: Path) -> None:
+def test_a_seed_with_all_cells_is_one_measurement_and_without_two_of_them_cells_are_blocks(tmp_path: Path) -> None:
     a = write_arm(tmp_path, "a", qk_norm="none", lrs=(0.001, 0.003))
     b = write_arm(tmp_path, "b", qk_norm="head", lrs=(0.001, 0.003))
-    full, holed = units_of(paired(a, b)), units_of(paired(a[1:], b))
+    full, holed, few = (units_of(paired(side, b)) for side in (a, a[1:], [*a[:4], *a[9:]]))
     assert (len(full.block_U), full.df) == (6, 5)
-    assert (len(holed.block_U), holed.df) == (11, 9)
+    assert (len(holed.block_U), holed.df) == (5, 4)  # one run less may not make eleven measurements of six
+    assert holed.a_U == pytest.approx(full.a_U[1:])
+    assert (len(few.block_U), few.df) == (7, 5)  # one seed is in both cells
     assert "every seed has all" in full.choice
-    assert "not every seed" in holed.choice
+    assert "5 seeds with all cells; 1 without are left out" in holed.choice
+    assert "no two seeds" in few.choice
+    assert len(units_of(paired([*a[:4], *a[9:]], b), whole_seeds=True).block_U) == 1
     # The mean over seeds of means over cells is the mean over pairs.
     losses = np.array([pair.values for pair in paired(a, b).pairs])
     assert difference(full).mean == pytest.approx(float((losses[:, 1] - losses[:, 0]).mean()), rel=1e-12)
@@ -299,41 +307,33 @@ def test_the_missing_seeds_are_just_enough(cells: int) -> None:
 # --- several looks ---------------------------------------------------------------------------------------
 
 
-def false_positives(counts: Sequence[int], plan: Sequence[int], level: float, n: int = 20_000) -> float:
+def false_positives(have: int, plan: Sequence[int], level: float, n: int = 20_000) -> float:
     """The share of experiments without a difference in which some look finds one; not the draws of `pocock_level`."""
     rng = np.random.default_rng(99)
-    z_RCN = rng.standard_normal((n, len(counts), max(counts) + plan[-1]))
+    z_RN = rng.standard_normal((n, have + plan[-1]))
     found_R = np.zeros(n, dtype=bool)
     for new in plan:
-        seen = [z_RCN[:, c, : count + new] for c, count in enumerate(counts)]
-        total = sum(part.shape[1] for part in seen)
-        within_R = sum(((part - part.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) for part in seen)
-        mean_R = sum(part.sum(axis=1) for part in seen) / total
-        df = total - len(counts)
-        found_R |= np.abs(mean_R) / np.sqrt(within_R / df / total) > stats.t.ppf(1 - level / 2, df)
+        found_R |= stats.ttest_1samp(z_RN[:, : have + new], 0, axis=1).pvalue < level
     return float(found_R.mean())
 
 
-@pytest.mark.parametrize(
-    ("counts", "plan"), [([3], [0, 3, 6, 9, 13]), ([2], [1, 2, 3, 4]), ([3, 1, 2], [0, 2, 4, 6, 8]), ([4], [0, 1])]
-)
-def test_repeated_looks_together_err_no_more_than_one(counts: list[int], plan: list[int]) -> None:
-    level = pocock_level(counts, plan)
-    assert false_positives(counts, plan, level) == pytest.approx(0.05, abs=0.006)
-    assert false_positives(counts, plan, 0.05) > 0.05 + 0.02 * min(2, len(plan) - 1)  # each look at 5%
-    assert pocock_level(counts, plan[-1:]) == 0.05
+@pytest.mark.parametrize(("have", "plan"), [(3, [0, 3, 6, 9, 13]), (2, [1, 2, 3, 4]), (4, [0, 1])])
+def test_repeated_looks_together_err_no_more_than_one(have: int, plan: list[int]) -> None:
+    level = pocock_level(have, plan)
+    assert false_positives(have, plan, level) == pytest.approx(0.05, abs=0.006)
+    assert false_positives(have, plan, 0.05) > 0.05 + 0.02 * min(2, len(plan) - 1)  # each look at 5%
+    assert pocock_level(have, plan[-1:]) == 0.05
 
 
 def test_the_level_is_pococks_where_the_spread_is_known() -> None:
     # Pocock 1977, table 1: two-sided 5%, five equally spaced looks.
-    assert pocock_level([150], [0, 150, 300, 450, 600], draws=20_000) == pytest.approx(0.0158, rel=0.08)
+    assert pocock_level(150, [0, 150, 300, 450, 600], draws=20_000) == pytest.approx(0.0158, rel=0.08)
 
 
 def test_looks_are_few_even_and_end_with_the_budget() -> None:
-    three = one_block([0.1, 0.2, 0.3])
-    assert plan_looks(three, 13) == [0, 3, 6, 10, 13]
-    assert plan_looks(three, 0) == [0]
-    assert plan_looks(one_block([0.1]), 5)[0] == 2  # one pair shows no spread, two hardly any
+    assert plan_looks(3, 13) == [0, 3, 6, 10, 13]
+    assert plan_looks(3, 0) == [0]
+    assert plan_looks(1, 5)[0] == 2  # one pair shows no spread, two hardly any
 
 
 # --- the command -----------------------------------------------------------------------------------------
@@ -494,6 +494,46 @@ def test_nothing_is_judged_before_the_first_look(tmp_path: Path) -> None:
     decision = decide(*sides, metric="val_loss", margin=0.01, budget=budget, runs_dir=tmp_path, say=lambda _: None)
     assert (decision.looks, decision.found.verdict, decision.ended_by) == ((), "undecided", "minutes")
     assert difference(decision.units, level=decision.found.level).verdict == "B"
+
+
+def test_only_seeds_with_all_cells_are_looked_at(tmp_path: Path) -> None:
+    """Three seeds that lack a run of one arm each, so that one seed has both cells."""
+    a = write_arm(tmp_path, "a", qk_norm="none", seeds=range(4), lrs=(0.001, 0.003))
+    b = write_arm(tmp_path, "b", qk_norm="head", seeds=range(4), lrs=(0.001, 0.003))
+    budget = Budget(seeds=8, minutes=0)
+
+    def look(left_out: set[int]) -> Units:
+        kept = [folder for place, folder in enumerate(a) if place not in left_out]
+        sides = [read_side(read_runs(folders), "val_loss") for folders in (kept, b)]
+        return decide(*sides, metric="val_loss", margin=0.1, budget=budget, runs_dir=tmp_path, say=lambda _: None).units
+
+    assert look({0, 1, 6}).df == 0
+    with pytest.raises(TableError, match="no seed has all 2 cells"):
+        look({0, 1, 6, 7})
+
+
+def test_a_sweep_hears_of_the_signal_that_ends_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = write_arm(tmp_path, "a", qk_norm="none", seeds=(0, 1))
+    b = write_arm(tmp_path, "b", qk_norm="head", seeds=(0, 1))
+    arms = Arms(paired(a, b), tmp_path)
+    begun: list[subprocess.Popen[bytes]] = []
+    usual, start = signal.getsignal(signal.SIGTERM), subprocess.Popen
+
+    def sleeper(command: list[str]) -> subprocess.Popen[bytes]:
+        sleep = "import signal, time; signal.signal(15, lambda *_: exit(143)); print(flush=True); time.sleep(60)"
+        process = start([command[0], "-c", sleep], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout as printed:
+            printed.readline()
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        begun.append(process)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", sleeper)
+    with pytest.raises(KeyboardInterrupt):
+        arms.run([2], seconds=None, jobs=None)
+    assert begun[0].returncode == 143
+    assert signal.getsignal(signal.SIGTERM) is usual
 
 
 def test_arms_that_a_sweep_cannot_repeat_are_refused(tmp_path: Path) -> None:

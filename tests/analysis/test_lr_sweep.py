@@ -87,6 +87,14 @@ def test_a_seed_that_lacks_a_run_is_left_out():
     assert set(slopes(holed, "sensitivity")) == {0, 2}
 
 
+def test_a_curve_that_lacks_a_rate_has_no_sensitivity():
+    """Its mean would leave out the rate that costs most."""
+    runs = sweep(lambda _a, _s, lr, _e: 2 + lr)
+    table = sensitivity(runs.filter(~((pl.col("seed") == 1) & (pl.col("lr") == 1e-1) & (pl.col("size") == 1e5))))
+    assert table.filter(pl.col("sensitivity").is_null()).select("seed", "size").rows() == [(1, 1e5)]
+    assert set(by_seed(table, "sensitivity", arm="a")) == {0, 2}
+
+
 # --- seeds -----------------------------------------------------------------------------------------------
 
 
@@ -101,7 +109,9 @@ def test_the_interval_over_seeds_covers_the_mean():
 def test_one_seed_makes_no_verdict():
     claim = claim_over_seeds([1.0], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=1)
     assert (claim.estimate, claim.verdict) == (None, "inconclusive")
-    assert "1 seed" in str(claim.reason)
+    assert claim.reason == "1 seed; an interval needs at least 2"
+    broken = claim_over_seeds([1.0, math.nan, 2.0], sentence="s", statistic="t", threshold="above 0", low=0, n_runs=3)
+    assert broken.reason == "a seed's value is no number: 1, nan, 2"
     with pytest.raises(ValueError, match="at least two"):
         over_seeds([1.0])
 

@@ -232,6 +232,17 @@ def test_an_interrupt_ends_the_sweep_before_it_is_widened(tmp_path, monkeypatch,
     assert len(Manifest.read(tmp_path, "fake/wide", "cpu").run_ids) == 4
 
 
+def test_runs_that_another_study_has_are_linked_before_and_after_the_grid_is_widened(tmp_path, monkeypatch, capsys):
+    calls: list[int] = []
+    monkeypatch.setitem(ENGINES, "local", engine_of(valley(0.09), calls))
+    for name in ("fake/one", "fake/two"):
+        study = Study(name, "Wide.", lambda _: CELLS, widen=Widen())
+        assert main(["run", name, "--runs-dir", str(tmp_path)], studies={name: study}) == 0
+    assert sum(calls) == 8
+    assert "4 runs linked" in capsys.readouterr().out
+    assert len(Manifest.read(tmp_path, "fake/two", "cpu").run_ids) == 8
+
+
 def test_the_added_runs_are_those_of_a_wider_study(tmp_path):
     """A cell that was added has the id that the study would give it, had it been in the grid."""
     study = Study("fake/wide", "Wide.", lambda _: CELLS, widen=Widen())

@@ -70,6 +70,15 @@ def test_the_coordinate_check_widens_the_base_at_the_smallest_depth(tmp_path):
     assert questions(planned(tmp_path, {"model.depth": 0}))["coordinates"] == []
 
 
+def test_the_coordinate_check_names_each_parametrisation_apart(tmp_path):
+    cells = [
+        {"param": "mup", "param.base_width": w, "param.without": r} for w in (16, 32) for r in ("none", "hidden_lr")
+    ]
+    asked = questions(planned(tmp_path, {}, *cells))["coordinates"]
+    rules = [f"mup full{without} base_width={w}" for w in (16, 32) for without in ("", " without hidden_lr")]
+    assert sorted(q["name"] for q in asked) == sorted(["standard", *rules])
+
+
 def test_the_time_is_the_plans_where_the_machine_is_as_fast_as_it_assumes(tmp_path):
     plan = planned(tmp_path, *zipped({"model.width": [32, 64, 128], "model.heads": [2, 4, 8]}))
     assert [run.config.model.width for run in timed_runs(plan)] == [32, 64, 128]

@@ -153,8 +153,9 @@ def test_coordinates_pass_and_a_rule_switched_off_is_caught(states):
         ((check, evidence),) = states({"param": name}, of="coordinates").items()
         assert check.startswith(f"coordinates {name}")
         assert evidence.startswith("pass")
-    for rule in ("hidden_lr", "readout_lr"):
-        ((check, evidence),) = states({"param": "mup", "param.without": rule}, of="coordinates").items()
+    for rule, scale in (("hidden_lr", 0.1), ("readout_lr", 0.1), ("readout_lr", 1.0)):
+        broken = {"param": "mup", "param.without": rule, "param.readout_scale": scale}
+        ((check, evidence),) = states(broken, of="coordinates").items()
         assert check == f"coordinates mup full without {rule}"
         assert evidence.startswith("FAIL steepest slope")
 

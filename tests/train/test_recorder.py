@@ -18,7 +18,7 @@ from train.loop import Interrupted
 from train.record import RecordError, read_metrics, read_run, run_dir
 from train.recorder import Recorder, hash_batch
 from train.run import run
-from train.spikes import SpikeDetector
+from train.spikes import SpikeDetector, find_spikes
 
 Tiny = Callable[..., Config]
 
@@ -67,6 +67,12 @@ def test_what_is_no_spike() -> None:
     assert spikes(1 + np.arange(500) / 500) == []
 
 
+def test_a_spike_begins_at_a_step_that_was_seen() -> None:
+    """A run that logs every fifth step."""
+    losses = dict(zip(range(5, 501, 5), flat(100, 60).values(), strict=True))
+    assert find_spikes(losses.items()) == [300]
+
+
 def test_a_new_level_is_soon_the_usual_one() -> None:
     losses = falling(500, 0.01, 0)
     losses[299:] += 1
@@ -104,6 +110,18 @@ def test_rows_around_a_spike_are_written(tmp_path: Path) -> None:
     assert {row["event"] for row in rows} == {100}
     assert [row["batch_sha256"] for row in rows] == [f"hash{row['step']}" for row in rows]
     assert all(row["log_z_mean"] == row["step"] / 2 for row in rows)
+
+
+def test_what_is_written_stays_and_is_not_written_again(tmp_path: Path) -> None:
+    """Or a run with many spikes would copy a growing file at every step."""
+    recorder = record(tmp_path, flat(200, 100))
+    with (tmp_path / "flight.jsonl").open("rb") as file:
+        before = file.read()
+        for step, loss in flat(400, 300).items():
+            if step > 200:
+                recorder.see({"step": step, "train_loss": loss}, diverged=False)
+        assert len(recorder.events) == 2
+        assert file.read() == (tmp_path / "flight.jsonl").read_bytes()[len(before) :] != b""
 
 
 @pytest.mark.parametrize(("second", "events"), [(108, [100]), (111, [100]), (112, [100, 112]), (150, [100, 150])])

@@ -142,6 +142,35 @@ def test_other_data_or_no_rows_are_refused(tiny: Tiny) -> None:
         replay(folder, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.yaml", b"a: [\n", "cannot be read"),
+        ("config.yaml", b"\xff\xfe", "cannot be read"),
+        ("config.yaml", b"- a\n", "config.yaml: "),
+        ("config.yaml", b"rate: 1\n", "rate"),
+        ("run.json", None, "lacks hardware"),
+    ],
+)
+def test_a_damaged_run_is_named_in_one_line(
+    name: str, content: bytes | None, said: str, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny("train.duration=4steps")
+    run(config)
+    path = run_dir(config) / name
+    if content is None:
+        record = json.loads(path.read_text())
+        content = json.dumps({key: value for key, value in record.items() if key != "hardware"}).encode()
+    path.write_bytes(content)
+    capsys.readouterr()
+    assert main(["replay", str(path.parent), "--from", "0"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (path.parent / "replay-0").exists()
+
+
 def test_the_comparison_can_fail(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of another seed give other losses and other hashes."""
     config = tiny(*DIVERGING, "probe.recorder=true")

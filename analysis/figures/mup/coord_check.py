@@ -156,7 +156,7 @@ def _width_claims(table: pl.DataFrame, coordinates: pl.DataFrame, n_runs: int) -
         ),
         claim_over_seeds(
             list(_at(table, "standard", ("attention", "mlp"), at_init=False).values()),
-            sentence="Under the standard parametrisation they grow with the width.",
+            sentence="Under the standard parametrisation activations grow with the width.",
             statistic=f"slope of log2 mean |x| against log2 width after {steps} updates, mean of attention and MLP",
             threshold=f"above {GROWING:g}",
             low=GROWING,
@@ -175,7 +175,7 @@ def _width_claims(table: pl.DataFrame, coordinates: pl.DataFrame, n_runs: int) -
         )
         for arm, sentence, threshold, low, high in (
             ("mup", "Under muP wider is better.", "below 0", -np.inf, 0.0),
-            ("standard", "Under the standard parametrisation it is not, at this rate.", "above 0", 0.0, np.inf),
+            ("standard", "Under the standard parametrisation wider is worse at this rate.", "above 0", 0.0, np.inf),
         )
     ]
     return claims
@@ -240,13 +240,13 @@ def _depth_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
             n_runs=n_runs,
         )
         for arm, module, what, sentence in (
-            ("mup", "output", "mean |x|", "Under muP it grows with the depth."),
-            ("mup", "change", "of the change of mean |x|", "Under muP so does its change."),
+            ("mup", "output", "mean |x|", "Under muP the stream after the last block grows with the depth."),
+            ("mup", "change", "of the change of mean |x|", "Under muP the change of the stream grows with the depth."),
             (
                 "completep without residual_multiplier",
                 "output",
                 "mean |x|",
-                "It is the residual multiplier that prevents it.",
+                "Without its residual multiplier CompleteP does not keep the stream from growing with the depth.",
             ),
         )
     ]

@@ -44,7 +44,13 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     return [
         _stays(width, "mup", "width"),
         _stays(width, "completep", "width"),
-        _moves(width, "standard", "width", "Under the standard parametrisation it moves left.", -ONE_STEP),
+        _moves(
+            width,
+            "standard",
+            "width",
+            "Under the standard parametrisation the best learning rate moves left.",
+            -ONE_STEP,
+        ),
         _dearer(width, "standard", "mup", "width"),
         _stays(depth, "completep", "depth"),
         _moves(depth, "mup", "depth", "Under muP the best learning rate moves left with the depth.", 0.0),

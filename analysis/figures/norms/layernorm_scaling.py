@@ -11,18 +11,13 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.arms_plot import arm_colours, draw_estimates
+from analysis.figures.lines import draw_over_seeds
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
-from analysis.figures.norms.layers_plot import (
-    arm_colours,
-    block_axis,
-    draw_angles,
-    draw_bars,
-    draw_estimates,
-    draw_profile,
-)
+from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
 from analysis.laws.base import Array
 from analysis.lr_sweep import arms_apart, by_seed, differences, read_sweep
-from analysis.lr_sweep_plot import mean_over_seeds
+from analysis.lr_sweep_plot import loss_limits
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
 
@@ -60,7 +55,7 @@ def layernorm_scaling(runs: pl.DataFrame, out: Path) -> list[Claim]:
     _draw_loss(sweep, measured, out)
     return [
         *_variance_claims(variance.filter(pl.col("lr") == measured["lr"][0]), deep_variance),
-        *_loss_claims(best_of_rates(sweep)),
+        *_loss_claims(sweep),
         *_deep_block_claims(removal, angle),
     ]
 
@@ -105,7 +100,7 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             list(by_depth.values()),
-            sentence="In pre-LN that variance grows with the depth of the model.",
+            sentence="In pre-LN the variance of the last block's output grows with the depth of the model.",
             statistic=f"slope of log10 variance after training against log10 of depth, at a rate of {lr:g}",
             threshold="above 0",
             low=0.0,
@@ -113,7 +108,7 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(last, "last", "pre", "lns", size=depth),
-            sentence="LayerNorm Scaling makes it several times smaller.",
+            sentence="LayerNorm Scaling makes the variance of the last block's output several times smaller.",
             statistic=f"log10 of the last block's variance after training in pre-LN over LayerNorm Scaling, {at}",
             threshold=f"above {SEVERAL:.2f}, a factor of 2",
             low=SEVERAL,
@@ -121,7 +116,7 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(last, "last", "scaled", "lns", size=depth),
-            sentence="Scaled Init does not bound it as LayerNorm Scaling does.",
+            sentence="Scaled Init does not bound the variance as LayerNorm Scaling does.",
             statistic=f"log10 of the last block's variance after training under Scaled Init over the same, {at}",
             threshold=f"above {SEVERAL:.2f}, a factor of 2",
             low=SEVERAL,
@@ -137,7 +132,7 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(power, "power", "pre", "lns"),
-            sentence="It grows faster over the blocks of pre-LN.",
+            sentence="The variance grows faster over the blocks of pre-LN than under LayerNorm Scaling.",
             statistic=f"the same p in pre-LN minus LayerNorm Scaling, {at}",
             threshold="above 0",
             low=0.0,
@@ -146,19 +141,19 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
     ]
 
 
-def _loss_claims(best: pl.DataFrame) -> list[Claim]:
-    both = best.filter(pl.col("arm").is_in(["pre", "lns"]))
-    wide = both.pivot("arm", index=["size", "seed"], values="loss")
+def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
+    both = sweep.filter(pl.col("arm").is_in(["pre", "lns"]))
+    wide = best_of_rates(both).pivot("arm", index=["size", "seed"], values="loss")
     gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
     deepest = int(both["size"].max())  # type: ignore[arg-type]  # polars says Any
     return [
         claim_over_seeds(
             list(by_seed(gain, "gain", size=deepest).values()),
             sentence="LayerNorm Scaling reaches a lower loss than pre-LN.",
-            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest}, each at its best rate, nats",
+            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest}, each at the best of its rates, nats",
             threshold="above 0",
             low=0.0,
-            n_runs=2 * both["seed"].n_unique(),
+            n_runs=len(both.filter(pl.col("size") == deepest)),
             scale=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
         ),
         claim_over_seeds(
@@ -255,7 +250,8 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
     with style.paper():
         figure = Figure(figsize=(2.6 * len(shown) + 0.8, 6.4))
         grid = figure.subplots(3, len(shown), squeeze=False, sharey="row", height_ratios=[1.7, 1, 1])
-        highest = float(angle["value"].max())  # type: ignore[arg-type]  # polars says Any
+        means = angle.filter(pl.col("arm").is_in(shown)).group_by("arm", "block", "ahead").agg(pl.col("value").mean())
+        highest = float(means["value"].max())  # type: ignore[arg-type]  # polars says Any
         for column, arm in zip(grid.T, shown, strict=True):
             image = draw_angles(column[0], angle.filter(pl.col("arm") == arm), highest=highest)
             column[0].set_title(ARMS[arm])
@@ -265,6 +261,7 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
             axes.set_ylabel("")
         grid[1, 0].set_ylabel("distance of adjacent\nblocks (units of π)")
         grid[2, 0].set_yscale("symlog", linthresh=0.01)
+        grid[2, 0].set_ylim(bottom=min(-1e-3, float(removal["value"].min())))  # type: ignore[arg-type]  # polars says Any
         grid[2, 0].set_ylabel("loss without the block\nminus loss (nats)")
         bar = figure.colorbar(image, ax=grid[0, :], aspect=20, pad=0.02)
         bar.set_label("angular distance\n(units of π)")
@@ -287,18 +284,15 @@ def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, out: Path) -> None:
         figure = Figure(figsize=(8.4, 3.1))
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
         for arm, colour in arm_colours(ARMS).items():
-            points = best.filter(pl.col("arm") == arm)
-            if len(points):
-                means = mean_over_seeds(points, "loss")
-                left.fill_between(means["size"], means["low"], means["high"], color=colour, alpha=0.15, linewidth=0)
-                left.plot(means["size"], means["mean"], "o-", color=colour, label=ARMS[arm])
-        block_axis(left, best.with_columns(pl.col("size").alias("block")))
+            if arm in set(best["arm"]):
+                draw_over_seeds(left, best.filter(pl.col("arm") == arm), "size", "loss", colour=colour, label=ARMS[arm])
         left.set_xticks(best["size"].unique().sort().to_list())
         left.set_xlabel("depth (blocks)")
-        left.set_title("at the best rate")
+        left.set_title("at the best of the rates")
         left.set_ylabel("validation loss (nats per token)")
         left.legend()
         draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
+        right.set_ylim(*loss_limits(measured))  # the interval of seeds that stall or do not is wider than all losses
         right.set_title(f"depth {measured['size'][0]:.0f}, learning rate {measured['lr'][0]:g}")
         style.save(figure, out / "loss")
     write_bytes(out / "loss.csv", sweep.drop("folder").write_csv().encode())

@@ -9,13 +9,8 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from analysis import style
-from analysis.lr_sweep_plot import geometric_mean_over_seeds, mean_over_seeds
-
-
-def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
-    """A colour for each arm, in their order."""
-    return {arm: style.ARMS[k % len(style.ARMS)] for k, arm in enumerate(arms)}
+from analysis.figures.arms_plot import arm_colours
+from analysis.figures.lines import draw_over_seeds
 
 
 def draw_profile(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str]) -> None:
@@ -27,18 +22,7 @@ def draw_profile(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str]) -> No
         arms: arm -> its name.
     """
     for arm, colour in arm_colours(arms).items():
-        points = (
-            table.filter(pl.col("arm") == arm)
-            .group_by("block")
-            .agg(
-                pl.col("value").log().mean().exp().alias("mean"),
-                pl.col("value").min().alias("low"),
-                pl.col("value").max().alias("high"),
-            )
-            .sort("block")
-        )
-        axes.fill_between(points["block"], points["low"], points["high"], color=colour, alpha=0.2, linewidth=0)
-        axes.plot(points["block"], points["mean"], "o-", color=colour, mec="white", mew=0.5, label=arms[arm])
+        draw_over_seeds(axes, table.filter(pl.col("arm") == arm), "block", "value", colour=colour, label=arms[arm])
     axes.set_yscale("log")
     block_axis(axes, table)
 
@@ -97,46 +81,3 @@ def draw_angles(axes: Axes, table: pl.DataFrame, *, highest: float) -> Any:
     axes.set_xlabel("block l")
     axes.set_ylabel("blocks ahead n")
     return image
-
-
-def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], value: str) -> None:
-    """A number of each run against its learning rate for each arm: the mean over seeds, and a band from the lowest
-    to the highest; a cross where a seed diverged."""
-    for arm, colour in arm_colours(arms).items():
-        points = (
-            sweep.filter(pl.col("arm") == arm)
-            .group_by("lr")
-            .agg(
-                pl.col(value).mean().alias("mean"),
-                pl.col(value).min().alias("low"),
-                pl.col(value).max().alias("high"),
-                pl.col("diverged").any(),
-            )
-            .sort("lr")
-        )
-        axes.fill_between(points["lr"], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(points["lr"], points["mean"], "o-", color=colour, mec="white", mew=0.5, label=arms[arm])
-        ended = points.filter(pl.col("diverged"))
-        axes.plot(ended["lr"], ended["mean"], "x", color=colour, markersize=6, mew=1.4)
-    axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-
-
-def draw_estimates(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False) -> None:
-    """One number for each arm: the mean over seeds with its 95 % interval, and every seed as a dot."""
-    means = (geometric_mean_over_seeds if log else mean_over_seeds)(table, value, ("arm",))
-    for k, (arm, colour) in enumerate(arm_colours(arms).items()):
-        own = means.filter(pl.col("arm") == arm)
-        axes.errorbar(
-            [k],
-            own["mean"],
-            yerr=[own["mean"] - own["low"], own["high"] - own["mean"]],
-            fmt="o",
-            color=colour,
-            capsize=3,
-        )
-        seeds = table.filter(pl.col("arm") == arm)[value]
-        axes.plot([k + 0.18] * len(seeds), seeds, ".", color=colour, alpha=0.5, markersize=4)
-    axes.set_xticks(range(len(arms)), list(arms.values()))
-    axes.set_xlim(-0.6, len(arms) - 0.4)
-    axes.grid(visible=False, axis="x")

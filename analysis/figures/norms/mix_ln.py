@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.arms_plot import arm_colours
+from analysis.figures.norms.failing import RISE, SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
-from analysis.figures.norms.layers_plot import arm_colours, draw_bars, draw_profile
-from analysis.lr_sweep import arms_apart, by_seed, failing_lr, read_sweep, sensitivity
+from analysis.figures.norms.layers_plot import draw_bars, draw_profile
+from analysis.lr_sweep import arms_apart, by_seed, read_sweep, sensitivity
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
 
 PRE, MIX, POST = "0/1", "1/4", "1/1"
 SHOWN = {PRE: "Pre-LN", MIX: "Mix-LN, 1/4", POST: "Post-LN"}
-RISE = 0.25  # nats above the best loss at which a rate has failed
 EARLY = 0.1  # of the run, its warm-up
 LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perplexity"
 
@@ -32,7 +33,7 @@ def mix_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.table.read_runs` of several `model.mix_fraction` at one size over learning rates and seeds.
     """
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
-    sweep = broke(read_sweep(runs, name))
+    sweep = with_failed(broke(read_sweep(runs, name)))
     gradient = by_block(sweep, "gradient_norm")
     measured = runs.filter(pl.col("eval.layers"))["run_id"]
     removal = by_block(sweep.filter(pl.col("run_id").is_in(measured.implode())), "removal_loss")
@@ -68,7 +69,7 @@ def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim
         ),
         claim_over_seeds(
             list(by_seed(early_tilts, "tilt", arm=POST).values()),
-            sentence="In Post-LN they rise.",
+            sentence="In Post-LN gradient norms rise with depth at the start of training.",
             statistic=f"{decades}, mean over the probes of the warm-up",
             threshold="above 0",
             low=0.0,
@@ -79,7 +80,7 @@ def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim
         claims.append(
             claim_over_seeds(
                 arms_apart(uneven, "uneven", arm, MIX),
-                sentence=f"Mix-LN makes them more even than {SHOWN[arm]}.",
+                sentence=f"Mix-LN makes gradient norms more even over the blocks than {SHOWN[arm]}.",
                 statistic="standard deviation over the blocks of log10 gradient norm, mean over the probes of the "
                 f"warm-up, {SHOWN[arm]} minus {SHOWN[MIX]}",
                 threshold="above 0",
@@ -92,7 +93,7 @@ def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim
 
 def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     best = sensitivity(sweep)
-    fails = failing_lr(sweep, rise=RISE).with_columns(pl.col("lr_fail").log10())
+    fails = bearing_lr(sweep).with_columns(pl.col("lr_fail").log10())
     n_two = 2 * sweep.filter(pl.col("arm") == MIX).height
     claims = [
         claim_over_seeds(
@@ -115,14 +116,22 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
             arms_apart(fails, "lr_fail", MIX, POST),
             sentence="Mix-LN trains at learning rates at which Post-LN fails.",
             statistic=f"log10 of the rate at which the loss is {RISE:g} nats above its lowest, {SHOWN[MIX]} minus "
-            "Post-LN; where it never is, the highest rate",
+            "Post-LN; where it never is, the highest rate, and where it always is above the best arm's, the lowest",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+        ),
+        claim_over_seeds(
+            arms_apart(sweep, "failed", POST, MIX),
+            sentence="Fewer runs fail under Mix-LN than under Post-LN.",
+            statistic=f"{SHARE}; Post-LN minus {SHOWN[MIX]}",
             threshold="above 0",
             low=0.0,
             n_runs=n_two,
         ),
         claim_over_seeds(
             arms_apart(sweep, "broke", POST, MIX),
-            sentence="Fewer runs break under Mix-LN than under Post-LN.",
+            sentence="Fewer runs have a loss that spikes or diverges under Mix-LN than under Post-LN.",
             statistic="share of the rates at which the training loss rose out of its noise or diverged, Post-LN minus "
             f"{SHOWN[MIX]}",
             threshold="above 0",
@@ -171,17 +180,17 @@ def _draw_gradients(gradient: pl.DataFrame, out: Path) -> None:
 
 
 def _draw_fraction(sweep: pl.DataFrame, out: Path) -> None:
-    """`fraction`: loss, and the share of broken runs, against the share of Post-LN blocks, a line for each rate."""
+    """`fraction`: loss, and the share of failed runs, against the share of Post-LN blocks, a line for each rate."""
     sweep = sweep.with_columns(
         pl.col("arm").map_elements(lambda text: float(Fraction(text)), return_dtype=pl.Float64).alias("fraction")
     )
-    shades = style.size_colours(sweep["lr"].to_numpy())
+    shades = style.setting_colours(sweep["lr"].to_numpy())
     ticks = sweep.select("fraction", "arm").unique().sort("fraction")
     points = sweep.group_by("lr", "fraction").agg(
         pl.col("loss").mean().alias("mean"),
         pl.col("loss").min().alias("low"),
         pl.col("loss").max().alias("high"),
-        pl.col("broke").mean(),
+        pl.col("failed").mean(),
     )
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS)
@@ -191,14 +200,14 @@ def _draw_fraction(sweep: pl.DataFrame, out: Path) -> None:
             loss.fill_between(rows["fraction"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
             loss.plot(rows["fraction"], rows["mean"], "o-", color=colour, mec="white", mew=0.5, label=f"{lr:g}")
             shift = 0.006 * (k - (len(shades) - 1) / 2)  # or equal shares would hide each other
-            share.plot(rows["fraction"] + shift, rows["broke"], "o-", color=colour, mec="white", mew=0.5)
+            share.plot(rows["fraction"] + shift, rows["failed"], "o-", color=colour, mec="white", mew=0.5)
         for axes in (loss, share):
             axes.set_xticks(ticks["fraction"].to_list(), [str(Fraction(arm)) for arm in ticks["arm"]])
             axes.set_xlabel("share of Post-LN blocks")
         loss.set_ylabel("validation loss (nats per token)")
         loss.legend(title="learning rate")
         share.set_ylim(-0.05, 1.05)
-        share.set_ylabel("share of runs that broke")
+        share.set_ylabel("share of runs that failed")
         style.save(figure, out / "fraction")
     write_bytes(out / "fraction.csv", sweep.drop("folder").write_csv().encode())
 

@@ -11,17 +11,18 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.arms_plot import arm_colours, draw_against_lr, draw_estimates
+from analysis.figures.norms.failing import RISE, SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, tilt
-from analysis.figures.norms.layers_plot import arm_colours, draw_against_lr, draw_estimates, draw_profile
+from analysis.figures.norms.layers_plot import draw_profile
 from analysis.laws.base import Array
-from analysis.lr_sweep import arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep, sensitivity
+from analysis.lr_sweep import arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
 from analysis.lr_sweep_plot import loss_limits
 from analysis.seeds import claim_over_seeds
 from analysis.table import read_curves
 from train.record import write_bytes
 
 ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
-RISE = 0.25  # nats above the best loss at which a rate has failed
 LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each placement's best rate"
 
 
@@ -31,7 +32,7 @@ def peri_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
     Args:
         runs: `analysis.table.read_runs` of the three placements at one size over learning rates and seeds.
     """
-    sweep = broke(read_sweep(runs, pl.col("model.norm_placement")))
+    sweep = with_failed(broke(read_sweep(runs, pl.col("model.norm_placement"))))
     pre_best, above = _rates(sweep)
     variance, gradient = by_block(sweep, "output_variance"), by_block(sweep, "gradient_norm")
     _draw_learning_rate(sweep, out)
@@ -59,11 +60,11 @@ def deeper_growth(variances: Array) -> float:
 
 
 def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
-    fails = failing_lr(sweep, rise=RISE).with_columns(pl.col("lr_fail").log10())
+    fails = bearing_lr(sweep).with_columns(pl.col("lr_fail").log10())
     sensitive = sensitivity(sweep)
     low, high = lr_window(sweep)
     failing = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
-    censored = "where it never is, the highest rate"
+    censored = "where it never is, the highest rate, and where it always is above the best arm's, the lowest"
     n_two = sweep.filter(pl.col("arm").is_in(["pre", "peri"])).height
 
     return [
@@ -77,8 +78,8 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(fails, "lr_fail", "post", "pre"),
-            sentence="Post-LN fails at a lower one.",
-            statistic=f"the same, Post-LN minus pre-LN; {censored}",
+            sentence="Post-LN fails at a lower learning rate than pre-LN.",
+            statistic=f"{failing}, Post-LN minus pre-LN; {censored}",
             threshold="below 0",
             high=0.0,
             n_runs=n_two,
@@ -101,8 +102,16 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
             scale=LARGE,
         ),
         claim_over_seeds(
+            arms_apart(sweep, "failed", "pre", "peri"),
+            sentence="Fewer runs fail under Peri-LN than under pre-LN.",
+            statistic=f"{SHARE}; pre-LN minus Peri-LN",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_two,
+        ),
+        claim_over_seeds(
             arms_apart(sweep, "broke", "pre", "peri"),
-            sentence="Fewer runs break under Peri-LN.",
+            sentence="Fewer runs have a loss that spikes or diverges under Peri-LN than under pre-LN.",
             statistic="share of the rates at which the training loss rose out of its noise or diverged, pre-LN minus "
             "Peri-LN",
             threshold="above 0",
@@ -139,7 +148,7 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
         ),
         claim_over_seeds(
             list(by_seed(ratio, "ratio", arm="post").values()),
-            sentence="Under Post-LN it stays constant.",
+            sentence="Under Post-LN the variance of the stream stays constant over depth.",
             statistic=f"log10 of the last block's variance over the first one's, {at_init}",
             threshold="within -0.1 and 0.1",
             low=-0.1,
@@ -180,7 +189,8 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
 
 
 def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
-    """`learning_rate`: loss and the share of broken runs against learning rate, and LR sensitivity."""
+    """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
+    of runs whose loss rose out of its noise on the way."""
     sensitive = sensitivity(sweep)
     with style.paper():
         figure = Figure(figsize=(8.8, 3.0))
@@ -190,15 +200,18 @@ def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
         style.loss_axis(loss)
         loss.set_ylabel("validation loss (nats per token)")
         loss.legend()
-        rates = sweep.group_by("arm", "lr").agg(pl.col("broke").mean()).sort("arm", "lr")
+        rates = sweep.group_by("arm", "lr").agg(pl.col("failed", "broke").mean()).sort("arm", "lr")
         for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
             own = rates.filter(pl.col("arm") == arm)
             shift = 1.05 ** (k - 1)  # or equal shares would hide each other
-            share.plot(own["lr"] * shift, own["broke"], "o-", color=colour, mec="white", mew=0.5)
+            share.plot(own["lr"] * shift, own["failed"], "o-", color=colour, mec="white", mew=0.5)
+            share.plot(own["lr"] * shift, own["broke"], ":", color=colour)
+        share.plot([], [], ":", color=style.REFERENCE, label="spiked on the way")
+        share.legend()
         share.set_xscale("log")
         share.set_ylim(-0.05, 1.05)
         share.set_xlabel("learning rate")
-        share.set_ylabel("share of runs that broke")
+        share.set_ylabel("share of runs that failed")
         draw_estimates(number, sensitive, ARMS, "sensitivity")
         number.set_ylim(bottom=0)
         number.set_ylabel("LR sensitivity (nats)")

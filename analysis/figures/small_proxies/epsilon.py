@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.small_proxies.lines import draw_over_seeds
+from analysis.figures.lines import draw_over_seeds
 from analysis.figures.small_proxies.probes import with_last_probes
 from analysis.lr_sweep import by_seed, differences, read_sweep
 from analysis.seeds import claim_over_seeds
@@ -99,7 +99,7 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             list(by_seed(raised, "distance").values()),
-            sentence="They shrink as g / (g + eps), g the RMS of the gradient.",
+            sentence="Updates shrink as g / (g + eps), g the RMS of the gradient.",
             statistic="|relative RMS of Adam's direction minus g / (g + eps)|, mean over raised epsilons, sizes, rates",
             threshold="below 0.1",
             high=0.1,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.small_proxies.lines import draw_over_seeds
+from analysis.figures.lines import draw_over_seeds
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
 from analysis.lr_sweep import lr_window, read_sweep
 from analysis.seeds import claim_over_seeds

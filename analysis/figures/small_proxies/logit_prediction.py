@@ -112,8 +112,8 @@ def _claims(sweep: pl.DataFrame, fits: Mapping[float, FitResult], held_out: floa
         ),
         claim_over_seeds(
             list(by_lr.values()),
-            sentence="At a fixed size they grow with the learning rate.",
-            statistic="slope of its log10 against log10 of the rate, mean over sizes",
+            sentence="At a fixed size early logits grow with the learning rate.",
+            statistic=f"slope of log10 of {logit} against log10 of the rate, mean over sizes",
             threshold="above 0",
             low=0.0,
             n_runs=len(sweep),

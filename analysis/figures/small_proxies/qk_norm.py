@@ -1,15 +1,21 @@
-"""Figures 1 and 2: loss over learning rates with and without QK-norm, and the attention logits behind it."""
+"""Figures 1, 2 and E.1: loss over learning rates with and without QK-norm, and the attention logits behind it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.lines import draw_over_seeds
 from analysis.lr_sweep import (
+    arms_apart,
     by_seed,
     differences,
     failing_lr,
@@ -19,25 +25,32 @@ from analysis.lr_sweep import (
     slopes,
     with_metric,
 )
-from analysis.lr_sweep_plot import draw_lr_sweep, geometric_mean_over_seeds
+from analysis.lr_sweep_plot import draw_lr_sweep
 from analysis.seeds import claim_over_seeds
 from analysis.table import read_curves
 from train.record import write_bytes
 
 WITHOUT, WITH = "none", "head"
 ARMS = {WITHOUT: "without QK-norm", WITH: "with QK-norm"}
+LINES = {WITHOUT: "-", WITH: "--"}
 LOGIT = "block0/attention_logit_max"
+QUERY, KEY = "block0/query_rms", "block0/key_rms"
 RISE = 0.25  # nats above the best loss at which a rate has failed
 SAME = 0.02
+HALF = 0.5
+DECADES = "sizes that span decades, as the paper's 2.4M to 1.2B parameters"
 
 
 def qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 1) and `logits` (figure 2) into `out`, and return the claims.
+    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1) into `out`, and return the claims.
 
     Args:
         runs: `analysis.table.read_runs` of both arms over learning rates, sizes and seeds.
     """
-    sweep = with_metric(read_sweep(runs, pl.col("model.qk_norm")), LOGIT, lambda x: x.max(), "logit")
+    sweep = read_sweep(runs, pl.col("model.qk_norm"))
+    for metric, name in ((LOGIT, "logit"), (QUERY, "query"), (KEY, "key")):
+        sweep = with_metric(sweep, metric, lambda x: x.max(), name)
+    sweep = sweep.with_columns((pl.col("query") * pl.col("key")).alias("query_key"))
     draw_lr_sweep(sweep, out / "sensitivity", arms=ARMS)
     _draw_logits(sweep, out)
     return _claims(sweep)
@@ -47,25 +60,13 @@ def qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 
 def _claims(sweep: pl.DataFrame) -> list[Claim]:
-    lowest, highest = lr_window(sweep)
-    without, with_ = (sweep.filter(pl.col("arm") == arm) for arm in ARMS)
+    lowest = lr_window(sweep)[0]
     log_loss = sweep.with_columns(pl.col("loss").log())
-    log_logit = sweep.with_columns(pl.col("logit").log10())
-    n_runs = len(sweep)
-
-    def gap(table: pl.DataFrame, value: str, **where: object) -> list[float]:
-        return differences(
-            by_seed(table, value, arm=WITHOUT, **where),
-            by_seed(table, value, arm=WITH, **where),
-        )
-
-    fails = failing_lr(sweep, rise=RISE)
-    all_train = f"no curve rises by {RISE:g} nats within the rates" if fails["censored"].all() else None
-    fails = fails.with_columns(pl.col("lr_fail").log10())
     sensitive = sensitivity(sweep)
+    n_runs = len(sweep)
     return [
         claim_over_seeds(
-            gap(log_loss, "loss", lr=lowest),
+            arms_apart(log_loss, "loss", WITHOUT, WITH, lr=lowest),
             sentence="At a low learning rate both arms reach the same loss.",
             statistic=f"ln loss without minus with QK-norm at a rate of {lowest:g}, mean over sizes",
             threshold=f"within -{SAME:g} and {SAME:g}",
@@ -74,64 +75,144 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
             n_runs=n_runs,
         ),
         claim_over_seeds(
-            gap(sensitive, "sensitivity"),
+            arms_apart(sensitive, "sensitivity", WITHOUT, WITH),
             sentence="Training is less sensitive to the learning rate with QK-norm.",
             statistic="LR sensitivity without minus with QK-norm, mean over sizes, nats",
             threshold="above 0",
             low=0.0,
             n_runs=n_runs,
         ),
+        *_failure_claims(sweep),
+        *_logit_claims(sweep),
+        *(
+            claim_over_seeds(
+                list(slopes(sensitive.filter(pl.col("arm") == arm), "sensitivity").values()),
+                sentence=f"Sensitivity to the learning rate rises with size {ARMS[arm]}.",
+                statistic=f"slope of LR sensitivity {ARMS[arm]} against log10 of parameters, nats per decade",
+                threshold="above 0",
+                low=0.0,
+                n_runs=len(sweep.filter(pl.col("arm") == arm)),
+                scale=DECADES,
+            )
+            for arm in ARMS
+        ),
+    ]
+
+
+def _failure_claims(sweep: pl.DataFrame) -> list[Claim]:
+    """Which rates fail. A curve's own lowest loss falls with size, and so, without any failure, may the rate at which
+    it is `RISE` above that: the arm with QK-norm is the control, run by run in the last claim."""
+    fails = failing_lr(sweep, rise=RISE)
+    no_rise = f"no curve rises by {RISE:g} nats within the rates"
+    all_train = no_rise if fails["censored"].all() else None
+    bare_train = no_rise if fails.filter(pl.col("arm") == WITHOUT)["censored"].all() else None
+    fails = fails.with_columns(pl.col("lr_fail").log10())
+    falls = {arm: slopes(fails.filter(pl.col("arm") == arm), "lr_fail") for arm in ARMS}
+    parting = parting_lr(sweep)
+    never = None if parting is not None else f"QK-norm gains {RISE:g} nats at no rate of some size"
+    n_runs, n_without = len(sweep), len(sweep.filter(pl.col("arm") == WITHOUT))
+    rate = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
+    return [
         claim_over_seeds(
-            [] if all_train else gap(fails, "lr_fail"),
+            [] if all_train else arms_apart(fails, "lr_fail", WITHOUT, WITH),
             sentence="Without QK-norm training fails at a lower learning rate.",
-            statistic=f"log10 of the rate at which the loss is {RISE:g} nats above its lowest, without minus with, "
-            "mean over sizes; where it never is, the highest rate",
+            statistic=f"{rate}, without minus with, mean over sizes; where it never is, the highest rate",
             threshold="below 0",
             high=0.0,
             n_runs=n_runs,
             reason=all_train,
         ),
         claim_over_seeds(
-            [] if all_train else list(slopes(fails.filter(pl.col("arm") == WITHOUT), "lr_fail").values()),
-            sentence="Without QK-norm that learning rate falls with size.",
-            statistic="slope of its log10 against log10 of parameters",
+            [] if bare_train else list(falls[WITHOUT].values()),
+            sentence="Without QK-norm the learning rate at which training fails falls with size.",
+            statistic=f"slope of {rate} against log10 of parameters; where it never is, the highest rate",
             threshold="below 0",
             high=0.0,
-            n_runs=len(without),
+            n_runs=n_without,
+            reason=bare_train,
+        ),
+        claim_over_seeds(
+            [] if all_train else differences(falls[WITHOUT], falls[WITH]),
+            sentence="With QK-norm the learning rate at which training fails does not fall with size as it does "
+            "without.",
+            statistic="that slope without minus with QK-norm",
+            threshold="below 0",
+            high=0.0,
+            n_runs=n_runs,
             reason=all_train,
+            scale=DECADES,
         ),
         claim_over_seeds(
-            [a - b for a, b in _pairs(log_logit.filter(pl.col("arm") == WITHOUT), "logit", highest, lowest)],
-            sentence="Without QK-norm the largest attention logit grows by orders of magnitude with the learning rate.",
-            statistic=f"log10 of block 0's largest attention logit at a rate of {highest:g} over that at {lowest:g}, "
-            "mean over sizes",
-            threshold="above 2",
-            low=2.0,
-            n_runs=len(without),
-        ),
-        claim_over_seeds(
-            [a - b for a, b in _pairs(log_logit.filter(pl.col("arm") == WITH), "logit", highest, lowest)],
-            sentence="With QK-norm it does not.",
-            statistic="the same with QK-norm",
-            threshold="below 1",
-            high=1.0,
-            n_runs=len(with_),
-        ),
-        claim_over_seeds(
-            list(slopes(sensitive.filter(pl.col("arm") == WITH), "sensitivity").values()),
-            sentence="Sensitivity rises with size even with QK-norm.",
-            statistic="slope of LR sensitivity against log10 of parameters, nats per decade",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(with_),
+            [] if parting is None else list(slopes(parting, "lr_part").values()),
+            sentence="The learning rate from which on training suffers for want of QK-norm falls with size.",
+            statistic=f"slope of log10 of the rate at which the loss without QK-norm is {RISE:g} nats above that with "
+            "it at the same rate, against log10 of parameters",
+            threshold="below 0",
+            high=0.0,
+            n_runs=n_runs,
+            reason=never,
         ),
     ]
 
 
-def _pairs(table: pl.DataFrame, value: str, one: object, other: object) -> list[tuple[float, float]]:
-    """For each seed the value at two learning rates, mean over sizes."""
-    first, second = by_seed(table, value, lr=one), by_seed(table, value, lr=other)
-    return [(first[seed], second[seed]) for seed in first if seed in second]
+def parting_lr(sweep: pl.DataFrame) -> pl.DataFrame | None:
+    """`size`, `seed` and `lr_part`: log10 of the lowest learning rate at which the loss without QK-norm is `RISE` above
+    that with it, interpolated in log10; None where some size and seed has no such rate above its lowest."""
+    apart = sweep.pivot("arm", index=["size", "seed", "lr"], values="loss").with_columns(
+        (pl.col(WITHOUT) - pl.col(WITH) - RISE).alias("over")
+    )
+    rows = []
+    for (size, seed), curve in apart.sort("lr").group_by("size", "seed", maintain_order=True):
+        over, x = curve["over"].to_numpy(), np.log10(curve["lr"].to_numpy())
+        beyond = np.flatnonzero(over >= 0)
+        if not len(beyond) or beyond[0] == 0:
+            return None
+        k = int(beyond[0])
+        place = x[k - 1] - over[k - 1] / (over[k] - over[k - 1]) * (x[k] - x[k - 1])
+        rows.append({"size": size, "seed": seed, "lr_part": float(place)})
+    return pl.DataFrame(rows)
+
+
+def _logit_claims(sweep: pl.DataFrame) -> list[Claim]:
+    lowest, highest = lr_window(sweep)
+    logs = sweep.with_columns(pl.col("logit", "query_key").log10())
+    over = f"at a rate of {highest:g} over that at {lowest:g}, mean over sizes"
+
+    def growth(arm: str, value: str) -> dict[int, float]:
+        high, low = (by_seed(logs, value, arm=arm, lr=lr) for lr in (highest, lowest))
+        return {seed: high[seed] - low[seed] for seed in high if seed in low}
+
+    grown, sizes = growth(WITHOUT, "logit"), growth(WITHOUT, "query_key")
+    shares = [sizes[seed] / grown[seed] for seed in grown if seed in sizes and grown[seed] > 0]
+    n_runs = {arm: len(sweep.filter((pl.col("arm") == arm) & pl.col("lr").is_in([lowest, highest]))) for arm in ARMS}
+    return [
+        claim_over_seeds(
+            list(grown.values()),
+            sentence="Without QK-norm the largest attention logit grows by orders of magnitude with the learning rate.",
+            statistic=f"log10 of block 0's largest attention logit without QK-norm {over}",
+            threshold="above 2",
+            low=2.0,
+            n_runs=n_runs[WITHOUT],
+        ),
+        claim_over_seeds(
+            list(growth(WITH, "logit").values()),
+            sentence="With QK-norm the largest attention logit does not grow so with the learning rate.",
+            statistic=f"log10 of block 0's largest attention logit with QK-norm {over}",
+            threshold="below 1",
+            high=1.0,
+            n_runs=n_runs[WITH],
+        ),
+        claim_over_seeds(
+            shares,
+            sentence="The logits grow because queries and keys do, and not because they align.",
+            statistic=f"decades by which block 0's RMS of queries times RMS of keys grows without QK-norm, {over}; "
+            "over those of its largest attention logit",
+            threshold=f"above {HALF:g}",
+            low=HALF,
+            n_runs=n_runs[WITHOUT],
+            reason=None if shares else "without QK-norm logits do not grow",
+        ),
+    ]
 
 
 # --- figures ---------------------------------------------------------------------------------------------
@@ -139,53 +220,61 @@ def _pairs(table: pl.DataFrame, value: str, one: object, other: object) -> list[
 
 def _draw_logits(sweep: pl.DataFrame, out: Path) -> None:
     """`logits`: training loss and block 0's largest attention logit over steps for the smallest and the largest model
-    at one high rate, and the largest logit of a run against learning rate."""
+    at one high rate; the largest logit of a run, and the size of its queries and keys, against learning rate."""
     high = sweep["lr"].unique().sort()[-2]
-    extremes = sweep.filter((pl.col("lr") == high) & pl.col("size").is_in([sweep["size"].min(), sweep["size"].max()]))
-    one_seed = extremes.filter(pl.col("seed") == sweep["seed"].min())
-    curves = read_curves([Path(folder) for folder in one_seed["folder"]])
     colours = style.size_colours(sweep["size"].to_numpy())
-    lines = {WITHOUT: "-", WITH: "--"}
-    drawn = []
     with style.paper():
-        figure = Figure(figsize=(8.4, 2.9))
-        loss_axes, logit_axes, rate_axes = figure.subplots(1, 3)
-        highest = 0.0
-        for run in one_seed.iter_rows(named=True):
-            rows = curves.filter((pl.col("curve") == run["run_id"]) & (pl.col("step") > 0))
-            colour = colours[run["size"]]
-            look = {"color": colour, "linestyle": lines[run["arm"]]}
-            smooth = rows.select("step", pl.col("train_loss").rolling_mean(9, min_samples=1))
-            loss_axes.plot(smooth["step"], smooth["train_loss"], linewidth=1.0, **look)
-            settled = smooth.filter(pl.col("step") > 0.1 * pl.col("step").max())
-            highest = max(highest, settled["train_loss"].to_numpy().max())
-            probed = rows.filter(pl.col(LOGIT).is_not_null())
-            logit_axes.plot(probed["step"], probed[LOGIT], **look)
-            drawn.append(
-                rows.select("step", "train_loss", pl.col(LOGIT).alias("logit")).with_columns(
-                    pl.lit(run["arm"]).alias("arm"), pl.lit(run["size"]).alias("size"), pl.lit(run["lr"]).alias("lr")
-                )
-            )
-        for arm in ARMS:
-            by_rate = geometric_mean_over_seeds(sweep.filter(pl.col("arm") == arm), "logit", by=("size", "lr"))
-            for (size,), rows in by_rate.group_by("size", maintain_order=True):
-                colour = colours[float(size)]
-                rate_axes.plot(rows["lr"], rows["mean"], "o" + lines[arm], color=colour, mec="white", mew=0.5)
-            drawn.append(by_rate.rename({"mean": "logit"}).with_columns(pl.lit(arm).alias("arm")))
-            loss_axes.plot([], [], lines[arm], color=style.REFERENCE, label=ARMS[arm])
-        loss_axes.set_ylim(top=1.1 * highest)  # the first steps fall from ln V
-        loss_axes.set_ylabel("training loss (nats per token)")
-        loss_axes.set_title(f"learning rate {high:g}")
+        figure = Figure(figsize=(10.6, 2.9))
+        loss_axes, logit_axes, *rate_axes = figure.subplots(1, 4)
+        drawn = [_draw_over_steps(loss_axes, logit_axes, sweep.filter(pl.col("lr") == high), colours)]
+        for axes, value in zip(rate_axes, ("logit", "query_key"), strict=True):
+            drawn += _draw_over_rates(axes, sweep, value, colours)
+        for arm, name in ARMS.items():
+            loss_axes.plot([], [], LINES[arm], color=style.REFERENCE, label=name)
         loss_axes.legend()
-        logit_axes.set_ylabel("largest attention logit, block 0")
-        logit_axes.set_title(f"learning rate {high:g}")
-        rate_axes.set_ylabel("largest attention logit of a run")
-        for axes in (loss_axes, logit_axes):
-            axes.set_xlabel("step")
-        for axes in (logit_axes, rate_axes):
-            axes.set_yscale("log")
-        rate_axes.set_xscale("log")
-        rate_axes.set_xlabel("learning rate")
-        style.size_bar(figure, rate_axes, colours, "parameters without embeddings")
+        rate_axes[0].set_ylabel("largest attention logit of a run")
+        rate_axes[1].set_ylabel("largest query RMS × key RMS")
+        for axes in rate_axes:
+            axes.set_title("block 0")
+        style.size_bar(figure, rate_axes[1], colours, "parameters without embeddings")
         style.save(figure, out / "logits")
     write_bytes(out / "logits.csv", pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+
+
+def _draw_over_steps(
+    loss_axes: Axes, logit_axes: Axes, at_one_rate: pl.DataFrame, colours: Mapping[float, Any]
+) -> pl.DataFrame:
+    """One seed of the smallest and of the largest model; returns what was drawn."""
+    lr, seed, sizes = at_one_rate["lr"][0], at_one_rate["seed"].min(), at_one_rate["size"]
+    chosen = at_one_rate.filter((pl.col("seed") == seed) & pl.col("size").is_in([sizes.min(), sizes.max()]))
+    curves = read_curves([Path(folder) for folder in chosen["folder"]]).filter(pl.col("step") > 0)
+    drawn, highest = [], 0.0
+    for run in chosen.iter_rows(named=True):
+        rows = curves.filter(pl.col("curve") == run["run_id"])
+        smooth = rows["train_loss"].rolling_mean(9, min_samples=1).to_numpy()
+        highest = max(highest, float(smooth[len(smooth) // 10 :].max()))
+        probed = rows.filter(pl.col(LOGIT).is_not_null())
+        look = {"color": colours[run["size"]], "linestyle": LINES[run["arm"]]}
+        loss_axes.plot(rows["step"], smooth, linewidth=1.0, **look)
+        logit_axes.plot(probed["step"], probed[LOGIT], **look)
+        named = {name: pl.lit(run[name]) for name in ("arm", "size", "lr", "seed")}
+        drawn.append(rows.select("step", "train_loss", pl.col(LOGIT).alias("logit"), **named))
+    loss_axes.set_ylim(top=1.1 * highest)  # the first steps fall from ln V
+    logit_axes.set_yscale("log")
+    loss_axes.set_ylabel("training loss (nats per token)")
+    logit_axes.set_ylabel("largest attention logit, block 0")
+    for axes in (loss_axes, logit_axes):
+        axes.set_title(f"learning rate {lr:g}")
+        axes.set_xlabel("step")
+    return pl.concat(drawn)
+
+
+def _draw_over_rates(axes: Axes, sweep: pl.DataFrame, value: str, colours: Mapping[float, Any]) -> list[pl.DataFrame]:
+    drawn = []
+    for (arm, size), rows in sweep.sort("size").group_by("arm", "size", maintain_order=True):
+        points = draw_over_seeds(axes, rows, "lr", value, colour=colours[float(size)], line="o" + LINES[str(arm)])
+        drawn.append(points.with_columns(arm=pl.lit(arm), size=pl.lit(size), drawn=pl.lit(value)))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("learning rate")
+    return drawn

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.small_proxies.lines import draw_over_seeds
+from analysis.figures.lines import draw_over_seeds
 from analysis.figures.small_proxies.qk_norm import LOGIT
 from analysis.lr_sweep import by_seed, differences, read_sweep, with_metric
 from analysis.seeds import claim_over_seeds
@@ -45,9 +45,6 @@ def _at_best_rate(sweep: pl.DataFrame) -> pl.DataFrame:
 
 def _claims(planted: pl.DataFrame, bigrams: pl.DataFrame) -> list[Claim]:
     best = _at_best_rate(planted)
-    smaller = best.filter(pl.col("kappa") < LARGE)
-    means = smaller.group_by("kappa").agg(pl.col("loss").mean()).sort("loss", "kappa")
-    favourite = float(means["kappa"][0])
     share = (pl.col("logit") / pl.col("kappa")).log10()
     n_runs = len(planted)
 
@@ -65,9 +62,9 @@ def _claims(planted: pl.DataFrame, bigrams: pl.DataFrame) -> list[Claim]:
             n_runs=n_runs,
         ),
         claim_over_seeds(
-            differences(at(LARGE), at(favourite)),
+            differences(at(LARGE), _favourite(best.filter(pl.col("kappa") < LARGE))),
             sentence=f"Logits of {LARGE:g} spoil a model.",
-            statistic=f"ln loss with kappa {LARGE:g} minus with the best smaller one, which is {favourite:g}, each "
+            statistic=f"ln loss with kappa {LARGE:g} minus with the smaller one that is best for the other seeds, each "
             "at its best rate",
             threshold="above 0",
             low=0.0,
@@ -75,13 +72,24 @@ def _claims(planted: pl.DataFrame, bigrams: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             differences(at(HUGE), by_seed(bigrams, "log_loss")),
-            sentence=f"With logits of {HUGE:g} it is worse than a table of bigrams.",
+            sentence=f"With logits of {HUGE:g} a model is worse than a table of bigrams.",
             statistic=f"ln loss with kappa {HUGE:g} minus that of bigrams, each at its best rate",
             threshold="above 0",
             low=0.0,
             n_runs=n_runs,
         ),
     ]
+
+
+def _favourite(best: pl.DataFrame) -> dict[Any, float]:
+    """For each seed ln loss at the kappa with the lowest mean over the other seeds. The seed's own lowest would be low
+    by luck."""
+    found: dict[Any, float] = {}
+    for seed in best["seed"].unique().sort():
+        others = best.filter(pl.col("seed") != seed).group_by("kappa").agg(pl.col("loss").mean()).sort("loss", "kappa")
+        if len(others):
+            found |= by_seed(best, "log_loss", seed=seed, kappa=others["kappa"][0])
+    return found
 
 
 def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, out: Path) -> None:

@@ -48,7 +48,7 @@ def warmup(runs: pl.DataFrame, out: Path) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(sweep, "loss", SHORT, LONG, lr=highest),
-            sentence="At the highest learning rate a short warm-up costs most.",
+            sentence="At the highest learning rate a short warm-up ends at a higher loss than a long one.",
             statistic=f"loss at {SHORT} minus at {LONG} at a rate of {highest:g}, mean over sizes, nats",
             threshold="above 0",
             low=0.0,

@@ -51,6 +51,7 @@ def width_depth(runs: pl.DataFrame, out: Path) -> list[Claim]:
                 threshold="above 0",
                 low=0.0,
                 n_runs=n_runs,
+                scale=much,
             )
             for other, words in ((WIDTH, "width alone"), (BOTH, "width and depth"))
         ),

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.lines import draw_over_seeds
 from analysis.lr_sweep import arms_apart, by_seed, lr_window, read_sweep, sensitivity, with_metric
 from analysis.lr_sweep_plot import draw_lr_sweep
 from analysis.seeds import claim_over_seeds
@@ -97,7 +98,7 @@ def _claims(sweep: pl.DataFrame, long: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(sensitive, "sensitivity", NEITHER, DECAY, size=largest),
-            sentence="At the largest size weight decay alone does so too.",
+            sentence="At the largest size weight decay alone makes training less sensitive to the learning rate.",
             statistic="LR sensitivity with neither minus with weight decay, at the largest size, nats",
             threshold="above 0",
             low=0.0,
@@ -139,9 +140,9 @@ def _draw_log_z(long: pl.DataFrame, out: Path) -> None:
         figure = Figure(figsize=(9.2, 3.0))
         for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
             for colour, (arm, name) in zip(style.ARMS, ARMS.items(), strict=False):
-                points = _over_steps(curves.filter(pl.col("arm") == arm), value)
-                axes.fill_between(points["step"], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
-                axes.plot(points["step"], points["mean"], color=colour, label=name.replace("\n", " "))
+                rows = curves.filter(pl.col("arm") == arm)
+                label = name.replace("\n", " ")
+                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=label, log=False)
             axes.set_xlabel("step")
             axes.set_ylabel(label)
             if value != "train_loss":
@@ -151,15 +152,3 @@ def _draw_log_z(long: pl.DataFrame, out: Path) -> None:
         style.save(figure, out / "log_z")
     drawn = curves.select("arm", "seed", "step", *panels).sort("arm", "seed", "step")
     write_bytes(out / "log_z.csv", drawn.write_csv().encode())
-
-
-def _over_steps(curves: pl.DataFrame, value: str) -> pl.DataFrame:
-    return (
-        curves.group_by("step")
-        .agg(
-            pl.col(value).mean().alias("mean"),
-            pl.col(value).min().alias("low"),
-            pl.col(value).max().alias("high"),
-        )
-        .sort("step")
-    )

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.norms.layers_plot import arm_colours
+from analysis.figures.arms_plot import arm_colours
 from analysis.figures.stability.loss_spikes import REACH, STALE, Course, lags, read_courses
 from analysis.lr_sweep import by_seed, differences
 from analysis.lr_sweep_plot import mean_over_seeds
@@ -143,7 +143,7 @@ def _stable_claims(table: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             gap(log_loss, "loss"),
-            sentence="It costs no loss at the end.",
+            sentence="StableAdamW costs no loss at the end.",
             statistic="ln of the final loss, StableAdamW minus AdamW, both without clipping, mean over beta2",
             threshold=f"below {SAME:g}",
             high=SAME,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.norms.layers_plot import arm_colours, draw_against_lr
+from analysis.figures.arms_plot import arm_colours, draw_against_lr
+from analysis.figures.lines import draw_over_seeds
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.lr_sweep import MATRICES, arms_apart, read_sweep, sensitivity
 from analysis.lr_sweep_plot import loss_limits
@@ -69,7 +69,7 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
         *(
             claim_over_seeds(
                 arms_apart(stalled, "entropy", arm, BASELINE),
-                sentence=f"{name} keeps the entropy there.",
+                sentence=f"{name} keeps the attention's entropy where training stalls without it.",
                 statistic=f"{kept}; {name} minus neither",
                 threshold=f"above {COLLAPSED:g}",
                 low=COLLAPSED,
@@ -144,7 +144,9 @@ def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None
     with style.paper():
         figure = Figure(figsize=(9.2, 2.9))
         for axes, (table, value, label) in zip(figure.subplots(1, 3), panels, strict=True):
-            _draw_over_steps(axes, table, value)
+            for arm, colour in arm_colours(ARMS).items():
+                rows = table.filter(pl.col("arm") == arm)
+                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=ARMS[arm], log=False)
             axes.set_xlabel("step")
             axes.set_ylabel(label)
         loss_axes, logit_axes, entropy_axes = figure.axes
@@ -157,22 +159,6 @@ def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None
     write_bytes(out / "steps.csv", drawn.sort("arm", "seed", "step", maintain_order=True).write_csv().encode())
 
 
-def _draw_over_steps(axes: Axes, table: pl.DataFrame, value: str) -> None:
-    for arm, colour in arm_colours(ARMS).items():
-        points = (
-            table.filter(pl.col("arm") == arm)
-            .group_by("step")
-            .agg(
-                pl.col(value).mean().alias("mean"),
-                pl.col(value).min().alias("low"),
-                pl.col(value).max().alias("high"),
-            )
-            .sort("step")
-        )
-        axes.fill_between(points["step"], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(points["step"], points["mean"], color=colour, label=ARMS[arm])
-
-
 def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
     """`learning_rate`: loss, largest logit and entropy at the end over learning rates, by arm."""
     panels = {
@@ -183,13 +169,12 @@ def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
     with style.paper():
         figure = Figure(figsize=(9.2, 2.9))
         for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            draw_against_lr(axes, sweep, ARMS, value)
+            draw_against_lr(axes, sweep, ARMS, value, log=value == "logit")
             axes.set_ylabel(label)
-        loss_axes, logit_axes, entropy_axes = figure.axes
+        loss_axes, _, entropy_axes = figure.axes
         loss_axes.set_ylim(*loss_limits(sweep))
         style.loss_axis(loss_axes)
         loss_axes.legend()
-        logit_axes.set_yscale("log")
         entropy_axes.set_ylim(-0.02, 1.02)
         style.save(figure, out / "learning_rate")
     write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())

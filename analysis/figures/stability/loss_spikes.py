@@ -15,20 +15,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from analysis.laws.base import Array
+from analysis.shifts import Mask, Steps, shifted_steps
 from analysis.table import read_curves
-from conf.schema import Duration
 from train.spikes import LEAST_WINDOW, find_spikes
 
 # Wortsman et al. 2023, arXiv 2304.13013: spikes come 1 to 8 steps after the RMS of g / sqrt(v) was above 2.3.
 STALE = 2.3
 REACH = 8
 BEFORE = 20  # steps
-
-Mask = NDArray[np.bool_]
-Steps = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def read_courses(runs: pl.DataFrame, arm: pl.Expr) -> list[Course]:
 
 def _course(run: dict[str, Any], rows: pl.DataFrame) -> Course:
     step, loss = rows["step"].to_numpy(), rows["train_loss"].to_numpy()
-    shifted = _shifted(run, step)
+    shifted = shifted_steps(run, step)
     names = [name for name in rows.columns if re.fullmatch(r"(tokens|block0/\w+)/staleness", name)]
     measured = rows.select(names).drop_nulls().height == len(rows) > 0 and "tokens/staleness" in names
     # Positions and not steps: the detector takes what it sees for consecutive.
@@ -133,20 +129,3 @@ def _course(run: dict[str, Any], rows: pl.DataFrame) -> Course:
         tokens_staleness=rows["tokens/staleness"].to_numpy() if measured else None,
         spikes=spikes,
     )
-
-
-def _shifted(run: dict[str, Any], step: Steps) -> Mask:
-    """Which steps had mirrored tokens: the last `data.shift_for` of every `data.shift_every`."""
-    if run["data.shift_every"] is None:
-        return np.zeros(len(step), dtype=bool)
-    every, length = (
-        max(
-            1,
-            Duration.parse(run[name]).steps(
-                tokens_per_step=run["tokens_per_step"], n_params=run["n_params_total"], run_steps=run["n_steps"]
-            ),
-        )
-        for name in ("data.shift_every", "data.shift_for")
-    )
-    found: Mask = (step - 1) % every >= every - length
-    return found

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.norms.layers_plot import draw_against_lr, draw_estimates
+from analysis.figures.arms_plot import draw_against_lr, draw_estimates
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.lr_sweep import MATRICES, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep
 from analysis.lr_sweep_plot import loss_limits
@@ -30,7 +30,6 @@ CAPS = {CAP_50: 50.0, CAP_20: 20.0}
 RISE = 0.25  # nats above the best loss at which a rate has failed
 ROUNDING = 1e-5  # of tanh
 HALF = 0.5
-SAME_RATE = 0.05  # decades
 LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ by a factor of 1.5"
 
 
@@ -78,7 +77,7 @@ def _attention_claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             shares,
-            sentence="It does not stop queries and keys from growing.",
+            sentence="A cap does not stop queries and keys from growing.",
             statistic=f"decades by which RMS of queries times RMS of keys is larger at a rate of {highest:g} than at "
             f"{lowest:g} at the end of a run, with a cap over without; mean over both caps and all blocks",
             threshold=f"above {HALF:g}",
@@ -113,38 +112,30 @@ def _rate_claims(sweep: pl.DataFrame) -> list[Claim]:
     better_cap = {seed: max(cap[seed] for cap in caps) for seed in caps[0] if all(seed in cap for cap in caps)}
     rate = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
     censored = "where it never is, the highest rate"
-    # The values, sentence, statistic, threshold, low, and scale of each claim.
-    claims: list[tuple[list[float], str, str, str, float, str | None]] = [
+    # The values, sentence, statistic, and scale of each claim.
+    claims: list[tuple[list[float], str, str, str | None]] = [
         (
             arms_apart(fails, "lr_fail", NORM, PLAIN),
             "QK-norm bears a higher learning rate than neither.",
             f"{rate}, QK-norm minus neither; {censored}",
-            "above 0",
-            0.0,
             None,
         ),
         (
             differences(by_seed(fails, "lr_fail", arm=NORM), better_cap),
-            "It also bears a higher one than either cap.",
-            "the same, QK-norm minus the better of both caps",
-            "above 0",
-            0.0,
+            "QK-norm bears a higher learning rate than either cap.",
+            f"{rate}, QK-norm minus the better of both caps; {censored}",
             None,
         ),
         (
             arms_apart(fails, "lr_fail", BOTH, NORM),
-            "A cap beside QK-norm bears at least as high a rate.",
-            "the same, QK-norm and cap 50 minus QK-norm",
-            f"above -{SAME_RATE:g}",
-            -SAME_RATE,
+            "QK-norm with a cap bears a higher learning rate than QK-norm alone.",
+            f"{rate}, QK-norm and cap 50 minus QK-norm; {censored}",
             LARGE,
         ),
         (
             arms_apart(fails, "lr_fail", QKV, NORM),
             "A norm of queries, keys and values in place of the one before them bears a higher rate than QK-norm.",
-            "the same, QKV-norm minus QK-norm",
-            "above 0",
-            0.0,
+            f"{rate}, QKV-norm minus QK-norm; {censored}",
             LARGE,
         ),
     ]
@@ -153,13 +144,13 @@ def _rate_claims(sweep: pl.DataFrame) -> list[Claim]:
             [] if reason else values,
             sentence=sentence,
             statistic=statistic,
-            threshold=threshold,
-            low=low,
+            threshold="above 0",
+            low=0.0,
             n_runs=len(sweep),
             reason=reason,
             scale=scale,
         )
-        for values, sentence, statistic, threshold, low, scale in claims
+        for values, sentence, statistic, scale in claims
     ]
 
 
@@ -202,12 +193,10 @@ def _draw_attention(sweep: pl.DataFrame, out: Path) -> None:
     with style.paper():
         figure = Figure(figsize=(9.6, 3.1))
         for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            draw_against_lr(axes, sweep, ARMS, value)
+            draw_against_lr(axes, sweep, ARMS, value, log=value != "entropy")
             axes.set_ylabel(label)
             if value == "entropy":
                 axes.set_ylim(-0.02, 1.02)
-            else:
-                axes.set_yscale("log")
         logits, _, entropy = figure.axes
         for cap in CAPS.values():
             logits.axhline(cap, color=style.REFERENCE, linestyle=":", linewidth=1)

@@ -66,16 +66,14 @@ SCALES: dict[Profile, Scale] = {
         head_dim=64,
         log2_lrs=range(-11, -6),
         steps=150,
-        batch=32,
+        batch=16,
         context=256,
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         val_windows=512,
     ),
 }
 
-WIDTH_ARMS: list[Cell] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
-# At one width the standard parametrisation is muP, but for the queries' init.
-DEPTH_ARMS: list[Cell] = [{"param": "mup"}, {"param": "completep"}]
+ARMS: list[Cell] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
 
 
 def transfer(profile: Profile) -> list[Cell]:
@@ -104,11 +102,7 @@ def transfer(profile: Profile) -> list[Cell]:
 
     widths = [size(width, base_depth) for width in scale.widths]
     depths = [size(base_width, depth) for depth in scale.depths[1:]]
-    return [
-        common | cell
-        for arms, sizes in ((WIDTH_ARMS, widths), (DEPTH_ARMS, depths))
-        for cell in cross(arms, sizes, rates)
-    ]
+    return [common | cell for cell in cross(ARMS, [*widths, *depths], rates)]
 
 
 STUDIES = (

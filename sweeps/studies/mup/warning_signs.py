@@ -83,7 +83,7 @@ SCALES: dict[Profile, Scale] = {
         log2_lrs=range(-10, -5),
         batch=16,
         context=256,
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         val_windows=512,
     ),
 }
@@ -114,7 +114,7 @@ def warning_signs(profile: Profile) -> list[Cell]:
     forgetful: Cell = {"param": "mup", "optim.decay": "coupled"}
     forgetful_decay = [
         common | forgetful | cell | {"optim.weight_decay": DECAY * base / int(str(cell["model.width"]))}
-        for cell in cross(widths, seeds)
+        for cell in cross(widths[1:], seeds)  # at the base width nothing is forgotten
     ]
     trained: Cell = {
         "param": "mup",

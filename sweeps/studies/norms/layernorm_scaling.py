@@ -16,7 +16,7 @@ from sweeps.studies.norms.recipe import Scale, recipe
 from sweeps.study import Study
 from train.record import Profile
 
-# The last learning rate is that of the arms at the greatest depth.
+# The middle learning rate is that of the arms at the greatest depth.
 SCALES: dict[Profile, Scale] = {
     "smoke": Scale(
         width=16,
@@ -37,8 +37,8 @@ SCALES: dict[Profile, Scale] = {
         context=64,
         batch=8,
         steps=200,
-        lrs=(1e-3, 3e-3),
-        seeds=(0, 1, 2),
+        lrs=(1e-3, 3e-3, 1e-2),
+        seeds=(0, 1, 2, 3),
         val_windows=128,
         probe_every="5%",
     ),
@@ -47,10 +47,10 @@ SCALES: dict[Profile, Scale] = {
         heads=4,
         depths=(6, 12, 24),
         context=256,
-        batch=32,
-        steps=1500,
-        lrs=(1e-3,),
-        seeds=(0, 1),
+        batch=16,
+        steps=1000,
+        lrs=(5e-4, 1e-3, 2e-3),
+        seeds=(0, 1, 2),
         val_windows=256,
         probe_every="2%",
     ),
@@ -69,7 +69,7 @@ def layernorm_scaling(profile: Profile) -> list[Cell]:
     scale = SCALES[profile]
     common = [recipe(scale) | {"optim.clip": None, "optim.beta2": 0.999}]
     seeds = product({"seed": scale.seeds})
-    deepest, one_lr = scale.depths[-1], scale.lrs[-1]
+    deepest, one_lr = scale.depths[-1], scale.lrs[len(scale.lrs) // 2]
     grid = product({"model.depth": scale.depths, "optim.lr": scale.lrs})
     # The arms at the greatest depth are measured block by block, and so are no part of the grid.
     grid = [cell for cell in grid if cell != {"model.depth": deepest, "optim.lr": one_lr}]

@@ -32,7 +32,7 @@ class Part:
 PARTS: dict[Profile, Part] = {
     "smoke": Part(most_sizes=1, lowest_lr=1e-2, long_steps=50, long_lrs=(0.1,), long_seeds=(0, 1)),
     "cpu": Part(most_sizes=2, lowest_lr=1e-2, long_steps=1500, long_lrs=(0.1,), long_seeds=(0, 1, 2)),
-    "gpu": Part(most_sizes=2, lowest_lr=3e-4, long_steps=10000, long_lrs=(0.1, 0.3), long_seeds=(0,)),
+    "gpu": Part(most_sizes=2, lowest_lr=3e-4, long_steps=10000, long_lrs=(0.3,), long_seeds=(0, 1, 2)),
 }
 
 

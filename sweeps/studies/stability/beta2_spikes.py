@@ -60,7 +60,7 @@ PARTS: dict[Profile, Part] = {
         shift_every=500,
         shift_for=1,
         beta2s=(0.9, 0.95, 0.99, 0.999, 0.9999),
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
     ),
 }
 

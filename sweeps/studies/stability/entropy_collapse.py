@@ -34,7 +34,7 @@ class Part:
 PARTS: dict[Profile, Part] = {
     "smoke": Part(size=(16, 1), seeds=(0, 1)),
     "cpu": Part(size=(64, 3), seeds=(0, 1, 2)),
-    "gpu": Part(size=(256, 3), seeds=(0, 1)),
+    "gpu": Part(size=(256, 3), seeds=(0, 1, 2)),
 }
 
 

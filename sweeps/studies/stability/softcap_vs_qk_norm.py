@@ -39,8 +39,8 @@ class Part:
 
 PARTS: dict[Profile, Part] = {
     "smoke": Part(size=(16, 1), lrs=(1e-1,), seeds=(0, 1)),
-    "cpu": Part(size=(64, 3), lrs=(1e-2, 3e-2, 6e-2, 1e-1, 3e-1), seeds=(0, 1, 2)),
-    "gpu": Part(size=(256, 3), lrs=(3e-3, 1e-2, 2e-2, 3e-2, 6e-2, 1e-1, 2e-1, 3e-1), seeds=(0, 1)),
+    "cpu": Part(size=(64, 3), lrs=(1e-2, 3e-2, 6e-2, 1e-1, 1.5e-1, 2e-1, 3e-1), seeds=(0, 1, 2)),
+    "gpu": Part(size=(256, 3), lrs=(1e-2, 3e-2, 6e-2, 1e-1, 1.5e-1, 2e-1, 3e-1), seeds=(0, 1, 2)),
 }
 
 

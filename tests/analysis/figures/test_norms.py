@@ -13,7 +13,7 @@ import pytest
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.norms import layernorm_scaling, layers, mix_ln, peri_ln
+from analysis.figures.norms import failing, layernorm_scaling, layers, mix_ln, peri_ln
 from analysis.table import TableError
 from sweeps.grid import Cell
 from sweeps.studies.norms import layernorm_scaling as layernorm_scaling_study
@@ -175,9 +175,11 @@ def test_peri_ln_as_published(tmp_path: Path) -> None:
     cells = short(peri_ln_study.peri_ln("cpu"))
     runs = simulate_runs(cells, _peri_loss(BEARS), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
     claims = peri_ln.peri_ln(runs, tmp_path)
-    assert verdicts(claims) == [REPRODUCED] * 10
-    assert claims[4].estimate == pytest.approx(2 / 5)  # of five rates pre-LN breaks at two, Peri-LN at none
-    assert claims[5].estimate == pytest.approx(1.0, abs=0.2)
+    assert verdicts(claims) == [REPRODUCED] * 11
+    assert [claim.estimate for claim in claims[4:6]] == pytest.approx(
+        [2 / 5] * 2
+    )  # of five rates pre-LN breaks at two, Peri-LN at none
+    assert claims[6].estimate == pytest.approx(1.0, abs=0.2)
     for name in ("learning_rate", "depth", "seeds"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
 
@@ -202,7 +204,7 @@ def test_peri_ln_and_pre_ln_in_each_others_place(tmp_path: Path) -> None:
     bears = {"pre": 1e-2, "peri": 3e-3, "post": 1e-1}
     cells = short(peri_ln_study.peri_ln("cpu"))
     runs = simulate_runs(cells, _peri_loss(bears), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
-    assert verdicts(peri_ln.peri_ln(runs, tmp_path)) == [NOT_REPRODUCED] * 10
+    assert verdicts(peri_ln.peri_ln(runs, tmp_path)) == [NOT_REPRODUCED] * 11
 
 
 # --- Mix-LN ----------------------------------------------------------------------------------------------
@@ -235,14 +237,36 @@ def _mix_runs(tmp_path: Path, sign: float) -> pl.DataFrame:
 
 def test_mix_ln_as_published(tmp_path: Path) -> None:
     claims = mix_ln.mix_ln(_mix_runs(tmp_path, 1.0), tmp_path)
-    assert verdicts(claims) == [REPRODUCED] * 9
+    assert verdicts(claims) == [REPRODUCED] * 10
     for name in ("gradients", "fraction", "removal"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
     assert set(pl.read_csv(tmp_path / "fraction.csv")["fraction"].round(3)) == {0, 0.167, 0.25, 0.333, 0.5, 1}
 
 
 def test_mix_ln_that_makes_all_worse(tmp_path: Path) -> None:
-    assert verdicts(mix_ln.mix_ln(_mix_runs(tmp_path, -1.0), tmp_path)) == [NOT_REPRODUCED] * 9
+    assert verdicts(mix_ln.mix_ln(_mix_runs(tmp_path, -1.0), tmp_path)) == [NOT_REPRODUCED] * 10
+
+
+# --- failing ---------------------------------------------------------------------------------------------
+
+
+def test_an_arm_that_stalls_at_every_rate_bears_none() -> None:
+    """Its curve is flat, and so never rises: judged by itself it would bear them all."""
+    losses = {"good": [2.4, 2.0, 2.1, 2.6], "bad": [2.5, 2.2, 3.1, 3.1], "stalled": [3.1, 3.1, 3.1, 3.1]}
+    rates = [1e-3, 3e-3, 1e-2, 3e-2]
+    sweep = pl.DataFrame(
+        [
+            {"arm": arm, "size": 1.0, "seed": 0, "lr": lr, "loss": loss}
+            for arm, curve in losses.items()
+            for lr, loss in zip(rates, curve, strict=True)
+        ]
+    )
+    found = failing.with_failed(sweep).group_by("arm", maintain_order=True).agg("failed")
+    # The high loss at the lowest rate is for want of steps.
+    assert dict(found.iter_rows()) == {"good": [0, 0, 0, 1], "bad": [0, 0, 1, 1], "stalled": [1, 1, 1, 1]}
+    bears = {row["arm"]: row for row in failing.bearing_lr(sweep).iter_rows(named=True)}
+    assert (bears["stalled"]["lr_fail"], bears["stalled"]["censored"]) == (1e-3, False)
+    assert 3e-3 < bears["bad"]["lr_fail"] < 1e-2 < bears["good"]["lr_fail"] < 3e-2
 
 
 # --- blocks ----------------------------------------------------------------------------------------------

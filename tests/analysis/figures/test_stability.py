@@ -102,7 +102,7 @@ def test_a_cap_hides_what_qk_norm_prevents(tmp_path: Path) -> None:
     assert verdicts(claims) == [REPRODUCED] * 7
     assert claims[1].estimate == pytest.approx(0.9, abs=0.01)
     assert claims[3].estimate == pytest.approx(math.log10(1e-1 / 2e-2), abs=0.1)
-    assert len(pl.read_csv(tmp_path / "attention.csv")) == len(pl.read_csv(tmp_path / "learning_rate.csv")) == 90
+    assert len(pl.read_csv(tmp_path / "attention.csv")) == len(pl.read_csv(tmp_path / "learning_rate.csv")) == 126
 
 
 def test_a_cap_that_does_more_than_qk_norm(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def entropy_claims(tmp_path: Path, *, collapses: str) -> list[Claim]:
     def curve(run: dict[str, Any]) -> list[Row]:
         falls = plain(run) == (collapses == "baseline")
         entropy = 0.7 * 10 ** (-4 * harm(run)) if falls else 0.6 + 0.1 * harm(run)
-        return attention_rows(logit=10, query_key=10, entropy=entropy)
+        return attention_rows(logit=10 * (1 + harm(run)), query_key=10, entropy=entropy)
 
     runs = simulate_runs(entropy_study.entropy_collapse("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     return entropy_collapse.entropy_collapse(runs, tmp_path)
