@@ -20,6 +20,10 @@ from analysis.table import read_curves
 
 CURVE = ("arm", "size", "seed")
 
+RISE = 0.25
+"""Nats above its lowest loss at which a curve has failed: between what a rate costs that is off by a factor of 3, and
+the nat between a model that trains and one that has learnt the frequencies of bytes."""
+
 # 12 L D², the matrices of the blocks (Wortsman et al. 2023, section 2.1): the same size for arms that differ in norms.
 MATRICES = 12 * pl.col("model.depth") * pl.col("model.width") ** 2
 

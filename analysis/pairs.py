@@ -14,8 +14,9 @@ from conf.door import counted
 from conf.schema import Config
 from train.record import identity
 
-LOSSES = ("val_loss", "loss", "train_loss")
-"""Metrics in nats per token, at which a diverged run counts with its loss at initialisation."""
+LOSSES = ("val_loss", "loss", "capped_loss", "train_loss")
+"""Metrics in nats per token. A diverged run counts with its loss at initialisation, and so does one that ends above
+it, or a run that breaks would beat one that nearly does."""
 
 SIDES = ("A", "B")
 DATA = "data_fingerprint"
@@ -93,7 +94,7 @@ def read_side(table: pl.DataFrame, metric: str) -> list[Run]:
 
     Args:
         table: rows of `analysis.table.read_runs`.
-        metric: a column of numbers. A diverged run has `loss_at_init` for any of `LOSSES`.
+        metric: a column of numbers. Any of `LOSSES` is at most `loss_at_init`, which is what a diverged run has.
 
     Raises:
         TableError: no such column, no numbers in it, or a diverged run whose record lacks `loss_at_init`.
@@ -126,6 +127,8 @@ def _value(row: Mapping[str, Any], metric: str) -> float | None:
         return float(row["loss_at_init"])
     if row["state"] not in ("finished", "diverged") or row[metric] is None:
         return None
+    if metric in LOSSES and row.get("loss_at_init") is not None:
+        return min(float(row[metric]), float(row["loss_at_init"]))
     return float(row[metric])
 
 

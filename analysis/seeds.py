@@ -14,8 +14,12 @@ Estimate = tuple[float, tuple[float, float]]
 """A value and its 95 % interval."""
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
+def over_seeds(values: Sequence[float], *, resolution: float = 0.0) -> Estimate:
     """Mean and Student's 95 % interval of independent values, one for each seed.
+
+    Args:
+        resolution: the step of values that come in steps, such as a share of few runs. The interval reaches at least
+            half of it to each side: seeds that agree say no more than that.
 
     Raises:
         ValueError: fewer than two values, which tell no spread, or one that is no number.
@@ -26,6 +30,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     if len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"{values!r} gives no interval; at least two finite values are needed")
     half = float(stdtrit(len(x) - 1, 0.975)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = max(half, resolution / 2)
     mean = float(x.mean())
     return mean, (mean - half, mean + half)
 
@@ -39,6 +44,7 @@ def claim_over_seeds(
     low: float = -math.inf,
     high: float = math.inf,
     n_runs: int,
+    resolution: float = 0.0,
     scale: str | None = None,
     reason: str | None = None,
 ) -> Claim:
@@ -46,12 +52,13 @@ def claim_over_seeds(
 
     Args:
         values: one for each seed.
+        resolution: as in `over_seeds`.
         reason: why a seed has none; asked for only where values are too few.
         scale, and the others: as in `Claim`.
     """
     estimate = interval = None
     if len(values) >= 2 and np.isfinite(values).all():
-        estimate, interval = over_seeds(values)
+        estimate, interval = over_seeds(values, resolution=resolution)
         reason = None
     elif reason is None:
         if len(values) < 2:

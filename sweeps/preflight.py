@@ -30,7 +30,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 # Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
 NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_above", "eval.", "probe.")
 
-WIDER = (1, 2, 4)  # times the base width, in the coordinate check
+LARGER = (1, 2, 4)  # times the base width or depth, in the coordinate check
 COORDINATE_LR = 3e-3
 COORDINATE_READOUT = 0.1  # of `param.readout_scale`: a large initial readout hides what the updates add to the logits
 LARGEST_BASE = 3_000_000  # parameters of a cell that a switch is tried on
@@ -114,7 +114,8 @@ def questions(plan: Plan) -> dict[str, Any]:
 
 
 def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
-    """One for each parametrisation, at the smallest depth, with the settings of its smallest cell.
+    """Over the width for each parametrisation, at the smallest depth, with the settings of its smallest cell; and over
+    the depth, at the base width, for those that scale it.
 
     Rules that the study itself switches off in some cells are shown and not judged.
     """
@@ -125,22 +126,30 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     on_purpose = len({param.without for param in smallest}) > 1
     found: list[Question] = []
     for param, run in smallest.items():
-        widths = [param.base_width * times for times in WIDER]
         head = run.config.model.head_dim
+        smallest_depth = min(other.config.model.depth for other in deep)
         shared: Cell = {
-            "model.depth": min(other.config.model.depth for other in deep),
             "optim.lr": COORDINATE_LR,
             "param.readout_scale": min(param.readout_scale, COORDINATE_READOUT),
             "schedule": "constant",
             "schedule.floor": 0.0,
         }
-        cells = [
-            changed(run, shared | {"model.width": w, "model.heads": w // head if w % head == 0 else 1}) for w in widths
-        ]
+
+        def cell(width: int, depth: int, run: PlannedRun = run, shared: Cell = shared, head: int = head) -> list[str]:
+            heads = width // head if width % head == 0 else 1
+            return changed(run, shared | {"model.width": width, "model.heads": heads, "model.depth": depth})
+
         excuse = "" if param.scales_width else "width transfer is not promised"
         if on_purpose and param.without != "none":
             excuse = "the study itself switches the rule off"
-        found.append({"name": _told(param, smallest), "widths": widths, "cells": cells, "excuse": excuse})
+        question = {"name": _told(param, smallest), "excuse": excuse}
+        widths = [param.base_width * times for times in LARGER]
+        cells = [cell(width, smallest_depth) for width in widths]
+        found.append(question | {"along": "width", "sizes": widths, "cells": cells})
+        if param.name == "completep":
+            depths = [param.base_depth * times for times in LARGER]
+            cells = [cell(param.base_width, depth) for depth in depths]
+            found.append(question | {"along": "depth", "sizes": depths, "cells": cells})
     return found
 
 

@@ -110,42 +110,49 @@ def _inputs(job: Job) -> Tensor:
 # --- coordinate check ------------------------------------------------------------------------------------
 
 
-def check_coordinates(name: str, widths: Sequence[int], cells: Sequence[Sequence[str]], *, excuse: str) -> Answer:
-    """Whether the residual stream and the logits keep their size as the width grows, at the start and after each step.
+def check_coordinates(
+    name: str, along: Literal["width", "depth"], sizes: Sequence[int], cells: Sequence[Sequence[str]], *, excuse: str
+) -> Answer:
+    """Whether the residual stream and the logits keep their size as a model grows, at the start and after each step.
 
-    Yang et al. 2022 (arXiv 2203.03466), appendix D.1. The slope is that of log2 mean |x| against log2 width; only
-    growth counts, since a readout that starts small may well start smaller when wide. Branches are not judged: after
-    a few steps a correct muP has slopes of +0.1 there over widths as small as these.
+    Yang et al. 2022 (arXiv 2203.03466), appendix D.1, and over depth Dey et al. 2025 (arXiv 2505.01618), figure 7. The
+    slope is that of log2 mean |x| against log2 of width or depth. Only growth counts, since a readout that starts small
+    may well start smaller when wide: a rule without which something only shrinks is not seen here. Branches are not
+    judged: after a few steps a correct muP has slopes of +0.1 there over widths as small as these.
 
     Args:
-        widths: of the cells, smallest first.
+        sizes: widths or depths of the cells, smallest first.
         excuse: why it is shown and not judged; empty where the parametrisation promises it.
     """
-    sizes: dict[tuple[int, str], list[float]] = {}
+    found: dict[tuple[int, str], list[float]] = {}
     for argv in cells:
         rows = [_coordinates(argv, seed) for seed in COORDINATE_SEEDS]
         for step in range(COORDINATE_STEPS + 1):
             for coordinate in rows[0][step]:
                 value = float(np.mean([row[step][coordinate] for row in rows]))
-                sizes.setdefault((step, coordinate), []).append(value)
+                found.setdefault((step, coordinate), []).append(value)
+    shared = {place: values for place, values in found.items() if len(values) == len(cells)}
     slopes = {
-        place: float(np.polyfit([log2(w) for w in widths], np.log2(values), 1)[0])
-        for place, values in sizes.items()
+        place: float(np.polyfit([log2(size) for size in sizes], np.log2(values), 1)[0])
+        for place, values in shared.items()
         if min(values) > 0 and np.isfinite(values).all()  # zero where a matrix starts at zero
     }
-    broken = [place for place, values in sizes.items() if not np.isfinite(values).all()]
+    broken = [place for place, values in found.items() if not np.isfinite(values).all()]
     (step, where), worst = max(slopes.items(), key=lambda item: item[1])
-    evidence = f"steepest slope {worst:+.2f}, of {where} after {step} steps; widths {', '.join(map(str, widths))}"
+    evidence = f"steepest slope {worst:+.2f}, of {where} after {step} steps; {along}s {', '.join(map(str, sizes))}"
     if broken:
         evidence = f"{broken[0][1]} is not finite after {broken[0][0]} steps"
     if excuse:
-        return Answer(f"coordinates {name}", "note", f"{evidence}; {excuse}")
+        return Answer(f"coordinates over {along}, {name}", "note", f"{evidence}; {excuse}")
     passed = not broken and worst < MAX_SLOPE
-    return Answer(f"coordinates {name}", "pass" if passed else "FAIL", f"{evidence}; allowed: below {MAX_SLOPE}")
+    return Answer(
+        f"coordinates over {along}, {name}", "pass" if passed else "FAIL", f"{evidence}; allowed: below {MAX_SLOPE}"
+    )
 
 
 def _coordinates(argv: Sequence[str], seed: int) -> list[dict[str, float]]:
-    """Mean |x| of embedding, blocks' outputs and logits before each step, and after the last."""
+    """Mean |x| of embedding, blocks' outputs and logits before each step, and after the last; the last block is named
+    so too, for models of other depths."""
     job = job_of(dataclasses.replace(config_of(argv), seed=seed))
     job = _at_peak(job)
     clock, tokens_BT = Clock(Position(0, 0.0, 0.0), job.device), _inputs(job)
@@ -153,6 +160,7 @@ def _coordinates(argv: Sequence[str], seed: int) -> list[dict[str, float]]:
     for step in range(COORDINATE_STEPS + 1):
         row = probe_activations(job.model, tokens_BT, job.autocast)
         rows.append({name: value for name, value in row.items() if name.endswith(STREAM)})
+        rows[-1]["last block/output_abs"] = row[f"block{job.config.model.depth - 1}/output_abs"]
         if step < COORDINATE_STEPS:
             step_row(job, clock, step, probed=False)
     return rows
@@ -366,7 +374,7 @@ def answers(questions: dict[str, Any]) -> Iterator[dict[str, Any]]:
     there = questions["device"] == "cpu" or torch.cuda.is_available()
     tasks: list[tuple[str, Callable[[], Answer]]] = []
     for q in questions["coordinates"]:
-        tasks.append((f"coordinates {q['name']}", lambda q=q: check_coordinates(**q)))  # type: ignore[misc]
+        tasks.append((f"coordinates over {q['along']}, {q['name']}", lambda q=q: check_coordinates(**q)))  # type: ignore[misc]
     for q in questions["switches"]:
         tasks.append((f"switch {q['key']}", lambda q=q: check_switch(**q)))  # type: ignore[misc]
     for q in questions["architectures"]:

@@ -63,11 +63,20 @@ def test_the_coordinate_check_widens_the_base_at_the_smallest_depth(tmp_path):
     (asked,) = questions(planned(tmp_path, *cells))["coordinates"]
     configs = [compose(argv) for argv in asked["cells"]]
     assert asked["excuse"] == ""
-    assert [c.model.width for c in configs] == asked["widths"] == [64, 128, 256]
+    assert [c.model.width for c in configs] == asked["sizes"] == [64, 128, 256]
     assert {c.model.depth for c in configs} == {2}
     assert {c.model.head_dim for c in configs} == {16}
     assert len({repr(c.param) for c in configs}) == 1
     assert questions(planned(tmp_path, {"model.depth": 0}))["coordinates"] == []
+
+
+def test_a_parametrisation_that_scales_depth_is_deepened_at_the_base_width(tmp_path):
+    cell = {"param": "completep", "param.base_width": 32, "param.base_depth": 3, "model.width": 64, "model.heads": 4}
+    width, depth = questions(planned(tmp_path, cell))["coordinates"]
+    assert (width["along"], depth["along"]) == ("width", "depth")
+    configs = [compose(argv) for argv in depth["cells"]]
+    assert [c.model.depth for c in configs] == depth["sizes"] == [3, 6, 12]
+    assert {(c.model.width, c.model.head_dim) for c in configs} == {(32, 16)}
 
 
 def test_the_coordinate_check_names_each_parametrisation_apart(tmp_path):

@@ -149,23 +149,27 @@ def test_values_that_no_cell_can_have_both_are_compared_where_they_are(states):
 
 
 def test_coordinates_pass_and_a_rule_switched_off_is_caught(states):
-    for name in ("mup", "completep"):
-        ((check, evidence),) = states({"param": name}, of="coordinates").items()
-        assert check.startswith(f"coordinates {name}")
-        assert evidence.startswith("pass")
+    for name, along in (("mup", ["width"]), ("completep", ["width", "depth"])):
+        found = states({"param": name, "param.base_depth": 2}, of="coordinates")
+        assert [check.split(",")[0] for check in found] == [f"coordinates over {one}" for one in along]
+        assert all(evidence.startswith("pass") for evidence in found.values())
     for rule, scale in (("hidden_lr", 0.1), ("readout_lr", 0.1), ("readout_lr", 1.0)):
         broken = {"param": "mup", "param.without": rule, "param.readout_scale": scale}
         ((check, evidence),) = states(broken, of="coordinates").items()
-        assert check == f"coordinates mup full without {rule}"
+        assert check == f"coordinates over width, mup full without {rule}"
         assert evidence.startswith("FAIL steepest slope")
+    broken = {"param": "completep", "param.base_depth": 2, "param.without": "residual_multiplier"}
+    width, depth = states(broken, of="coordinates").values()
+    assert width.startswith("pass")
+    assert depth.startswith("FAIL steepest slope")
 
 
 def test_what_promises_nothing_is_shown_and_not_judged(states):
-    assert states({}, of="coordinates")["coordinates standard"].startswith("note steepest slope")
+    assert states({}, of="coordinates")["coordinates over width, standard"].startswith("note steepest slope")
     arms = product({"param.without": ("none", "hidden_lr")})
     both = states({"param": "mup"}, *arms, of="coordinates")
-    assert both["coordinates mup full"].startswith("pass")
-    assert "the study itself" in both["coordinates mup full without hidden_lr"]
+    assert both["coordinates over width, mup full"].startswith("pass")
+    assert "the study itself" in both["coordinates over width, mup full without hidden_lr"]
 
 
 def test_counts_agree_and_a_wrong_count_is_caught(planned, monkeypatch):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.lr_sweep import CURVE, failing_lr
+from analysis.lr_sweep import CURVE, RISE, failing_lr
 
-RISE = 0.25  # nats above the best loss at which training has failed
 SHARE = f"share of the rates, above an arm's best, at which its loss ends {RISE:g} nats above the lowest of all arms"
 
 

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import arm_colours
-from analysis.figures.norms.failing import RISE, SHARE, bearing_lr, with_failed
+from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
 from analysis.figures.norms.layers_plot import draw_bars, draw_profile
-from analysis.lr_sweep import arms_apart, by_seed, read_sweep, sensitivity
+from analysis.lr_sweep import RISE, arms_apart, by_seed, read_sweep, sensitivity
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
 
@@ -123,6 +123,7 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(sweep, "failed", POST, MIX),
+            resolution=1 / sweep["lr"].n_unique(),
             sentence="Fewer runs fail under Mix-LN than under Post-LN.",
             statistic=f"{SHARE}; Post-LN minus {SHOWN[MIX]}",
             threshold="above 0",
@@ -131,6 +132,7 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(sweep, "broke", POST, MIX),
+            resolution=1 / sweep["lr"].n_unique(),
             sentence="Fewer runs have a loss that spikes or diverges under Mix-LN than under Post-LN.",
             statistic="share of the rates at which the training loss rose out of its noise or diverged, Post-LN minus "
             f"{SHOWN[MIX]}",

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import arm_colours, draw_against_lr, draw_estimates
-from analysis.figures.norms.failing import RISE, SHARE, bearing_lr, with_failed
+from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, tilt
 from analysis.figures.norms.layers_plot import draw_profile
 from analysis.laws.base import Array
-from analysis.lr_sweep import arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
+from analysis.lr_sweep import RISE, arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
 from analysis.lr_sweep_plot import loss_limits
 from analysis.seeds import claim_over_seeds
 from analysis.table import read_curves
@@ -103,6 +103,7 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(sweep, "failed", "pre", "peri"),
+            resolution=1 / sweep["lr"].n_unique(),
             sentence="Fewer runs fail under Peri-LN than under pre-LN.",
             statistic=f"{SHARE}; pre-LN minus Peri-LN",
             threshold="above 0",
@@ -111,6 +112,7 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
         ),
         claim_over_seeds(
             arms_apart(sweep, "broke", "pre", "peri"),
+            resolution=1 / sweep["lr"].n_unique(),
             sentence="Fewer runs have a loss that spikes or diverges under Peri-LN than under pre-LN.",
             statistic="share of the rates at which the training loss rose out of its noise or diverged, pre-LN minus "
             "Peri-LN",

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.small_proxies.probes import exponents
-from analysis.figures.small_proxies.qk_norm import LOGIT, RISE
+from analysis.figures.small_proxies.qk_norm import LOGIT
 from analysis.fit import fit
 from analysis.laws.tasks import UNSTABLE_LOGIT
-from analysis.lr_sweep import read_sweep
+from analysis.lr_sweep import RISE, read_sweep
 from analysis.predict import predict
 from analysis.result import FitResult
 from analysis.seeds import claim_over_seeds
@@ -134,7 +134,8 @@ def _claims(sweep: pl.DataFrame, fits: Mapping[float, FitResult], held_out: floa
 def _held_out(rows: pl.DataFrame, lr: float, found: FitResult, held_out: float, logit: str) -> Claim:
     """Whether the interval of the prediction contains what was measured."""
     new = rows.filter(pl.col("size") == held_out)
-    measured = float(np.log10(new["logit"].to_numpy()).mean())
+    logits = new["logit"].to_numpy()
+    measured = float(np.log10(logits).mean()) if len(logits) else float("nan")
     answer = predict(found, {"n_params": [held_out]})
     value, low, high = (float(np.log10(answer[name][0])) for name in ("predicted", "pi_lo95", "pi_hi95"))
     room = float(np.log10(WIDEST))
@@ -153,10 +154,13 @@ def _held_out(rows: pl.DataFrame, lr: float, found: FitResult, held_out: float, 
 
 
 def _misses(sweep: pl.DataFrame, held_out: float) -> list[float]:
-    """For each seed the largest |log10 predicted / measured| over learning rates."""
+    """For each seed the largest |log10 predicted / measured| over the learning rates at which the run of the largest
+    size lived to the early step."""
     misses: dict[Any, float] = {}
     for (seed, _), rows in sweep.group_by("seed", "lr", maintain_order=True):
         known, new = rows.filter(pl.col("size") < held_out), rows.filter(pl.col("size") == held_out)
+        if new.is_empty():
+            continue
         answer = predict(_fit(known, bootstrap=0), {"n_params": [held_out]})
         miss = abs(float(np.log10(answer["predicted"][0] / new["logit"][0])))
         misses[seed] = max(miss, misses.get(seed, 0.0))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.lr_sweep import CURVE, arms_apart, best_lr, by_seed, differences, lr_window, read_sweep, sensitivity
+from analysis.lr_sweep import CURVE, RISE, arms_apart, best_lr, by_seed, differences, lr_window, read_sweep, sensitivity
 from analysis.lr_sweep_plot import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
@@ -20,7 +20,6 @@ STANDARD, SIMPLE, INTERMEDIATE, FULL = "standard", "simple", "intermediate", "fu
 VARIANTS = {SIMPLE: "simple muP", INTERMEDIATE: "intermediate muP", FULL: "full muP"}
 ARMS = {STANDARD: "standard"} | VARIANTS
 UNNORMALISED = "simple, without QK-norm"
-RISE = 0.25  # nats above the same run with QK-norm at which training has failed
 SAME = 0.02  # in ln loss
 LESS = 0.05  # nats of LR sensitivity; QK-norm changes it by 0.13 at `cpu`
 

@@ -15,6 +15,7 @@ from analysis import style
 from analysis.claims import Claim
 from analysis.figures.lines import draw_over_seeds
 from analysis.lr_sweep import (
+    RISE,
     arms_apart,
     by_seed,
     differences,
@@ -35,7 +36,6 @@ ARMS = {WITHOUT: "without QK-norm", WITH: "with QK-norm"}
 LINES = {WITHOUT: "-", WITH: "--"}
 LOGIT = "block0/attention_logit_max"
 QUERY, KEY = "block0/query_rms", "block0/key_rms"
-RISE = 0.25  # nats above the best loss at which a rate has failed
 SAME = 0.02
 HALF = 0.5
 DECADES = "sizes that span decades, as the paper's 2.4M to 1.2B parameters"

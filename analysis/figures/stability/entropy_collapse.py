@@ -13,7 +13,7 @@ from analysis.claims import Claim
 from analysis.figures.arms_plot import arm_colours, draw_against_lr
 from analysis.figures.lines import draw_over_seeds
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.lr_sweep import MATRICES, arms_apart, read_sweep, sensitivity
+from analysis.lr_sweep import MATRICES, RISE, arms_apart, read_sweep, sensitivity
 from analysis.lr_sweep_plot import loss_limits
 from analysis.seeds import claim_over_seeds
 from analysis.table import read_curves
@@ -22,7 +22,6 @@ from train.record import write_bytes
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
 ARMS = {BASELINE: "neither", NORM: "QK-norm", SIGMA: "σReparam"}
 MARKERS = {BASELINE: "o", NORM: "s", SIGMA: "^"}
-RISE = 0.25  # nats above the best loss of the baseline at which it has stalled
 COLLAPSED = 0.1  # of the largest entropy
 SMOOTH = 9  # steps of the training loss
 

@@ -12,7 +12,7 @@ from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import draw_against_lr, draw_estimates
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.lr_sweep import MATRICES, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep
+from analysis.lr_sweep import MATRICES, RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep
 from analysis.lr_sweep_plot import loss_limits
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
@@ -27,7 +27,6 @@ ARMS = {
     QKV: "QKV-norm",
 }
 CAPS = {CAP_50: 50.0, CAP_20: 20.0}
-RISE = 0.25  # nats above the best loss at which a rate has failed
 ROUNDING = 1e-5  # of tanh
 HALF = 0.5
 LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ by a factor of 1.5"

@@ -115,7 +115,7 @@ def sweep_loss(run: dict[str, Any], *, theory: bool, base: float = 2**-4.6) -> f
 
 def test_a_transfer_that_follows_theory(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True), noise=0.002)
-    assert verdicts(transfer(runs, tmp_path)) == ["reproduced"] * 7
+    assert verdicts(transfer(runs, tmp_path)) == ["reproduced"] * 8
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}.{kind}" for name in ("width", "depth") for kind in ("png", "svg", "csv")
     }
@@ -124,14 +124,14 @@ def test_a_transfer_that_follows_theory(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_pictures")
 def test_a_transfer_against_theory(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=False), noise=0.002)
-    assert verdicts(transfer(runs, tmp_path)) == ["not reproduced"] * 7
+    assert verdicts(transfer(runs, tmp_path)) == ["not reproduced"] * 8
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_optimum_at_an_end_is_never_quoted(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True, base=2.0**-2))
     claims = transfer(runs, tmp_path)
-    assert [claim.estimate for claim in claims] == [None] * 7
+    assert [claim.estimate for claim in claims] == [None] * 8
     assert all("at an end" in str(claim.reason) for claim in claims)
     drawn = pl.read_csv(tmp_path / "width.csv")
     assert drawn.filter(pl.col("at_edge"))["lr_opt"].null_count() == len(drawn.filter(pl.col("at_edge"))) > 0
