@@ -36,7 +36,7 @@ SCALES: dict[Profile, Scale] = {
         batch=8,
         steps=200,
         lrs=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-        seeds=(0, 1, 2),
+        seeds=(0, 1, 2, 3, 4),  # as many as the paper's
         val_windows=128,
         probe_every="5%",
     ),
