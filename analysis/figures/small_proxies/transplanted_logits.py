@@ -99,12 +99,17 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, out: Path) -> None:
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS)
         loss_axes, logit_axes = figure.subplots(1, 2)
-        rates = planted["lr"].unique().sort()
-        for colour, lr in zip(style.ARMS, rates, strict=False):
-            rows = planted.filter(pl.col("lr") == lr)
+        swept = planted.filter(pl.col("kappa").n_unique().over("lr") > 1)
+        elsewhere = planted.filter(pl.col("kappa").n_unique().over("lr") == 1)
+        for colour, lr in zip(style.ARMS, swept["lr"].unique().sort(), strict=False):
+            rows = swept.filter(pl.col("lr") == lr)
             for axes, value in ((loss_axes, "loss"), (logit_axes, "logit")):
                 points = draw_over_seeds(axes, rows, "kappa", value, colour=colour, label=f"learning rate {lr:g}")
                 drawn.append(points.with_columns(pl.lit(lr).alias("lr"), pl.lit(value).alias("drawn")))
+        if len(elsewhere):
+            at = elsewhere.group_by("kappa", "lr", maintain_order=True).agg(pl.col("loss", "logit").mean())
+            loss_axes.plot(at["kappa"], at["loss"], "_", color=style.REFERENCE, markersize=7, label="at other rates")
+            drawn.append(at.with_columns(pl.lit("at other rates").alias("drawn")))
         loss_axes.axhline(np.exp(level), color=style.REFERENCE, linestyle="--", label="bigrams: no blocks")
         kappas = planted["kappa"].unique().sort()
         logit_axes.plot(kappas, kappas, "--", color=style.REFERENCE, label="kappa")

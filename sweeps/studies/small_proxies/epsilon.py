@@ -3,6 +3,12 @@
 In the paper the gradients of 4.8B parameters at a rate of 0.3 fall to the default of 1e-8. Those of small models do
 not, so epsilon is raised to meet them: what matters is the ratio of the two.
 
+What the `cpu` profile found (25K and 147K parameters, rates of 1e-2 and 0.1, three seeds): updates follow g / (g + eps)
+within 0.03 (0.00 to 0.06) and are halved where epsilon is 0.86 times the gradient's RMS (0.80 to 0.92). At 1e-2 the
+loss then rises, by 0.3 nats at the largest epsilon. At 0.1, beyond the best rate, it does not, and the largest epsilon
+is even better than the default: what shrinks the updates acts as a lower rate. Between 1e-15 and 1e-8 nothing changes
+(ln loss -0.002, -0.005 to 0.001), since gradients are far above both.
+
 The `gpu` profile has not been run.
 """
 

@@ -6,6 +6,13 @@ trained to the end, which says who fails; of the others, and of the largest, whi
 first steps are run. They have the learning rates and batches of the full runs (of all but the tiny `smoke` ones, whose
 warm-up is a single step).
 
+What the `cpu` profile found (12K to 0.8M parameters in the fit, 1.8M held out, step 11 of 250): at each of the six
+rates the 95 % interval of a quadratic in ln N holds the held-out logit, over three decades of logits; the predictions
+are within a factor of 1.5, and a single seed's worst rate within 2 on average (0.30 decades, -0.01 to 0.60). A run that
+fails has a larger early logit than one that does not in 99.6 % of the pairs. No early logit is beyond 1e4, where the
+paper's runs diverge; of the held-out runs at 0.3, the nearest to it, one of three was gone before step 11. The held-out
+size is not trained to the end, so that which of its runs fail is not put to the test.
+
 The `gpu` profile has not been run.
 """
 

@@ -4,6 +4,10 @@ Queries and keys get an RMS of sqrt(kappa) and logits the scale 1/d, so that no 
 has 10M parameters, which `gpu` has too. The model without blocks, a table of bigrams, is run at every rate of the
 recipe, and so is the kappa that it is compared with: each is judged at its best rate.
 
+What the `cpu` profile found (147K parameters, three seeds): the best kappa is 10, harm begins near 100, and bigrams are
+passed between 100 and 300, a decade and a half before the paper's 1e4. At 1e3 the loss is 25 % higher than at the best
+kappa (ln loss 0.22, 0.21 to 0.24).
+
 The `gpu` profile has not been run.
 """
 
