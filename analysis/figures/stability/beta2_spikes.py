@@ -121,6 +121,7 @@ def _precedence_claim(courses: Sequence[Course]) -> Claim:
         threshold="above 1",
         low=1.0,
         n_runs=len(probed),
+        scale="runs that spike by themselves: here a mirrored batch makes both the stale moment and the spike",
         reason=None if ratios else "no run has both spikes and a second moment that is out of date",
     )
 

@@ -1,8 +1,11 @@
 """Weight decay that does not follow the learning rate, decay that does, and more of the first (figures 6 and E.10).
 
 Independent decay of 1e-4 is the recipe's. The coupled arm, 0.1, has one rate more, below the others, since its
-sensitivity is the smaller of those over two windows (section 3.2.2). Over the paper's 1e5 steps a decay of 1e-4 adds
-up to 10 at the peak rate, but to almost nothing over a short run: the third arm decays as much as that over its run.
+sensitivity is the smaller of those over two windows (section 3.2.2). Over the paper's 1e5 steps a decay of 1e-4 adds up
+to 10 at the peak rate, but to almost nothing over a short run: the third arm decays as much as that over its run.
+
+A coupled arm that decays as much as the paper's cannot be had in so few steps: at a rate of 0.1 it would take away more
+than a weight has in each of them. So the two forms are compared at the paper's constants only, and not at equal decay.
 
 The `gpu` profile has not been run.
 """

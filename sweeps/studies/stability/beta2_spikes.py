@@ -4,9 +4,9 @@ Wortsman et al. 2023 (arXiv 2304.13013), with CLIP models: the loss spikes 1 to 
 a tensor, first of the patch embedding, was large; more so at high beta2; StableAdamW, which slows such a tensor down,
 needs no clipping. Small models are seldom surprised, so that here one batch now and then has all its bytes mirrored (b
 becomes V - 1 - b); the losses of these batches are left out when spikes are counted. The learning rate is high, and
-stays so. Arms: no clipping, the gradients' norm clipped at 1, each tensor's norm clipped at 1.5 times its
-mean so far (after AdaGC, Wang et al. 2025, arXiv 2502.11034), and StableAdamW without clipping. Every step is probed
-where only clipping differs.
+stays so. Arms: no clipping, the gradients' norm clipped at 1, each tensor's norm clipped at 1.5 times its mean so far
+(after AdaGC, Wang et al. 2025, arXiv 2502.11034), and StableAdamW without clipping. Every step is probed where only
+clipping differs.
 
 The `gpu` profile has not been run.
 """
