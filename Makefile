@@ -1,6 +1,7 @@
 # Each target makes its own .venv if it is missing; nothing else is needed.
 PYTHON ?= python3
 BIN := .venv/bin
+TEST_JOBS ?= 2
 
 .PHONY: demo test test-slow check lint format
 
@@ -8,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/python -m sweeps reproduce demo/ladder --profile cpu
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

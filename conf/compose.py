@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import logging
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -62,6 +63,19 @@ def to_config(values: DictConfig | dict[str, Any]) -> Config:
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(_type_error(error)) from error
+    except OverflowError:  # a whole number of more than 308 digits
+        raise ConfigError(f"{_too_large(values)}: is too large; allowed: a number below 1e308") from None
+
+
+def _too_large(values: Any, prefix: str = "") -> str:
+    """The full path of the first whole number in a mapping that no float can hold."""
+    for name, value in values.items():
+        if isinstance(value, (dict, DictConfig)):
+            if found := _too_large(value, f"{prefix}{name}."):
+                return found
+        elif isinstance(value, int) and abs(value) > sys.float_info.max:
+            return f"{prefix}{name}"
+    return ""
 
 
 def read_config(path: Path) -> Config:
