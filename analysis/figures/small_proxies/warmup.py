@@ -44,7 +44,7 @@ def warmup(runs: pl.DataFrame, out: Path) -> list[Claim]:
                 low=0.0,
                 n_runs=n_runs,
             )
-            for shorter, longer in ((SHORT, USUAL), (USUAL, LONG))
+            for shorter, longer in ((SHORT, USUAL), (USUAL, LONG), (SHORT, LONG))
         ),
         claim_over_seeds(
             arms_apart(sweep, "loss", SHORT, LONG, lr=highest),

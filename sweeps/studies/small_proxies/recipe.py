@@ -30,6 +30,8 @@ class Scale:
     probe_every: str = "4%"
 
 
+MORE_SEEDS = (0, 1, 2, 3, 4)
+
 SCALES: dict[Profile, Scale] = {
     "smoke": Scale(
         sizes=((16, 1), (32, 1)),
@@ -107,12 +109,15 @@ def lrs(profile: Profile) -> list[Cell]:
     return zipped({"optim.lr": SCALES[profile].lrs})
 
 
-def seeds(profile: Profile) -> list[Cell]:
-    """The seeds; every setting has the same ones, so that arms are compared by pairs."""
-    return product({"seed": SCALES[profile].seeds})
+def seeds(profile: Profile, *, more: bool = False) -> list[Cell]:
+    """The seeds; every setting has the same ones, so that arms are compared by pairs. `more` of them at `cpu`, for
+    studies of few sizes whose effects are as small as the noise of three."""
+    return product({"seed": MORE_SEEDS if more and profile == "cpu" else SCALES[profile].seeds})
 
 
-def lr_sweep(profile: Profile, arms: list[Cell], *, most_sizes: int | None = None) -> list[Cell]:
+def lr_sweep(
+    profile: Profile, arms: list[Cell], *, most_sizes: int | None = None, more_seeds: bool = False
+) -> list[Cell]:
     """Arms times sizes times learning rates times seeds; an arm's settings replace the recipe's."""
-    grid = cross(sizes(profile, most=most_sizes), lrs(profile), seeds(profile))
+    grid = cross(sizes(profile, most=most_sizes), lrs(profile), seeds(profile, more=more_seeds))
     return [recipe(profile) | cell | arm for arm in arms for cell in grid]

@@ -16,7 +16,7 @@ from train.record import Profile
 
 def steps_and_batch(profile: Profile) -> list[Cell]:
     """The recipe's run length and batch; then one of the two changed, and with the batch the steps."""
-    return lr_sweep(profile, arms(profile), most_sizes=2 if profile == "gpu" else 1)
+    return lr_sweep(profile, arms(profile), most_sizes=2 if profile == "gpu" else 1, more_seeds=True)
 
 
 def arms(profile: Profile) -> list[Cell]:

@@ -25,9 +25,9 @@ DECAY_OF_A_RUN = 1e-4 * 1e5  # of the paper's, at the peak rate
 def weight_decay(profile: Profile) -> list[Cell]:
     """The three arms at the two smallest sizes."""
     as_much: Cell = {"optim.weight_decay": DECAY_OF_A_RUN / SCALES[profile].steps}
-    lower = cross(sizes(profile, most=2), [{"optim.lr": NEXT_LOWER[profile]}], seeds(profile))
+    lower = cross(sizes(profile, most=2), [{"optim.lr": NEXT_LOWER[profile]}], seeds(profile, more=True))
     return [
-        *lr_sweep(profile, [{}, COUPLED, as_much], most_sizes=2),
+        *lr_sweep(profile, [{}, COUPLED, as_much], most_sizes=2, more_seeds=True),
         *(recipe(profile) | cell | COUPLED for cell in lower),
     ]
 

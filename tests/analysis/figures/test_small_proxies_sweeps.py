@@ -79,7 +79,7 @@ def test_batch_and_steps_keep_the_tokens() -> None:
 # --- warm-up ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("helps", "expected"), [(1.0, [REPRODUCED] * 4), (-1.0, [NOT_REPRODUCED] * 4)])
+@pytest.mark.parametrize(("helps", "expected"), [(1.0, [REPRODUCED] * 5), (-1.0, [NOT_REPRODUCED] * 5)])
 def test_warmup(helps: float, expected: list[str], tmp_path: Path) -> None:
     """High rates cost more, and more so in large models, the shorter (or the longer) the warm-up."""
 
@@ -91,7 +91,7 @@ def test_warmup(helps: float, expected: list[str], tmp_path: Path) -> None:
 
     claims = warmup.warmup(simulate_runs(warmup_study.warmup("cpu"), loss), tmp_path)
     assert verdicts(claims) == expected
-    assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].n_runs == 108
+    assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].n_runs == 180
 
 
 # --- weight decay ----------------------------------------------------------------------------------------
