@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from analysis.claims_command import as_markdown, read_results
 from analysis.figures.registry import FIGURES
 from sweeps.registry import STUDIES
 from tests.smoke import Smoke
@@ -64,3 +65,11 @@ def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir:
     status, output = smoke.run(tmp_path, "sweeps", *run)
     assert status == 0, output
     assert before == [path.stat().st_mtime_ns for path in records], "a finished study was run again"
+
+
+def test_the_page_of_verdicts_is_that_of_the_results() -> None:
+    """Regenerate with `python -m analysis claims --markdown > docs/studies.md`."""
+    root = Path(__file__).parents[1]
+    found = read_results(root / "results", "cpu")
+    page = "\n".join(as_markdown(found, Path("results"))) + "\n"
+    assert page == (root / "docs" / "studies.md").read_text(encoding="utf-8")
