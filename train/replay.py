@@ -94,6 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     print(f"replayed steps {done.started_at + 1} to {done.to_step}, {where}: {done.folder}")
     print(f"{done.equal} of {done.compared} recorded training losses are the same to the last bit")
+    if done.batches_compared:
+        print(f"{done.batches_equal} of {done.batches_compared} recorded batches are the same")
     if done.first_difference is not None:
         print("first difference: step {step}, recorded {recorded}, replayed {replayed}".format(**done.first_difference))
     return 0
