@@ -99,10 +99,10 @@ def draw_sensitivity(
     for k, (arm, name) in enumerate(arms.items()):
         points = mean_over_seeds(table.filter(pl.col("arm") == arm), value)
         shift = 1.03 ** (k - (len(arms) - 1) / 2)  # or intervals would hide each other
-        axes.errorbar(
+        draw_intervals(
+            axes,
             points["size"] * shift,
-            points["mean"],
-            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            points,
             fmt="o-",
             color=style.ARMS[k % len(style.ARMS)],
             capsize=2,
@@ -117,6 +117,12 @@ def draw_sensitivity(
         axes.set_ylabel("LR sensitivity (nats)")
         axes.set_title(f"rates {low:g} to {high:g}")
     axes.legend()
+
+
+def draw_intervals(axes: Axes, x: Any, points: pl.DataFrame, **look: Any) -> None:
+    """`mean` of the functions below at each x, with the interval from `low` to `high`."""
+    errors = [points["mean"] - points["low"], points["high"] - points["mean"]]
+    axes.errorbar(x, points["mean"], yerr=errors, **look)
 
 
 def mean_over_seeds(table: pl.DataFrame, value: str, by: Sequence[str] = ("size",)) -> pl.DataFrame:

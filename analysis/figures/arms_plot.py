@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis import style
 from analysis.figures.lines import draw_over_seeds
-from analysis.lr_sweep_plot import geometric_mean_over_seeds, mean_over_seeds
+from analysis.lr_sweep_plot import draw_intervals, geometric_mean_over_seeds, mean_over_seeds
 
 
 def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
@@ -37,10 +37,10 @@ def draw_estimates(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], val
     means = (geometric_mean_over_seeds if log else mean_over_seeds)(table, value, ("arm",))
     for k, (arm, colour) in enumerate(arm_colours(arms).items()):
         own = means.filter(pl.col("arm") == arm)
-        axes.errorbar(
+        draw_intervals(
+            axes,
             [k],
-            own["mean"],
-            yerr=[own["mean"] - own["low"], own["high"] - own["mean"]],
+            own,
             fmt="o",
             color=colour,
             capsize=3,

@@ -17,7 +17,7 @@ from analysis import style
 from analysis.claims import Claim
 from analysis.laws.base import Array
 from analysis.lr_sweep import best_lr, by_seed, differences, read_sweep, slopes
-from analysis.lr_sweep_plot import draw_curves, geometric_mean_over_seeds, mean_over_seeds
+from analysis.lr_sweep_plot import draw_curves, draw_intervals, geometric_mean_over_seeds, mean_over_seeds
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
 
@@ -226,10 +226,10 @@ def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapp
         if known.is_empty():
             continue
         points = geometric_mean_over_seeds(known, "lr_opt")
-        axes.errorbar(
+        draw_intervals(
+            axes,
             points["size"] * 1.03 ** (k - 1),
-            points["mean"],
-            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            points,
             fmt="o-",
             color=COLOURS[arm],
             capsize=2,
@@ -255,10 +255,10 @@ def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], la
         if known.is_empty():
             continue
         points = mean_over_seeds(known, "penalty")
-        axes.errorbar(
+        draw_intervals(
+            axes,
             points["size"] * 1.03 ** (k - 1),
-            points["mean"],
-            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            points,
             fmt="o-",
             color=COLOURS[arm],
             capsize=2,

@@ -18,7 +18,7 @@ from analysis.claims import Claim
 from analysis.figures.mup.coordinates import slopes
 from analysis.lr_sweep import best_lr, by_seed, differences, read_sweep
 from analysis.lr_sweep import slopes as lr_slopes
-from analysis.lr_sweep_plot import geometric_mean_over_seeds
+from analysis.lr_sweep_plot import draw_intervals, geometric_mean_over_seeds
 from analysis.seeds import claim_over_seeds
 from analysis.table import read_curves
 from train.record import write_bytes
@@ -214,10 +214,10 @@ def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: st
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
         sizes = points["size"].to_numpy()
-        axes.errorbar(
+        draw_intervals(
+            axes,
             sizes,
-            points["mean"],
-            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            points,
             fmt="o" + line,
             color=colour,
             capsize=2,

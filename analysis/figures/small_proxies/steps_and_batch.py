@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.lr_sweep import arms_apart, lr_window, read_sweep, sensitivity
-from analysis.lr_sweep_plot import draw_curves, loss_limits, mean_over_seeds
+from analysis.lr_sweep_plot import draw_curves, draw_intervals, loss_limits, mean_over_seeds
 from analysis.seeds import claim_over_seeds
 from conf.door import human
 from train.record import write_bytes
@@ -100,10 +100,10 @@ def _draw_factors(axes: Axes, sensitive: pl.DataFrame, kind: str, colours: dict[
         points = mean_over_seeds(table.filter(pl.col("size") == size), "sensitivity", by=("factor",))
         usual = points.filter(pl.col("factor") == 1)["mean"][0]
         axes.axhspan(usual - SAME, usual + SAME, color=colour, alpha=0.12, linewidth=0)
-        axes.errorbar(
+        draw_intervals(
+            axes,
             points["factor"],
-            points["mean"],
-            yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+            points,
             fmt="o-",
             color=colour,
             capsize=2,
