@@ -18,7 +18,7 @@ from analysis.claims import Claim
 from analysis.figures.arms_plot import arm_colours
 from analysis.figures.stability.loss_spikes import REACH, STALE, Course, lags, read_courses
 from analysis.lr_sweep import by_seed, differences
-from analysis.lr_sweep_plot import mean_over_seeds
+from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
 
@@ -230,10 +230,10 @@ def _draw_spikes(table: pl.DataFrame, out: Path) -> None:
                 if own.is_empty():
                     continue
                 points = mean_over_seeds(own, value, ("memory", "beta2"))
-                axes.errorbar(
+                draw_intervals(
+                    axes,
                     points["memory"] + 0.05 * (k - 1.5),  # or intervals would hide each other
-                    points["mean"],
-                    yerr=[points["mean"] - points["low"], points["high"] - points["mean"]],
+                    points,
                     fmt="o-",
                     color=colour,
                     capsize=2,

@@ -3,6 +3,11 @@
 The paper grows in width at 6 blocks and in depth at width 512. Here all three ways begin at the smallest model of the
 recipe, so that they share its runs, and end within half a decade of each other.
 
+What the `cpu` profile found (25K to 147K parameters, three seeds): sensitivity rises with depth and falls a little with
+width, 0.064 nats per decade of parameters apart (0.024 to 0.104). But 8 blocks of width 32 lose 5.5 % to 2 blocks of
+width 64 (3.4 to 7.7), where the paper's deep models win: a stream of 32 is narrow for a vocabulary of 257, and 250
+steps are few for 8 blocks. Two sizes of each kind say nothing about how well a trend extrapolates.
+
 The `gpu` profile has not been run.
 """
 
