@@ -5,14 +5,22 @@ they grow from the first update on (Yang et al. 2022, arXiv 2203.03466, appendix
 whose settings these are: two blocks, a deliberately large learning rate of 1e-2, constant, no decay). Models of all
 widths see the same batches. Each rule of muP is then switched off alone (`param.without`): a check that passes without
 a rule would say nothing about it. Theory says which module breaks, by which power of the width d, and when
-(`analysis.figures.mup.coord_check.CONTROLS`). Two of the rules are about the dimension of a head, and matter only
-where it grows: their runs, and the muP that they are compared with, have one head.
+(`analysis.figures.mup.coord_check.CONTROLS`). Two of the rules are about the dimension of a head, and matter only where
+it grows: their runs, and the muP that they are compared with, have one head.
 
 Depth (Dey et al. 2025, arXiv 2505.01618, figure 7): with residual branches times m_L^-alpha the stream after the last
 block is free of depth at alpha = 1 (CompleteP) and 1/2 (depth-muP); with none (muP, alpha = 0) it grows as L^1/2 at
 initialisation, and its change as L. The embedding has unit variance there: at alpha = 1 the branches' part of the
 stream vanishes like L^-1/2, and an embedding of 1/sqrt(width) would leave too little beside it for a flat line at L =
 2.
+
+What the `cpu` profile found (widths 32 to 512, depths 2 to 32, three seeds, 95 % intervals): after seven updates
+attention and MLP outputs have a slope of 1.46 (1.2 to 1.7) under the standard parametrisation, and the steepest of any
+module and update is 0.06 (0.03 to 0.10) under muP and CompleteP. Each rule that is off shows in the module and with the
+sign that theory names, at initialisation to 0.02 of its exponent. After updates two fall short of it: logits without
+`readout_lr` have a slope of 0.57 (0.54 to 0.60) for 1, since seven updates add up in step only partly, and the largest
+attention logit without `attention_scale` one of 0.37 (0.21 to 0.53) for 0.5. Over depth muP's stream grows as L^1.05,
+CompleteP's and depth-muP's fall slightly, as L^-0.10 and L^-0.06.
 
 The `gpu` profile has not been run.
 """
