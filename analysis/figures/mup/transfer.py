@@ -48,7 +48,7 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
             width,
             "standard",
             "width",
-            "Under the standard parametrisation the best learning rate moves left.",
+            "Under the standard parametrisation the best learning rate moves left with the width.",
             -ONE_STEP,
         ),
         _dearer(width, "standard", "mup", "width"),

@@ -1,7 +1,7 @@
 """Warning signs: ways in which muP fails silently, and what shows each of them before a sweep is spent on it.
 
-A warning sign is a number of the first steps, drawn against width, that differs in a sick set-up from that of a
-healthy one; a loss at the base width says nothing, where all rules are 1. Each sick arm has its healthy twin:
+A warning sign is a number of the first steps, drawn against width, that differs in a sick set-up from that of a healthy
+one; a loss at the base width says nothing, where all rules are 1. Each sick arm has its healthy twin:
 
 - `updates`: the scheduler writes one rate into all groups of the optimiser, and the hidden matrices lose their 1/m.
   Their updates do not shrink with the width (Yang et al. 2022, arXiv 2203.03466, table 3). Twin: muP.
@@ -22,6 +22,10 @@ healthy one; a loss at the base width says nothing, where all rules are 1. Each 
 
 Left out: a base width too small for the law of large numbers, which takes transfers from several bases to show, and a
 readout tied to the embedding but scaled as a hidden matrix, which no setting of the trainer can make.
+
+What the `cpu` profile found (widths 32 to 256, three seeds): five of the six signs are plain within eight steps, with
+slopes that differ from the healthy run's by 0.3 to 0.9 and intervals of 0.1 or less. The sixth, a best rate that falls
+with the length of training, is not there between 50 and 800 steps: -0.06 per doubling (-0.23 to 0.11).
 
 The `gpu` profile has not been run.
 """
