@@ -4,6 +4,12 @@ Zhai et al. 2023 (arXiv 2303.06296): where training breaks, attention has collap
 their largest singular value, times a learned scale, keep its entropy. There vision, translation and speech, without
 QK-norm; here the recipe of `small_proxies` at one size, whose runs with and without QK-norm are the same ones.
 
+What the `cpu` profile found (147K parameters, three seeds): where training stalls without QK-norm, from 3e-2 on,
+entropy is a thousandth of its largest value; with QK-norm it is 0.15 of it (0.07 to 0.23) and with σReparam 0.25 (0.06
+to 0.44). From the best rate upwards loss and entropy have opposite orders in every seed. σReparam is the least
+sensitive of the three: at 0.3 it loses 0.05 to 0.1 nats to its best. Below the best rate entropy is high and so is the
+loss: early in training attention is spread.
+
 The `gpu` profile has not been run.
 """
 
