@@ -2,8 +2,6 @@
 
 The paper's 1e3, 5e3 and 2.5e4 of 1e5 steps. 5 % is the recipe's.
 
-FOUND
-
 The `gpu` profile has not been run.
 """
 
