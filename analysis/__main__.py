@@ -22,6 +22,7 @@ from analysis.fit import OBJECTIVES
 from analysis.laws.registry import find_law
 from analysis.lint import FINDINGS
 from analysis.order import Done, Order, by_group, carry_out, needs_curves, predict_groups, read_fits
+from analysis.pictures import check_picture
 from analysis.plan_command import add_plan_command
 from analysis.report import print_claims, print_fit, print_laws
 from analysis.table import CONVENTIONS
@@ -60,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fit(options: argparse.Namespace) -> None:
     for path in (options.out, options.plot):
         _check_writable(path)
-    if options.plot is not None and options.plot.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {options.plot}: not a picture; allowed: a name that ends in .png, .svg or .pdf")
+    check_picture("--plot", options.plot)
     law = find_law(options.law)
     if options.schedules is not None and not needs_curves(law):
         raise UsageError(f"--schedules {options.schedules}: {law.name} reads no curves; allowed: with a law of curves")

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from analysis.autopsy import Autopsy, autopsy
 from analysis.autopsy_signals import read_signals
-from analysis.compare_command import PICTURES
-from analysis.table import TableError
+from analysis.pictures import check_picture
 from conf.door import counted
 
 
@@ -29,8 +28,7 @@ def add_autopsy_command(commands: Any, *, check_writable: Callable[[Path | None]
 
     def run(options: argparse.Namespace) -> None:
         check_writable(options.out)
-        if options.out is not None and options.out.suffix not in PICTURES:
-            raise TableError(f"--out {options.out}: not a picture; allowed: a name that ends in {', '.join(PICTURES)}")
+        check_picture("--out", options.out)
         found = autopsy(read_signals(options.folder))
         print_autopsy(found)
 

@@ -15,11 +15,10 @@ from analysis.columns import FitError
 from analysis.compare import FLOORS, ArmsComparison, compare_arms
 from analysis.compare_laws import LawsComparison, compare_laws
 from analysis.crossing import Measure
+from analysis.pictures import check_picture
 from analysis.report import number
 from conf.door import counted
 from train.record import write_json
-
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def add_compare_command(
@@ -63,8 +62,7 @@ def add_compare_command(
 
 
 def _run(options: argparse.Namespace, read_points: Callable[[argparse.Namespace], Any]) -> None:
-    if options.plot is not None and options.plot.suffix not in PICTURES:
-        raise FitError(f"--plot {options.plot}: not a picture; allowed: a name that ends in {', '.join(PICTURES)}")
+    check_picture("--plot", options.plot)
     if options.by is not None and len(options.laws) != 1:
         raise FitError(f"--by {options.by}: with {counted(len(options.laws), 'law')}; allowed: one law for both arms")
     if options.by is None:

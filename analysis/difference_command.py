@@ -14,9 +14,9 @@ from rich.text import Text
 
 from analysis import table
 from analysis.columns import FitError
-from analysis.compare_command import PICTURES
 from analysis.difference import POWER, Difference, Units, difference, seeds_in_words, sentence, units_of
 from analysis.pairs import LOSSES, SIDES, Pairs, Run, pair_runs, read_side
+from analysis.pictures import check_picture
 from analysis.top_up import STUDIES, Budget, Decision, decide
 from conf.door import counted
 from train.record import write_json
@@ -71,8 +71,7 @@ def add_difference_command(
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.plot is not None and options.plot.suffix not in PICTURES:
-        raise FitError(f"--plot {options.plot}: not a picture; allowed: a name that ends in {', '.join(PICTURES)}")
+    check_picture("--plot", options.plot)
     if options.until is not None and not (0 < options.until < math.inf):
         raise FitError(f"--until {options.until:g}: is not allowed; allowed: a number above 0")
     for name, least in (("max_seeds", 2), ("max_minutes", 0), ("jobs", 1)):

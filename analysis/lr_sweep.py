@@ -124,15 +124,18 @@ def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:
     return _each_curve(sweep, one)
 
 
-def slopes(table: pl.DataFrame, value: str, *, log_value: bool = False) -> dict[Any, float]:
-    """For each seed the slope of a value, or of its logarithm, against log10 of size; seeds that lack a size are left
-    out, and so is everything if there is one size."""
+def slopes(
+    table: pl.DataFrame, value: str, against: str = "size", *, log_value: bool = False, log_against: bool = True
+) -> dict[Any, float]:
+    """For each seed the slope of a value against a setting, or of log10 of either; seeds that lack a setting that
+    another one has are left out, and so is everything if there is one setting."""
     found = {}
-    n_sizes = table["size"].n_unique()
-    for (seed,), rows in table.filter(pl.col(value).is_not_null()).group_by("seed", maintain_order=True):
-        if len(rows) == n_sizes > 1:
-            y = np.log10(rows[value].to_numpy()) if log_value else rows[value].to_numpy()
-            found[seed] = float(np.polyfit(np.log10(rows["size"].to_numpy()), y, 1)[0])
+    n_settings = table[against].n_unique()
+    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
+        if len(rows) == n_settings > 1:
+            x, y = rows[against].to_numpy(), rows[value].to_numpy()
+            x, y = np.log10(x) if log_against else x, np.log10(y) if log_value else y
+            found[seed] = float(np.polyfit(x, y, 1)[0])
     return found
 
 

@@ -18,6 +18,7 @@ from analysis.columns import FitError, read_column
 from analysis.design import Limits
 from analysis.fit import fit
 from analysis.laws.base import Column, Law
+from analysis.pictures import check_picture
 from analysis.plan_report import describe, print_plan, promise
 from analysis.planner import CRITERIA, Planner, quantities, quantity
 from analysis.prior import NOISE, Prior, assumed_prior, law_of, prior_of_fit
@@ -181,8 +182,7 @@ def _check_files(options: argparse.Namespace) -> None:
     for path in (options.out, options.plot):
         if path is not None and (not path.absolute().parent.is_dir() or path.is_dir()):
             raise FitError(f"{path}: is a folder or in none; allowed: the name of a file in a folder that is there")
-    if options.plot is not None and options.plot.suffix not in (".png", ".svg", ".pdf"):
-        raise FitError(f"--plot {options.plot}: not a picture; allowed: a name that ends in .png, .svg or .pdf")
+    check_picture("--plot", options.plot)
 
 
 def _measured(options: argparse.Namespace) -> pl.DataFrame | None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.schema import Duration
+from conf.schema import DataConfig
+from models.count import RunCost
+from train.shift import Shift
 
 Mask = NDArray[np.bool_]
 Steps = NDArray[np.int64]
@@ -21,16 +23,7 @@ def shifted_steps(run: Mapping[str, Any], step: Steps) -> Mask:
         run: its record with these two settings, like a row of `analysis.table.read_runs`.
         step: counted from 1.
     """
-    if run["data.shift_every"] is None:
-        return np.zeros(len(step), dtype=bool)
-    every, length = (
-        max(
-            1,
-            Duration.parse(run[name]).steps(
-                tokens_per_step=run["tokens_per_step"], n_params=run["n_params_total"], run_steps=run["n_steps"]
-            ),
-        )
-        for name in ("data.shift_every", "data.shift_for")
-    )
-    found: Mask = (step - 1) % every >= every - length
-    return found
+    length = RunCost(run["n_params_total"], run["tokens_per_step"], run["n_steps"], flops=0)  # of which no step depends
+    data = DataConfig(shift_every=run["data.shift_every"], shift_for=run["data.shift_for"])
+    shift = Shift.of(data, length)
+    return np.array([shift is not None and shift.holds(int(one) - 1) for one in step], dtype=bool)

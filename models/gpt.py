@@ -84,6 +84,8 @@ class GPT(nn.Module):
 
     def iterate_sigmas(self) -> None:
         """Once before each update, ahead of its forward passes: see `models.blocks.SigmaReparam`."""
+        if not self.cfg.sigma_reparam:  # no need to look through the modules at every step
+            return
         for module in self.modules():
             if isinstance(module, SigmaLinear):
                 module.sigma.iterate(module.weight)

@@ -145,14 +145,18 @@ def last_log_line(folder: Path) -> str | None:
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
-def _server_environment(threads: int, trainer: Trainer) -> dict[str, str]:
-    """What OpenMP reads when torch is loaded, what to import, and where this package is found from any folder."""
-    return dict.fromkeys(_THREAD_VARIABLES, str(threads)) | {
+def child_environment() -> dict[str, str]:
+    """What a process with torch needs: how its threads wait, and where this package is found from any folder."""
+    return {
         # Threads that spin while they wait slow tiny models down several times where other processes want the cores.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        preload.VARIABLE: trainer.preload,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
     }
+
+
+def _server_environment(threads: int, trainer: Trainer) -> dict[str, str]:
+    """What OpenMP reads when torch is loaded, and what to import."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads)) | child_environment() | {preload.VARIABLE: trainer.preload}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sweeps.bracket import Bracket, widened
 from sweeps.budget import Speed, makespan, run_seconds, speed
 from sweeps.grid import Cell, overrides
 from sweeps.study import DEVICE, Study
-from train.record import FINAL, Manifest, Profile, RecordError, is_alive, read_run, run_dir, run_id
+from train.record import FINAL, Manifest, Profile, RecordError, is_alive, read_run, run_dir
 
 RunState = Literal["planned", "running", "interrupted", "finished", "diverged", "failed"]
 
@@ -108,10 +108,10 @@ def make_plan(
         settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
         argv = (*overrides(settings), *extra)
         config = _composed(argv)
-        name = run_id(config)
-        if name not in drafts:
-            drafts[name] = _Draft(cell, argv, config)
-        return drafts[name]
+        folder = run_dir(config)
+        if folder.name not in drafts:
+            drafts[folder.name] = _Draft(cell, argv, config, folder)
+        return drafts[folder.name]
 
     cells = study.cells(profile)
     for cell in cells:
@@ -133,9 +133,8 @@ def make_plan(
 class _Draft:
     """A run that is composed and looked up, and not yet priced."""
 
-    def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config) -> None:
-        self.cell, self.argv, self.config = cell, argv, config
-        self.folder = run_dir(config)
+    def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config, folder: Path) -> None:
+        self.cell, self.argv, self.config, self.folder = cell, argv, config, folder
         self.record: dict[str, Any] | None = None
         self.problem: str | None = None
         self.state: RunState = "failed"

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ from conf.compose import compose
 from conf.schema import Config, ParamConfig, UserError
 from sweeps.budget import makespan, run_seconds
 from sweeps.grid import Cell, Value, overrides
+from sweeps.launch import child_environment
 from sweeps.plan import Plan, PlannedRun
 from sweeps.progress import duration
 from sweeps.study import DEVICE
-
-_ROOT = Path(__file__).resolve().parents[1]
 
 # Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
 NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_above", "eval.", "probe.")
@@ -43,10 +41,6 @@ def preflight(plan: Plan, console: Console) -> int:
     """Ask, print a line per check as it is answered, and return the exit status: 1 if a check failed."""
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
     console.print(f"{len(plan.runs)} runs, {plan.threads} threads each", soft_wrap=True)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-    }
     failed, measured = 0, list[tuple[PlannedRun, float]]()
     timed = timed_runs(plan)
     with (
@@ -56,7 +50,7 @@ def preflight(plan: Plan, console: Console) -> int:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=os.environ | child_environment(),
         ) as process,
     ):
         assert process.stdin is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from conf.compose import compose
 from conf.schema import resolve
 from models.build import build
 from models.gpt import GPT
+from train import loop
 
 
 def gpt(*overrides: str, vocab_size: int = 50, context: int = 16, seed: int = 0) -> GPT:
@@ -37,3 +39,15 @@ def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run, read without the project's own reader."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
+    """The run is interrupted before this step, as by Ctrl-C that nobody hears."""
+    original = loop.step_row
+
+    def stop(job: Any, clock: Any, at: int, **how: Any) -> Any:
+        if at == step:
+            raise KeyboardInterrupt
+        return original(job, clock, at, **how)
+
+    patch.setattr(loop, "step_row", stop)

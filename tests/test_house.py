@@ -31,6 +31,7 @@ ALLOWED = {
         "models.parametrize",
         "models.roles",
         "train.record",
+        "train.shift",
         "train.spikes",
     ),
 }
@@ -42,6 +43,7 @@ TORCH_FREE = (
     "models.parametrize",
     "models.roles",
     "train.record",
+    "train.shift",
     "train.spikes",
     "train.data",
 )

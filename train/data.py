@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.schema import ConfigError, DataConfig
+from conf.schema import DataConfig
 from conf.vocab import tokenizer_ids
-from models.count import RunCost
 from train.documents import tokenize
 from train.markov import MarkovChain
 from train.permutation import permute
+from train.shift import Shift
 from train.sources import DataError, open_source
 from train.token_cache import CachedTokens, TokenWriter, load_or_build
 from train.zipf import ZipfTable
@@ -99,31 +98,6 @@ def _windows(stream: NDArray[Any], data: DataConfig, side: str, *, at_least: int
             f"allowed: at most {len(stream) // at_least - 1}, or a longer corpus{more}"
         )
     return stream[: len(stream) // length * length].reshape(-1, length)
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Training tokens t become V - 1 - t in the last `length` of every `every` steps; those of validation never do."""
-
-    every: int
-    length: int
-
-    @classmethod
-    def of(cls, data: DataConfig, cost: RunCost) -> Shift | None:
-        """The shift of a run, or None; raises `ConfigError` if the text would be itself in no step."""
-        if data.shift_every is None:
-            return None
-        every, length = cost.every(data.shift_every), cost.every(data.shift_for)
-        if length >= every:
-            raise ConfigError(
-                f"data.shift_for: {data.shift_for!r} is {length} steps; "
-                f"allowed: fewer than data.shift_every={data.shift_every}, which is {every}"
-            )
-        return cls(every, length)
-
-    def holds(self, step: int) -> bool:
-        """Whether optimiser step `step`, counted from 0, is a shifted one."""
-        return step % self.every >= self.every - self.length
 
 
 def open_corpus(data: DataConfig, *, cache_dir: Path, progress: bool = False) -> Corpus:

@@ -19,7 +19,7 @@ from conf.schema import Config
 from models.count import RunCost
 from models.gpt import GPT
 from train.checkpoint import Position, save_checkpoint
-from train.data import Corpus, Shift
+from train.data import Corpus
 from train.distributed import Ranks
 from train.evaluate import evaluate
 from train.layers import measure_layers
@@ -30,6 +30,7 @@ from train.progress import RunProgress
 from train.record import MetricsWriter
 from train.recorder import Recorder, hash_batch
 from train.schedule import Schedule
+from train.shift import Shift
 from train.step import Forward, train_step
 from train.track import Tracker
 

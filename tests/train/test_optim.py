@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from conf.schema import Config, OptimConfig
 from models.parametrize import Rule
-from tests.helpers import metrics
-from train import loop
+from tests.helpers import interrupt_at, metrics
 from train import run as run_module
 from train.checkpoint import latest
 from train.optim import NORM_MEAN_DECAY, build_optimizer, clip_each, set_lr, staleness
@@ -153,17 +152,6 @@ def test_global_clipping_has_no_state_of_its_own() -> None:
 
 STABLE = ["optim.name=stable_adamw", "optim.clip_by=tensor", "data.shift_every=12steps", "data.shift_for=5steps",
           "train.duration=40steps", "train.checkpoint_every=10steps", "probe.every=4steps"]  # fmt: skip
-
-
-def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    original = loop.step_row
-
-    def stop(job: Any, clock: Any, at: int, **how: Any) -> Any:
-        if at == step:
-            raise KeyboardInterrupt
-        return original(job, clock, at, **how)
-
-    patch.setattr(loop, "step_row", stop)
 
 
 @pytest.mark.parametrize("forget", [None, "norm_mean", "exp_avg_sq"])

@@ -19,7 +19,7 @@ import pytest
 
 from conf.compose import compose, read_config
 from conf.schema import Config, resolve
-from tests.helpers import metrics
+from tests.helpers import interrupt_at, metrics
 from train import run as run_module
 from train.__main__ import main
 from train.checkpoint import latest
@@ -260,26 +260,13 @@ def test_resuming_without_the_optimiser_state_is_noticed(tiny: Tiny, tmp_path: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "load_checkpoint", forgetful)
         with pytest.MonkeyPatch.context() as stop:
-            _interrupt_at(stop, 30)
+            interrupt_at(stop, 30)
             with pytest.raises(KeyboardInterrupt):
                 run(config)
         run(config)
     rows, expected = losses(config), losses(whole)
     assert rows[:20] == expected[:20]
     assert rows[21:] != expected[21:]
-
-
-def _interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    from train import loop
-
-    original = loop.step_row
-
-    def stop(job: Any, clock: Any, at: int, **how: Any) -> Any:
-        if at == step:
-            raise KeyboardInterrupt
-        return original(job, clock, at, **how)
-
-    patch.setattr(loop, "step_row", stop)
 
 
 def test_sigterm_saves_and_asks_to_be_resumed(settings: Settings, tiny: Tiny) -> None:
@@ -340,7 +327,7 @@ def test_signals_are_handed_back(tiny: Tiny) -> None:
 def test_a_resumed_record_says_where_and_with_what(tiny: Tiny) -> None:
     config = tiny("train.duration=40steps", "train.checkpoint_every=10steps")
     with pytest.MonkeyPatch.context() as stop:
-        _interrupt_at(stop, 25)
+        interrupt_at(stop, 25)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     record = run(config)

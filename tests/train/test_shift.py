@@ -13,9 +13,10 @@ from conf.schema import Config, ConfigError, DataConfig
 from models.count import RunCost
 from tests.helpers import metrics
 from train.__main__ import main
-from train.data import Shift, open_corpus
+from train.data import open_corpus
 from train.record import run_dir
 from train.run import run
+from train.shift import Shift
 
 Tiny = Callable[..., Config]
 Settings = Callable[..., list[str]]

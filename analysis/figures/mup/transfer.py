@@ -225,17 +225,7 @@ def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapp
         known = best.filter((pl.col("arm") == arm) & pl.col("size").is_in(inner.to_list()) & ~pl.col("at_edge"))
         if known.is_empty():
             continue
-        points = geometric_mean_over_seeds(known, "lr_opt")
-        draw_intervals(
-            axes,
-            points["size"] * 1.03 ** (k - 1),
-            points,
-            fmt="o-",
-            color=COLOURS[arm],
-            capsize=2,
-            linewidth=1.1,
-            label=name,
-        )
+        _draw_arm(axes, geometric_mean_over_seeds(known, "lr_opt"), k, arm, name)
     sizes = best["size"].unique().sort().to_numpy()
     axes.set_yscale("log", base=2)
     known = best.filter(pl.col("lr_opt").is_not_null())
@@ -254,20 +244,16 @@ def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], la
         known = penalty.filter((pl.col("arm") == arm) & pl.col("penalty").is_not_null())
         if known.is_empty():
             continue
-        points = mean_over_seeds(known, "penalty")
-        draw_intervals(
-            axes,
-            points["size"] * 1.03 ** (k - 1),
-            points,
-            fmt="o-",
-            color=COLOURS[arm],
-            capsize=2,
-            linewidth=1.1,
-            label=name,
-        )
+        _draw_arm(axes, mean_over_seeds(known, "penalty"), k, arm, name)
     axes.axhline(0, color=style.REFERENCE, linewidth=0.7)
     axes.set_ylabel("loss with the base's best rate\nminus with the own (nats)")
     _size_axis(axes, penalty["size"].unique().sort().to_numpy(), label)
+
+
+def _draw_arm(axes: Axes, points: pl.DataFrame, k: int, arm: str, name: str) -> None:
+    """The means of the k-th arm against size, a little aside, or intervals would hide each other."""
+    look: dict[str, Any] = {"fmt": "o-", "color": COLOURS[arm], "capsize": 2, "linewidth": 1.1, "label": name}
+    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, **look)
 
 
 def _size_axis(axes: Axes, sizes: Array, label: str) -> None:

@@ -16,7 +16,7 @@ from analysis.figures.lines import draw_over_seeds
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
 from analysis.laws.base import Array
-from analysis.lr_sweep import arms_apart, by_seed, differences, read_sweep
+from analysis.lr_sweep import arms_apart, by_seed, differences, read_sweep, slopes
 from analysis.lr_sweep_plot import loss_limits
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
@@ -86,7 +86,7 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
     power = over_blocks(at_end(deep), power_of_block, "power")
     depth, lr = int(deep["size"][0]), deep["lr"][0]
     grown = differences(by_seed(last, "last", arm="pre", size=depth), by_seed(first, "last", arm="pre", size=depth))
-    by_depth = _slopes_over_depth(last.filter(pl.col("arm") == "pre"), "last")
+    by_depth = slopes(last.filter(pl.col("arm") == "pre"), "last")
     at = f"at depth {depth} and a rate of {lr:g}"
     n_arm = deep.filter(pl.col("arm") == "pre")["run_id"].n_unique()
     return [
@@ -157,7 +157,7 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
             scale=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
         ),
         claim_over_seeds(
-            list(_slopes_over_depth(gain, "gain").values()),
+            list(slopes(gain, "gain").values()),
             sentence="The gain grows with depth.",
             statistic="slope of that difference against log10 of depth, nats per decade",
             threshold="above 0",
@@ -196,16 +196,6 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
             scale=LARGE,
         ),
     ]
-
-
-def _slopes_over_depth(table: pl.DataFrame, value: str) -> dict[object, float]:
-    """For each seed that has every depth, the slope of a value against log10 of depth; none if there is one depth."""
-    found: dict[object, float] = {}
-    n_sizes = table["size"].n_unique()
-    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
-        if len(rows) == n_sizes > 1:
-            found[seed] = float(np.polyfit(np.log10(rows["size"].to_numpy()), rows[value].to_numpy(), 1)[0])
-    return found
 
 
 # --- figures ---------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,10 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style
+from analysis.autopsy import STALE
+from analysis.autopsy_signals import REACH
 from analysis.claims import Claim
 from analysis.figures.arms_plot import arm_colours
-from analysis.figures.stability.loss_spikes import REACH, STALE, Course, lags, read_courses
-from analysis.lr_sweep import by_seed, differences
+from analysis.figures.stability.loss_spikes import Course, lags, read_courses
+from analysis.lr_sweep import by_seed, differences, slopes
 from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
@@ -76,7 +77,7 @@ def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
     free = table.filter(pl.col("arm") == FREE)
     return [
         claim_over_seeds(
-            list(memory_slopes(free, value).values()),
+            list(slopes(free, value, "memory", log_against=False).values()),
             sentence=sentence,
             statistic=f"slope of {statistic} against log10 of 1 / (1 - beta2), without clipping",
             threshold="above 0",
@@ -93,16 +94,6 @@ def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
             ),
         )
     ]
-
-
-def memory_slopes(table: pl.DataFrame, value: str) -> dict[Any, float]:
-    """For each seed the slope of a value against `memory`; seeds that lack a value are left out."""
-    found = {}
-    n_settings = table["memory"].n_unique()
-    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
-        if len(rows) == n_settings > 1:
-            found[seed] = float(np.polyfit(rows["memory"].to_numpy(), rows[value].to_numpy(), 1)[0])
-    return found
 
 
 def _precedence_claim(courses: Sequence[Course]) -> Claim:

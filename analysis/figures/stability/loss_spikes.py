@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.autopsy import STALE
+from analysis.autopsy_signals import REACH
 from analysis.laws.base import Array
 from analysis.shifts import Mask, Steps, shifted_steps
 from analysis.table import read_curves
 from train.spikes import LEAST_WINDOW, find_spikes
 
 # Wortsman et al. 2023, arXiv 2304.13013: spikes come 1 to 8 steps after the RMS of g / sqrt(v) was above 2.3.
-STALE = 2.3
-REACH = 8
 BEFORE = 20  # steps
 
 

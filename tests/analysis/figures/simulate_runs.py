@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.claims import Claim
 from conf.schema import Config, walk
 from sweeps.grid import Cell
 from train.record import MetricsWriter
 
 AT_INIT = 5.5
 GROUPS = {"data": "data.source", "param": "param.name", "schedule": "schedule.shape"}
+
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 
 Loss = Callable[[dict[str, Any]], float]
 """Settings by full path (and `n_steps`) -> final loss; `AT_INIT` or more has diverged."""
@@ -64,3 +67,9 @@ def simulate_runs(
 def bowl(run: dict[str, Any], *, best: float = 1e-2, width: float = 1.0, lowest: float = 1.8) -> float:
     """A loss that is lowest at one learning rate, and rises with the square of the distance in decades."""
     return lowest + width * math.log10(run["optim.lr"] / best) ** 2
+
+
+def verdicts(claims: Sequence[Claim]) -> list[str]:
+    """Of claims that all have an estimate."""
+    assert all(claim.estimate is not None for claim in claims), [claim.reason for claim in claims]
+    return [claim.verdict for claim in claims]

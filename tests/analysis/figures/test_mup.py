@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import style
 from analysis.claims import Claim
 from analysis.figures.mup.coord_check import CONTROLS, coord_check
 from analysis.figures.mup.transfer import transfer, transfer_penalty
@@ -27,12 +26,6 @@ STEPS = 4
 
 def verdicts(claims: list[Claim]) -> list[str]:
     return [claim.verdict for claim in claims]
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing them takes most of a test's time."""
-    monkeypatch.setattr(style, "save", lambda figure, stem: [])  # noqa: ARG005
 
 
 def jitter(run: dict[str, Any]) -> float:

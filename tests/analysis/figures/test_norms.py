@@ -11,30 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import style
-from analysis.claims import Claim
 from analysis.figures.norms import failing, layernorm_scaling, layers, mix_ln, peri_ln
 from analysis.table import TableError
 from sweeps.grid import Cell
 from sweeps.studies.norms import layernorm_scaling as layernorm_scaling_study
 from sweeps.studies.norms import mix_ln as mix_ln_study
 from sweeps.studies.norms import peri_ln as peri_ln_study
-from tests.analysis.figures.simulate_runs import AT_INIT, Row, bowl, simulate_runs
+from tests.analysis.figures.simulate_runs import AT_INIT, NOT_REPRODUCED, REPRODUCED, Row, bowl, simulate_runs, verdicts
 
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+pytestmark = pytest.mark.usefixtures("no_pictures")
 Profile = Callable[[dict[str, Any], float, float], float]
 """Settings, progress from 0 to 1, and a block's place from 1/L to 1 -> its value."""
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn, but neither laid out nor written, which takes a second each; `tests/test_studies.py` does that."""
-    monkeypatch.setattr(style, "save", lambda *_: [])
-
-
-def verdicts(claims: list[Claim]) -> list[str]:
-    assert all(claim.estimate is not None for claim in claims), [claim.reason for claim in claims]
-    return [claim.verdict for claim in claims]
 
 
 def curve(

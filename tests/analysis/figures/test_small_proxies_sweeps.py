@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis import style
 from analysis.claims import Claim
 from analysis.figures.small_proxies import mup, steps_and_batch, warmup, weight_decay, width_depth, z_loss
 from sweeps.grid import Cell
@@ -20,20 +19,9 @@ from sweeps.studies.small_proxies import warmup as warmup_study
 from sweeps.studies.small_proxies import weight_decay as weight_decay_study
 from sweeps.studies.small_proxies import width_depth as width_depth_study
 from sweeps.studies.small_proxies import z_loss as z_loss_study
-from tests.analysis.figures.simulate_runs import AT_INIT, Row, bowl, simulate_runs
+from tests.analysis.figures.simulate_runs import AT_INIT, NOT_REPRODUCED, REPRODUCED, Row, bowl, simulate_runs, verdicts
 
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn, but neither laid out nor written, which takes a second each; `tests/test_studies.py` does that."""
-    monkeypatch.setattr(style, "save", lambda *_: [])
-
-
-def verdicts(claims: list[Claim]) -> list[str]:
-    assert all(claim.estimate is not None for claim in claims), [claim.reason for claim in claims]
-    return [claim.verdict for claim in claims]
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def decades(run: dict[str, Any]) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import style
 from analysis.claims import Claim
 from analysis.figures.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
 from analysis.figures.stability.attention import largest_entropy
@@ -19,21 +18,10 @@ from sweeps.studies.small_proxies import qk_norm as qk_norm_study
 from sweeps.studies.stability import beta2_spikes as beta2_study
 from sweeps.studies.stability import entropy_collapse as entropy_study
 from sweeps.studies.stability import softcap_vs_qk_norm as softcap_study
-from tests.analysis.figures.simulate_runs import Row, simulate_runs
+from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, Row, simulate_runs, verdicts
 
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+pytestmark = pytest.mark.usefixtures("no_pictures")
 CONTEXT = 64
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn, but neither laid out nor written, which takes a second each; `tests/test_studies.py` does that."""
-    monkeypatch.setattr(style, "save", lambda *_: [])
-
-
-def verdicts(claims: list[Claim]) -> list[str]:
-    assert all(claim.estimate is not None for claim in claims), [claim.reason for claim in claims]
-    return [claim.verdict for claim in claims]
 
 
 def attention_rows(*, logit: float, query_key: float, entropy: float) -> list[Row]:
