@@ -172,6 +172,25 @@ class ModelConfig:
         "attention logits are scaled by 1/sqrt(d) or 1/d of the head; auto follows the parametrisation",
         choices=("auto", "1/sqrt(d)", "1/d"),
     )
+    param_tokens: int | None = setting(
+        None,
+        "tokenformer: parameter tokens of each of q, k, v and out; the MLP has mlp_hidden of them; matrices when null",
+        ge=1,
+    )
+    param_tau: float = setting(
+        1.0, "tokenformer: tau² over the number of parameter tokens; 1/2 keeps tau when they are doubled", gt=0, le=1
+    )
+    stages: int | None = setting(
+        None, "so many blocks are trained, each of them repeated in its part of the depth; all differ when null", ge=1
+    )
+    templates: int | None = setting(
+        None, "each matrix of a block is a learned combination of so many templates, which all blocks share", ge=1
+    )
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks that have weights of their own."""
+        return self.depth if self.stages is None else self.stages
 
     @property
     def head_dim(self) -> int:
@@ -276,7 +295,42 @@ class TrainConfig:
     micro_batch: int | None = setting(None, "sequences per forward pass at most; as many as fit when null", ge=1)
     log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
     checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
+    keep: str | None = setting(None, "steps whose checkpoints are kept for other runs to start from: 0,200,400")
     diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowConfig:
+    """The run that this one starts from, and how its weights become those of this one's model.
+
+    The model's own settings say what it grows into: deeper, wider, both, or neither.
+    """
+
+    base: str | None = setting(None, "id of the run to start from; from nothing when null")
+    step: int | None = setting(None, "the base's step whose weights are taken; 0 is its init", ge=0)
+    depth: str = setting(
+        "stack",
+        "where the blocks of a deeper model come from",
+        choices=("stack", "interpolate", "pattern", "zero", "random", "learn", "templates"),
+    )
+    pattern: str | None = setting(None, "depth=pattern: the base's block for each block, from 0: 0,1,0,1")
+    ramp: str | None = setting(
+        None, "depth=random: how long the new blocks fade in, from nothing; at once when null", duration=SHARES
+    )
+    width: str = setting(
+        "direct",
+        "where the channels, heads, hidden units and parameter tokens of a wider model come from",
+        choices=("direct", "zero", "random", "learn"),
+    )
+    noise: float = setting(0.0, "a in (1 - a) W + a times a fresh init, for every weight but the gains", ge=0, lt=1)
+    learn_steps: int = setting(100, "learn: steps that tune the map from the base, which are charged", ge=1)
+    learn_lr: float = setting(1e-3, "learn: their learning rate", gt=0)
+    optimizer: str = setting("reset", "the optimiser's moments", choices=("reset", "carry"))
+    schedule: str = setting(
+        "restart",
+        "the learning rate: its own, or as if this run had begun with the base",
+        choices=("restart", "continue"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,6 +387,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
@@ -348,6 +403,7 @@ NOT_IDENTITY = (
     "track",
     "train.micro_batch",
     "train.checkpoint_every",
+    "train.keep",
     "eval.batch_size",
     "runtime.device",
     "runtime.threads",
@@ -390,7 +446,7 @@ def check(config: Config) -> None:
     """Ranges of every setting, then the facts between settings. Raises `ConfigError`; repairs nothing."""
     for path, spec, value in walk(config):
         _check_value(path, spec, value)
-    for group in (_check_data(config.data), _check_model(config.model), _check_training(config)):
+    for group in (_check_data(config.data), _check_model(config.model), _check_training(config), _check_growth(config)):
         for problem in group:
             raise ConfigError(problem)
     if re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", config.study) is None or not all(
@@ -490,6 +546,22 @@ def _check_model(model: ModelConfig) -> Iterator[str]:
         other = "layernorm_scaling=true" if model.layernorm_scaling else f"norm_placement={model.norm_placement}"
         yield f"model.qk_norm: 'qkv' is not allowed with model.{other}; allowed: with pre, and without scaling"
 
+    yield from _check_shared_weights(model)
+
+
+def _check_shared_weights(model: ModelConfig) -> Iterator[str]:
+    if model.stages is not None and model.stages > model.depth:
+        yield f"model.stages: {model.stages} is more than model.depth={model.depth}; allowed: <= {model.depth}"
+    if model.param_tokens is None and model.param_tau != 1:
+        yield f"model.param_tau: {model.param_tau:g} does nothing with model.param_tokens=null; allowed: 1"
+    if model.param_tokens is not None and (model.sigma_reparam or model.templates is not None):
+        other = "sigma_reparam=true" if model.sigma_reparam else f"templates={model.templates}"
+        yield f"model.param_tokens: {model.param_tokens} is not allowed with model.{other}; allowed: null"
+    if model.templates is not None and model.sigma_reparam:
+        yield f"model.templates: {model.templates} is not allowed with model.sigma_reparam=true; allowed: null"
+    if model.templates is not None and model.stages is not None:
+        yield f"model.templates: {model.templates} is not allowed with model.stages={model.stages}; allowed: null"
+
 
 def _rules(config: Config) -> set[str]:
     """What `param.without` can switch off: the rules of the parametrisation that change something here."""
@@ -552,6 +624,48 @@ def _check_training(config: Config) -> Iterator[str]:
                 yield f"model.depth: 0 is not allowed with {path}; allowed: >= 1"
     if config.param.name == "completep" and config.param.scaled_residual_init:
         yield "param.scaled_residual_init: true is not allowed with param.name=completep; allowed: false"
+
+
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def parse_steps(text: str) -> list[int]:
+    """Whole numbers >= 0 joined by commas; raises `ValueError` for anything else."""
+    if re.fullmatch(r"\d+(,\d+)*", text) is None:
+        raise ValueError(f"{text!r} is not allowed; allowed: whole numbers joined by ','")
+    return [int(part) for part in text.split(",")]
+
+
+def _check_growth(config: Config) -> Iterator[str]:
+    grow = config.grow
+    for path, text in (("train.keep", config.train.keep), ("grow.pattern", grow.pattern)):
+        try:
+            parse_steps(text or "0")
+        except ValueError as error:
+            yield f"{path}: {error}"
+    if grow.base is None:
+        for path, spec, value in walk(grow, "grow."):
+            if value != spec.default:
+                yield f"{path}: {value!r} does nothing without grow.base; allowed: with the id of a run"
+        return
+    if _RUN_ID.fullmatch(grow.base) is None:
+        yield f"grow.base: {grow.base!r} is no run id; allowed: 16 hexadecimal digits, the name of the run's folder"
+    if grow.step is None:
+        yield "grow.step: null is not allowed with grow.base; allowed: a step of that run"
+    if (grow.pattern is not None) != (grow.depth == "pattern"):
+        yield f"grow.pattern: {grow.pattern!r} is not allowed with grow.depth={grow.depth}; allowed: both, or neither"
+    if grow.ramp is not None and grow.depth != "random":
+        yield f"grow.ramp: {grow.ramp!r} does nothing with grow.depth={grow.depth}; allowed: with random"
+    if grow.ramp is not None and config.runtime.compile:
+        yield f"grow.ramp: {grow.ramp!r} is not allowed with runtime.compile=true: each step would compile again"
+    learns = "learn" in {grow.depth, grow.width}
+    for name in ("learn_steps", "learn_lr"):
+        if not learns and getattr(grow, name) != getattr(GrowConfig(), name):
+            yield f"grow.{name}: does nothing without grow.depth=learn or grow.width=learn; allowed: with one of them"
+    if learns and grow.optimizer == "carry":
+        yield "grow.optimizer: 'carry' is not allowed with a learned map: its weights have no moments; allowed: reset"
+    if config.data.shift_every is not None:
+        yield "data.shift_every: is not allowed with grow.base; allowed: null"
 
 
 # --- resolution ------------------------------------------------------------------------------------------
