@@ -23,7 +23,7 @@ def shifted_steps(run: Mapping[str, Any], step: Steps) -> Mask:
         run: its record with these two settings, like a row of `analysis.table.read_runs`.
         step: counted from 1.
     """
-    length = RunCost(run["n_params_total"], run["tokens_per_step"], run["n_steps"], flops=0)  # of which no step depends
+    length = RunCost(run["n_params_total"], run["tokens_per_step"], run["n_steps"], 0, 0)  # no step depends on FLOPs
     data = DataConfig(shift_every=run["data.shift_every"], shift_for=run["data.shift_for"])
     shift = Shift.of(data, length)
     return np.array([shift is not None and shift.holds(int(one) - 1) for one in step], dtype=bool)

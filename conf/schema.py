@@ -552,6 +552,17 @@ def _check_model(model: ModelConfig) -> Iterator[str]:
 def _check_shared_weights(model: ModelConfig) -> Iterator[str]:
     if model.stages is not None and model.stages > model.depth:
         yield f"model.stages: {model.stages} is more than model.depth={model.depth}; allowed: <= {model.depth}"
+    if model.stages is not None and (model.layernorm_scaling or model.norm_placement == "mix"):
+        other = "layernorm_scaling=true" if model.layernorm_scaling else "norm_placement=mix"
+        yield f"model.stages: {model.stages} is not allowed with model.{other}, which goes by place; allowed: null"
+    if model.param_tokens is not None and model.activation != "gelu":
+        yield (
+            f"model.activation: {model.activation!r} does nothing with model.param_tokens={model.param_tokens}; "
+            "allowed: gelu"
+        )
+    for name in ("param_tokens", "templates"):
+        if model.depth == 0 and getattr(model, name) is not None:
+            yield f"model.{name}: {getattr(model, name)} does nothing with model.depth=0; allowed: null"
     if model.param_tokens is None and model.param_tau != 1:
         yield f"model.param_tau: {model.param_tau:g} does nothing with model.param_tokens=null; allowed: 1"
     if model.param_tokens is not None and (model.sigma_reparam or model.templates is not None):

@@ -21,6 +21,12 @@ NORM_EPS = 1e-6
 Tap = Callable[[str, int, Tensor], None]
 """`tap(name, layer, tensor)` is shown what the forward pass computes, and may not change it."""
 
+Show = Callable[[str, Tensor], None]
+"""`show(name, tensor)`: a tap at one place in the depth. A block does not know its place: it may have several."""
+
+MakeLinear = Callable[[str, int, int, Role], nn.Module]
+"""`linear(name, fan_in, fan_out, role)` makes one of a block's linear maps, `query` to `down`."""
+
 
 # --- matrices and tables ---------------------------------------------------------------------------------
 
@@ -85,11 +91,6 @@ class SigmaLinear(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.sigma(self.weight))
-
-
-def block_linear(cfg: ModelConfig, fan_in: int, fan_out: int, role: Role) -> Linear:
-    """A matrix inside a block."""
-    return (SigmaLinear if cfg.sigma_reparam else Linear)(fan_in, fan_out, role)
 
 
 class Table(nn.Module):
@@ -179,10 +180,9 @@ class Attention(nn.Module):
     2024, arXiv 2410.16682). `qk_rms` fixes the RMS of each head's queries and keys without a gain.
     """
 
-    def __init__(self, cfg: ModelConfig, layer: int) -> None:
+    def __init__(self, cfg: ModelConfig, linear: MakeLinear) -> None:
         super().__init__()
         D = cfg.width
-        self.layer = layer
         self.heads = cfg.heads
         self.qk_norm = cfg.qk_norm
         self.kappa = cfg.qk_rms
@@ -190,10 +190,10 @@ class Attention(nn.Module):
         self.rope = cfg.position == "rope"
         self.scale = ATTENTION_SCALES[cfg.attention_scale](cfg.head_dim)
         normalised = cfg.qk_norm != "none" or cfg.qk_rms is not None or cfg.sigma_reparam
-        self.query = block_linear(cfg, D, D, Role.HIDDEN if normalised else Role.QUERY)
-        self.key = block_linear(cfg, D, D, Role.HIDDEN)
-        self.value = block_linear(cfg, D, D, Role.HIDDEN)
-        self.out = block_linear(cfg, D, D, Role.RESIDUAL)
+        self.query = linear("query", D, D, Role.HIDDEN if normalised else Role.QUERY)
+        self.key = linear("key", D, D, Role.HIDDEN)
+        self.value = linear("value", D, D, Role.HIDDEN)
+        self.out = linear("out", D, D, Role.RESIDUAL)
         if cfg.qk_norm != "none":
             width = D if cfg.qk_norm == "model" else cfg.head_dim
             self.query_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
@@ -201,7 +201,7 @@ class Attention(nn.Module):
         if cfg.qk_norm == "qkv":
             self.value_norm = Norm(cfg.norm, cfg.head_dim, Role.BLOCK_NORM)
 
-    def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, tap: Tap | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, show: Show | None = None) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.query(x_BTD), self.key(x_BTD), self.value(x_BTD)
         if self.qk_norm == "model":
             q_BTD, k_BTD = self.query_norm(q_BTD), self.key_norm(k_BTD)
@@ -214,10 +214,10 @@ class Attention(nn.Module):
             q_BHTK, k_BHTK = fix_rms(q_BHTK, self.kappa), fix_rms(k_BHTK, self.kappa)
         if self.rope:
             q_BHTK, k_BHTK = rotate(q_BHTK, cos_TK2, sin_TK2), rotate(k_BHTK, cos_TK2, sin_TK2)
-        if tap is not None:
-            tap("query", self.layer, q_BHTK)
-            tap("key", self.layer, k_BHTK)
-            tap("attention_logits", self.layer, self._logits(q_BHTK, k_BHTK))
+        if show is not None:
+            show("query", q_BHTK)
+            show("key", k_BHTK)
+            show("attention_logits", self._logits(q_BHTK, k_BHTK))
         return self.out(self._attend(q_BHTK, k_BHTK, v_BHTK).transpose(-3, -2).flatten(-2))
 
     def _split(self, x_BTD: Tensor) -> Tensor:
@@ -245,11 +245,11 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """D -> F -> D with a pointwise nonlinearity."""
 
-    def __init__(self, cfg: ModelConfig, activate: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, cfg: ModelConfig, linear: MakeLinear, activate: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.activate = activate
-        self.up = block_linear(cfg, cfg.width, cfg.hidden, Role.HIDDEN)
-        self.down = block_linear(cfg, cfg.hidden, cfg.width, Role.RESIDUAL)
+        self.up = linear("up", cfg.width, cfg.hidden, Role.HIDDEN)
+        self.down = linear("down", cfg.hidden, cfg.width, Role.RESIDUAL)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activate(self.up(x_BTD)))
@@ -258,11 +258,11 @@ class MLP(nn.Module):
 class GatedMLP(nn.Module):
     """SwiGLU: silu(x W_gate) times x W_up (Shazeer 2020, eq. 6)."""
 
-    def __init__(self, cfg: ModelConfig) -> None:
+    def __init__(self, cfg: ModelConfig, linear: MakeLinear) -> None:
         super().__init__()
-        self.gate = block_linear(cfg, cfg.width, cfg.hidden, Role.HIDDEN)
-        self.up = block_linear(cfg, cfg.width, cfg.hidden, Role.HIDDEN)
-        self.down = block_linear(cfg, cfg.hidden, cfg.width, Role.RESIDUAL)
+        self.gate = linear("gate", cfg.width, cfg.hidden, Role.HIDDEN)
+        self.up = linear("up", cfg.width, cfg.hidden, Role.HIDDEN)
+        self.down = linear("down", cfg.hidden, cfg.width, Role.RESIDUAL)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
@@ -273,9 +273,9 @@ def relu_squared(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {
-    "gelu": lambda cfg: MLP(cfg, F.gelu),  # Hendrycks and Gimpel 2016, exact form
-    "relu2": lambda cfg: MLP(cfg, relu_squared),
+MLPS: dict[str, Callable[[ModelConfig, MakeLinear], nn.Module]] = {
+    "gelu": lambda cfg, linear: MLP(cfg, linear, F.gelu),  # Hendrycks and Gimpel 2016, exact form
+    "relu2": lambda cfg, linear: MLP(cfg, linear, relu_squared),
     "swiglu": GatedMLP,
 }
 

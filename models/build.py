@@ -16,6 +16,8 @@ from models.roles import GAINS, Role, named_roles
 def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int, seed: int) -> GPT:
     """A GPT with its weights drawn as the parametrisation says; nothing rescales its matrices afterwards.
 
+    Of a block's coefficients only the direction is random, so that a sum of templates has the size of one of them.
+
     Each parameter has its own stream of random numbers, a function of (seed, its name): adding an option leaves
     every other parameter as it was, and the weights are the same whatever the device.
     """
@@ -29,7 +31,7 @@ def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int
     )
     rules = parameter_rules(model, param)
     with torch.no_grad():
-        for name, parameter, _ in named_roles(model):
+        for name, parameter, role in named_roles(model):
             std = rules[name].std
             if std is None:
                 parameter.fill_(1.0)
@@ -37,6 +39,8 @@ def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int
                 parameter.zero_()
             else:
                 parameter.normal_(0.0, std, generator=_generator(seed, name))
+            if role is Role.COEFFICIENT:
+                parameter.div_(parameter.norm())
     for module in model.modules():
         if isinstance(module, SigmaLinear):
             module.sigma.measure(module.weight)
@@ -46,12 +50,14 @@ def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int
 def parameter_rules(model: GPT, param: ParamConfig) -> dict[str, Rule]:
     """The rule of every parameter, by its name."""
     shape = Shape(model.cfg.width, model.cfg.depth)
-    return {name: rule(role, _fan_in(role, p), param, shape) for name, p, role in named_roles(model)}
+    return {name: rule(role, _fan_in(name, role, p), param, shape) for name, p, role in named_roles(model)}
 
 
-def _fan_in(role: Role, parameter: torch.nn.Parameter) -> int:
-    looked_up = role in GAINS or role in {Role.EMBEDDING, Role.TIED_EMBEDDING}
-    return 1 if looked_up else parameter.shape[1]
+def _fan_in(name: str, role: Role, parameter: torch.nn.Parameter) -> int:
+    if role in GAINS or role in {Role.EMBEDDING, Role.TIED_EMBEDDING}:
+        return 1
+    # Values of parameter tokens are summed over the tokens, their rows.
+    return parameter.shape[0 if name.endswith(".values") else -1]
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

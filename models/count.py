@@ -1,12 +1,12 @@
 """Parameters by group and FLOPs per token, in closed form. No torch, so that a plan can be priced anywhere.
 
-Letters: L depth, D width, H heads, K = D/H, F MLP hidden, V vocabulary, T context.
+Letters: L depth, B blocks with weights of their own, D width, H heads, K = D/H, F MLP hidden, V vocabulary, T context.
 `tests/models/test_count.py` compares both with the real model and with torch's own FLOP counter.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from conf.schema import Config, ConfigError, Duration, ModelConfig
 
@@ -41,28 +41,40 @@ class ParamCounts:
     def matmul(self) -> int:
         """Weights that every token is multiplied by: the body's matrices and the readout, tied or not.
 
+        Shared ones count once, however often they are used; of matrices that templates make, the templates count.
         Up to the norm gains this is the N of Hoffmann et al. 2022 as counted by Porian et al. 2024.
         """
         readout = self.groups["readout"] or self.groups["token_embedding"]
         return self.groups["attention"] + self.groups["mlp"] + readout
 
 
+def block_weights(model: ModelConfig) -> tuple[int, int]:
+    """Weights that a token is multiplied by in one block's attention, and in its MLP."""
+    D, F = model.width, model.hidden
+    if model.param_tokens is not None:  # each token a key and a value
+        return 4 * model.param_tokens * 2 * D, F * 2 * D
+    return 4 * D * D, (3 if model.activation == "swiglu" else 2) * D * F
+
+
 def count_params(model: ModelConfig, *, vocab_size: int, context: int) -> ParamCounts:
     """Count the parameters of `models.gpt.GPT` without building it."""
-    L, D, F, V, T = model.depth, model.width, model.hidden, vocab_size, context
+    B, D, V, T = model.n_blocks, model.width, vocab_size, context
     norms_per_block = 4 if model.norm_placement == "peri" else 2
     if model.qk_norm == "qkv":  # which takes the place of the attention's own norm
         norms_per_block -= 1
     qkv_gains = {"none": 0, "head": 2 * model.head_dim, "model": 2 * D, "qkv": 3 * model.head_dim}[model.qk_norm]
-    mlp_matrices = 3 if model.activation == "swiglu" else 2
+    attention, mlp = block_weights(model)
+    matrices = 4 + (3 if model.activation == "swiglu" else 2)
+    copies = B if model.templates is None else model.templates
     return ParamCounts(
         {
             "token_embedding": V * D,
             "position_embedding": T * D if model.position == "learned" else 0,
-            "attention": L * 4 * D * D,
-            "mlp": L * mlp_matrices * D * F,
-            "block_norms": L * (norms_per_block * D + qkv_gains),
-            "matrix_gains": L * (4 + mlp_matrices) if model.sigma_reparam else 0,
+            "attention": copies * attention,
+            "mlp": copies * mlp,
+            "coefficients": 0 if model.templates is None else B * matrices * model.templates,
+            "block_norms": B * (norms_per_block * D + qkv_gains),
+            "matrix_gains": B * matrices if model.sigma_reparam else 0,
             "edge_norms": D * (2 if model.norm_placement == "peri" else 1),
             "readout": 0 if model.tie_embeddings else V * D,
         }
@@ -75,30 +87,54 @@ def flops_per_token(model: ModelConfig, *, vocab_size: int, context: int) -> int
     A multiply-add is 2 FLOPs; backward costs twice the forward. The attention scores are counted whole, not
     halved for causality (2 TD for QKᵀ and 2 TD for the weighted values per layer), as in Hoffmann et al. 2022,
     appendix F. Norms, softmax, nonlinearities and the embedding look-up are not matmuls and are left out, and so are
-    the products of a matrix with one vector that sigma-Reparam takes.
+    the products of a matrix with one vector: those of sigma-Reparam, and the combination of K templates, which takes 2K
+    FLOPs per weight for all the tokens of a forward pass together.
     """
-    counts = count_params(model, vocab_size=vocab_size, context=context)
-    forward = 2 * counts.matmul + 4 * model.depth * context * model.width
+    L, D, V, T = model.depth, model.width, vocab_size, context
+    forward = 2 * (L * sum(block_weights(model)) + V * D) + 4 * L * T * D
     return 3 * forward
 
 
 def flops_per_token_6nd(model: ModelConfig, *, vocab_size: int, context: int) -> int:
-    """The rule of thumb C = 6ND per token, with N the weights of `ParamCounts.matmul`."""
+    """The rule of thumb C = 6ND per token, with N the weights of `ParamCounts.matmul`, shared ones once."""
     return 6 * count_params(model, vocab_size=vocab_size, context=context).matmul
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What weights have cost up to some step: optimiser steps, training tokens, and FLOPs as executed and by 6ND."""
+
+    steps: int = 0
+    tokens: int = 0
+    flops: int = 0
+    flops_6nd: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
 class RunCost:
-    """What a run will take, known before it starts."""
+    """What a run will take, known before it starts. `n_steps`, `n_tokens` and `flops` are its own."""
 
     n_params: int
     tokens_per_step: int
     n_steps: int
     flops: int
+    flops_6nd: int
+    inherited: Spent = Spent()  # frozen
+    """Of the runs that it grew out of, up to where it began."""
+    tuning: Spent = Spent()
+    """Of the steps that tuned the map from the base's weights (`grow.learn_steps`); no optimiser step among them."""
 
     @property
     def n_tokens(self) -> int:
         return self.n_steps * self.tokens_per_step
+
+    def spent(self, step: int) -> Spent:
+        """All that the weights have cost when the run has made `step` steps of its own."""
+        flops, flops_6nd = (total * step // self.n_steps for total in (self.flops, self.flops_6nd))
+        return self.inherited + self.tuning + Spent(step, step * self.tokens_per_step, flops, flops_6nd)
 
     def steps(self, duration: str) -> int:
         """A duration within this run, rounded to whole steps."""
@@ -111,11 +147,14 @@ class RunCost:
         return max(1, self.steps(duration))
 
 
-def run_cost(config: Config, vocab_size: int) -> RunCost:
+def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> RunCost:
     """Steps, tokens and FLOPs of a run, its duration rounded to whole steps.
 
+    Args:
+        base: what the run costs that this one grows out of (`grow.base`).
+
     Raises:
-        ConfigError: the duration is shorter than half a step.
+        ConfigError: the duration is shorter than half a step, or the base has no such step.
     """
     context = config.data.context
     n_params = count_params(config.model, vocab_size=vocab_size, context=context).total
@@ -128,4 +167,15 @@ def run_cost(config: Config, vocab_size: int) -> RunCost:
             "allowed: at least one step"
         )
     per_token = flops_per_token(config.model, vocab_size=vocab_size, context=context)
-    return RunCost(n_params, tokens_per_step, n_steps, per_token * tokens_per_step * n_steps)
+    per_token_6nd = flops_per_token_6nd(config.model, vocab_size=vocab_size, context=context)
+    inherited = tuning = Spent()
+    if base is not None:
+        assert config.grow.step is not None  # the schema demands it
+        if config.grow.step > base.n_steps:
+            raise ConfigError(f"grow.step: {config.grow.step} is beyond the base's end; allowed: 0 to {base.n_steps}")
+        inherited = base.spent(config.grow.step)
+        if "learn" in {config.grow.depth, config.grow.width}:
+            tokens = config.grow.learn_steps * tokens_per_step
+            tuning = Spent(0, tokens, tokens * per_token, tokens * per_token_6nd)
+    tokens = n_steps * tokens_per_step
+    return RunCost(n_params, tokens_per_step, n_steps, tokens * per_token, tokens * per_token_6nd, inherited, tuning)

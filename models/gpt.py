@@ -2,7 +2,12 @@
 
 Letters: B batch, T context, D width, H heads, K = D/H, F MLP hidden, V vocabulary, L depth.
 A decoder-only transformer without biases; without blocks, a table of bigrams of rank D. `models.blocks` holds the
-parts and their options; `models.build` makes an initialised one.
+parts and their options, `models.tokenformer` and `models.templates` what can stand in for a block's matrices;
+`models.build` makes an initialised one.
+
+With `model.stages` = S there are S blocks, and place l of the depth is block floor(l S / L)'s: the weight sharing of
+Learngene's auxiliary model (Xia et al. 2024, arXiv 2404.16897, SWS). What is shown to a tap, and what `skip` leaves
+out, is by place. Rules of the parametrisation see L, and know nothing of the sharing.
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ from models.blocks import (
     PLACEMENTS,
     Attention,
     Linear,
+    MakeLinear,
     Norm,
+    Show,
     SigmaLinear,
     Sublayer,
     Table,
@@ -27,6 +34,8 @@ from models.blocks import (
     soft_cap,
 )
 from models.roles import Role
+from models.templates import Templates
+from models.tokenformer import Pattention, TokenMLP
 
 
 class GPT(nn.Module):
@@ -61,7 +70,9 @@ class GPT(nn.Module):
         self.positions = Table(context, cfg.width, table_role) if cfg.position == "learned" else None
         # Peri-LN normalises the embedding too, or branches of unit variance would drown it (Kim et al. 2025).
         self.embedding_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM) if cfg.norm_placement == "peri" else None
-        self.blocks = nn.ModuleList(Block(cfg, layer, residual_multiplier) for layer in range(cfg.depth))
+        self.templates = None if cfg.templates is None else Templates(cfg.templates)
+        linear = linear_maker(cfg, self.templates)
+        self.blocks = nn.ModuleList(Block(cfg, layer, linear, residual_multiplier) for layer in range(cfg.n_blocks))
         self.final_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM)
         self.readout = None if tied else Linear(cfg.width, vocab_size, Role.READOUT)
 
@@ -75,7 +86,8 @@ class GPT(nn.Module):
         Args:
             tokens_BT: tokens, T at most the context.
             tap: is shown what is computed on the way; of skipped blocks nothing is.
-            skip: blocks, from 0, that are left out, as if both of their branches were zero (and nothing normalised).
+            skip: places in the depth, from 0, whose blocks are left out, as if both of their branches were zero (and
+                nothing normalised).
         """
         x_BTD = self.embed(tokens_BT)
         if tap is not None:
@@ -101,13 +113,21 @@ class GPT(nn.Module):
         """Logits, (B, T, V), from the embedded tokens."""
         T = x_BTD.shape[-2]
         cos_TK2, sin_TK2 = self.cos_TK2[:T], self.sin_TK2[:T]
-        for layer, block in enumerate(self.blocks):
+        for layer in range(self.cfg.depth):
             if layer not in skip:
-                x_BTD = block(x_BTD, cos_TK2, sin_TK2, tap)
+                x_BTD = self.block_at(layer)(x_BTD, cos_TK2, sin_TK2, _at_layer(tap, layer))
         logits_BTV = self.read_out(self.final_norm(x_BTD))
         if tap is not None:
             tap("logits", 0, logits_BTV)
         return logits_BTV
+
+    def block_at(self, layer: int) -> nn.Module:
+        """The block at this place in the depth, from 0."""
+        return self.blocks[layer * len(self.blocks) // self.cfg.depth]
+
+    def first_layers(self) -> list[int]:
+        """For each block the first place in the depth where it stands; without stages that is its index."""
+        return [-(-index * self.cfg.depth // len(self.blocks)) for index in range(len(self.blocks))]
 
     def read_out(self, x_BTD: Tensor) -> Tensor:
         """Logits from the normalised stream, capped on request."""
@@ -121,20 +141,35 @@ class GPT(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP, each a residual sublayer."""
 
-    def __init__(self, cfg: ModelConfig, layer: int, residual_multiplier: float) -> None:
+    def __init__(self, cfg: ModelConfig, layer: int, linear: MakeLinear, residual_multiplier: float) -> None:
         super().__init__()
-        self.layer = layer
         places = PLACEMENTS[placement(cfg, layer)]
         # Norms of q, k and v take the place of the one norm before them (Rybakov et al. 2024).
         attention_places = places - {"input"} if cfg.qk_norm == "qkv" else places
-        self.attention = Sublayer(Attention(cfg, layer), cfg, layer, attention_places, residual_multiplier)
-        self.mlp = Sublayer(MLPS[cfg.activation](cfg), cfg, layer, places, residual_multiplier)
+        mlp = MLPS[cfg.activation](cfg, linear) if cfg.param_tokens is None else TokenMLP(cfg)
+        self.attention = Sublayer(Attention(cfg, linear), cfg, layer, attention_places, residual_multiplier)
+        self.mlp = Sublayer(mlp, cfg, layer, places, residual_multiplier)
 
-    def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, tap: Tap | None = None) -> Tensor:
-        x_BTD, attention_BTD = self.attention(x_BTD, cos_TK2, sin_TK2, tap)
+    def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, show: Show | None = None) -> Tensor:
+        x_BTD, attention_BTD = self.attention(x_BTD, cos_TK2, sin_TK2, show)
         x_BTD, mlp_BTD = self.mlp(x_BTD)
-        if tap is not None:
-            tap("attention_out", self.layer, attention_BTD)
-            tap("mlp_out", self.layer, mlp_BTD)
-            tap("block_output", self.layer, x_BTD)
+        if show is not None:
+            show("attention_out", attention_BTD)
+            show("mlp_out", mlp_BTD)
+            show("block_output", x_BTD)
         return x_BTD
+
+
+def linear_maker(cfg: ModelConfig, templates: Templates | None) -> MakeLinear:
+    """What the linear maps of the blocks are made of."""
+    if templates is not None:
+        return templates.linear
+    if cfg.param_tokens is not None:
+        n, tau = cfg.param_tokens, cfg.param_tau
+        return lambda _, fan_in, fan_out, role: Pattention(fan_in, fan_out, role, n_tokens=n, param_tau=tau)
+    matrix = SigmaLinear if cfg.sigma_reparam else Linear
+    return lambda _, fan_in, fan_out, role: matrix(fan_in, fan_out, role)
+
+
+def _at_layer(tap: Tap | None, layer: int) -> Show | None:
+    return None if tap is None else lambda name, x: tap(name, layer, x)

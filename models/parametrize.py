@@ -24,7 +24,10 @@ the base. Nothing here sees a tensor. Sources:
 - `query_init` (appendix D.2: zero): drawn like other matrices.
 - `residual_multiplier` (Dey et al. 2025, Table 1: m_L^-alpha): 1; learning rates and epsilons keep their alpha.
 
-Every rule takes fan-ins to grow with the width, as they do unless `model.mlp_hidden` is fixed.
+Every rule takes fan-ins to grow with the width, as they do unless `model.mlp_hidden` or `model.param_tokens` is fixed.
+
+Templates follow the rule of the matrix that they make. Their coefficients multiply whole matrices: N(0, 1/K) for K
+templates, brought to unit norm (`models.build`), with learning rate, epsilon and decay of a matrix's gain.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from conf.schema import ParamConfig
-from models.roles import GAINS, IN_BLOCK, MATRICES, Role
+from models.roles import GAINS, IN_BLOCK, MATRICES, OF_WHOLE_MATRIX, Role
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
 
     Args:
         role: what the parameter is.
-        fan_in: inputs that each of its outputs sums over; 1 for a table of rows or a gain.
+        fan_in: inputs that each of its outputs sums over; K for the coefficients of K templates; 1 for a table of
+            rows or a gain.
         param: the parametrisation and its base.
         shape: width and depth of the model at hand.
     """
@@ -99,14 +103,14 @@ def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
     if role in IN_BLOCK:
         lr *= m_L ** (alpha - 1)
         if param.name == "completep":
-            # The gradient of a matrix's one gain sums over the matrix, and does not shrink as its entries' do.
-            eps = m_L**-alpha / (1.0 if role is Role.MATRIX_GAIN else width_ratio(param, shape))
+            # The gradient of a number for a whole matrix sums over it, and does not shrink as its entries' do.
+            eps = m_L**-alpha / (1.0 if role in OF_WHOLE_MATRIX else width_ratio(param, shape))
     return Rule(
         std=_std(role, fan_in, param, shape),
         lr_scale=lr,
         eps_scale=eps,
         # Coupled decay is multiplied by the learning rate; this keeps their product free of width.
-        decay_scale=0.0 if role in GAINS else slower,
+        decay_scale=0.0 if role in GAINS | OF_WHOLE_MATRIX else slower,
     )
 
 
@@ -120,6 +124,8 @@ def _std(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> float | N
     constant = param.init == "constant"
     if role in GAINS:
         return None
+    if role is Role.COEFFICIENT:
+        return 1 / sqrt(fan_in)
     if role in {Role.EMBEDDING, Role.TIED_EMBEDDING}:
         if param.embedding_std is not None:
             return param.embedding_std

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # so that rules need no torch
 
 
 class Role(StrEnum):
-    """Every parameter has one of these; its module says which."""
+    """Every parameter has one of these. Its module says which: `role`, or by the parameter's name in `roles`."""
 
     EMBEDDING = "embedding"  # token or position table: one row per lookup
     TIED_EMBEDDING = "tied_embedding"  # a token table that also reads out, and the positions added to it
@@ -22,11 +22,13 @@ class Role(StrEnum):
     BLOCK_NORM = "block_norm"  # gain inside a block
     EDGE_NORM = "edge_norm"  # gain before the first or after the last block
     MATRIX_GAIN = "matrix_gain"  # scalar that multiplies a whole matrix inside a block
+    COEFFICIENT = "coefficient"  # of a block's matrix, in front of each of the templates that make it
 
 
 MATRICES = frozenset({Role.QUERY, Role.HIDDEN, Role.RESIDUAL})
 GAINS = frozenset({Role.BLOCK_NORM, Role.EDGE_NORM, Role.MATRIX_GAIN})
-IN_BLOCK = MATRICES | {Role.BLOCK_NORM, Role.MATRIX_GAIN}
+OF_WHOLE_MATRIX = frozenset({Role.MATRIX_GAIN, Role.COEFFICIENT})
+IN_BLOCK = MATRICES | OF_WHOLE_MATRIX | {Role.BLOCK_NORM}
 
 
 def named_roles(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role]]:
@@ -38,7 +40,7 @@ def named_roles(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Role]]:
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full_name = f"{prefix}.{name}" if prefix else name
-            role = getattr(module, "role", None)
+            role = getattr(module, "roles", {name: getattr(module, "role", None)}).get(name)
             if not isinstance(role, Role):
                 raise TypeError(f"{full_name}: a parameter without a role; give {type(module).__name__} a `role`")
             yield full_name, parameter, role

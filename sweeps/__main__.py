@@ -17,6 +17,7 @@ from conf.door import SI, Parser, counted, human, pick
 from conf.schema import UserError
 from sweeps.budget import makespan
 from sweeps.cells import WHERE, read_study
+from sweeps.graph import BASE, lines, sharing
 from sweeps.launch import ENGINES, TRAINER, Launched, Outcome, Trainer, last_log_line
 from sweeps.plan import Plan, PlannedRun, make_plan, share_cores, usable_cores
 from sweeps.preflight import preflight
@@ -97,6 +98,7 @@ def _plan(plan: Plan) -> int:
     console.print(plan.study.claim, soft_wrap=True)
     console.print(table)
     _edges(plan, console)
+    _graph(plan, console)
     _totals(plan, console)
     return 0
 
@@ -179,13 +181,29 @@ def _totals(plan: Plan, console: Console) -> None:
         )
 
 
+def _graph(plan: Plan, console: Console) -> None:
+    """Which run starts from which other one, and what that saves."""
+    nodes = plan.nodes
+    found = sharing(nodes, plan.wanted)
+    if not found.n_grown:
+        return
+    console.print("the graph: bases, and by step the runs that start from them", style="bold")
+    for line in lines(nodes):
+        console.print(line, soft_wrap=True)
+    console.print(
+        f"{counted(found.n_bases, 'base')} shared by {counted(found.n_grown, 'run')}: {human(found.shared, SI)} FLOPs, "
+        f"and {human(found.apart, SI)} if every run made its own way; sharing saves {found.saved:.0%}",
+        soft_wrap=True,
+    )
+
+
 def _edges(plan: Plan, console: Console) -> None:
     for line in plan.bracket.at_the_edge:
         console.print(line, soft_wrap=True)
 
 
 def _values(run: PlannedRun, keys: Sequence[str]) -> list[str]:
-    return [str(run.cell[key]) if key in run.cell else "" for key in keys]
+    return [str(run.cell[key])[: 8 if key == BASE else None] if key in run.cell else "" for key in keys]
 
 
 def _table(*columns: str) -> Table:

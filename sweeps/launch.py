@@ -9,8 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -72,8 +71,8 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload.__name__])
-    waiting = deque(sorted(plan.missing, key=lambda run: run.seconds, reverse=True))
-    running: dict[int, tuple[PlannedRun, ForkServerProcess]] = {}
+    waiting = sorted(plan.missing, key=lambda run: _seconds_behind(run, plan.missing), reverse=True)
+    running: Running = {}
     done = Launched()
     with (
         _environment(_server_environment(plan.threads, trainer)),
@@ -82,8 +81,8 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
     ):
         heard = 0
         while running or (waiting and not signals):
-            while waiting and len(running) < plan.jobs and not signals:
-                run = waiting.popleft()
+            while len(running) < plan.jobs and not signals and (run := _next(waiting, running)) is not None:
+                waiting.remove(run)
                 process = _start(context, run, plan.threads, trainer)
                 running[process.sentinel] = run, process
                 board.started(run)
@@ -94,6 +93,10 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
                 process.close()
                 done.outcomes.append(outcome)
                 board.ended(run, outcome.state, outcome.problem)
+                if outcome.state not in FINAL and not signals:
+                    for orphan in _orphans(run, waiting):
+                        waiting.remove(orphan)
+                        done.outcomes.append(Outcome(orphan, orphan.state, f"its base {run.run_id[:8]} has not ended"))
             if len(signals) > heard:
                 heard = len(signals)
                 board.say("stopping: the runs save their checkpoints; once more kills them")
@@ -105,6 +108,27 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
 
 
 ENGINES: dict[str, Engine] = {"local": local}
+
+
+Running = dict[int, tuple[PlannedRun, ForkServerProcess]]
+
+
+def _next(waiting: Sequence[PlannedRun], running: Running) -> PlannedRun | None:
+    """The first of the waiting runs whose base is not still to come."""
+    to_come = {run.run_id for run in waiting} | {run.run_id for run, _ in running.values()}
+    return next((run for run in waiting if run.base not in to_come), None)
+
+
+def _orphans(base: PlannedRun, waiting: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The waiting runs that grow out of a run, over any number of others."""
+    children = [run for run in waiting if run.base == base.run_id]
+    return [*children, *(orphan for child in children for orphan in _orphans(child, waiting))]
+
+
+def _seconds_behind(run: PlannedRun, runs: Sequence[PlannedRun]) -> float:
+    """Seconds of a run and of the longest chain of runs that wait for it, one after the other."""
+    children = (child for child in runs if child.base == run.run_id)
+    return run.seconds + max((_seconds_behind(child, runs) for child in children), default=0.0)
 
 
 def _start(

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conf.compose import compose
-from conf.schema import NOT_IDENTITY, Config, UserError, resolve
+from conf.schema import NOT_IDENTITY, Config, UserError, parse_steps, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
 from sweeps.bracket import Bracket, widened
 from sweeps.budget import Speed, makespan, run_seconds, speed
+from sweeps.graph import BASE, Node, base_of, kept_steps
 from sweeps.grid import Cell, overrides
 from sweeps.study import DEVICE, Study
-from train.record import FINAL, Manifest, Profile, RecordError, is_alive, read_run, run_dir
+from train.record import FINAL, Manifest, Profile, RecordError, checkpoint_at, is_alive, read_run, run_dir
 
-RunState = Literal["planned", "running", "interrupted", "finished", "diverged", "failed"]
+RunState = Literal["planned", "running", "interrupted", "finished", "diverged", "failed", "lacks checkpoint"]
 
 # States that `run` starts from; the others are complete, or in another process's hands.
-STARTABLE: tuple[RunState, ...] = ("planned", "interrupted", "failed")
+STARTABLE: tuple[RunState, ...] = ("planned", "interrupted", "failed", "lacks checkpoint")
 
 GPU_JOBS = 8
 
@@ -46,11 +47,14 @@ class PlannedRun:
     """Measured if it is finished, otherwise estimated."""
     problem: str | None = None
     """Why its record cannot be read; its folder must go before it can run again."""
+    base: str | None = None
+    """Id of the run that it starts from, which must have ended."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a study at a profile, each once: those of its cells in order, then those of `bracket`."""
+    """The runs of a study at a profile, each once: those of its cells in order, then those of `bracket`; before a run
+    that grows out of another one that other run."""
 
     study: Study
     profile: Profile
@@ -61,6 +65,8 @@ class Plan:
     speed: Speed
     bracket: Bracket
     """What the records ask for beyond the study's own cells (`Study.widen`)."""
+    wanted: frozenset[str]
+    """Ids of the runs that are cells, and not only the base of one."""
 
     @property
     def missing(self) -> list[PlannedRun]:
@@ -70,7 +76,18 @@ class Plan:
     @property
     def seconds_left(self) -> float:
         """Estimated wall-clock seconds until nothing is missing."""
-        return makespan((run.seconds for run in self.missing), self.jobs)
+        longest = max((sum(run.seconds for run in self.chain(run)) for run in self.missing), default=0.0)
+        return max(longest, makespan((run.seconds for run in self.missing), self.jobs))
+
+    def chain(self, run: PlannedRun) -> list[PlannedRun]:
+        """The missing runs that a run waits for, and itself."""
+        before = next((other for other in self.missing if other.run_id == run.base), None)
+        return [*([] if before is None else self.chain(before)), run]
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """The graph of the runs, by id."""
+        return {run.run_id: Node(run.base, run.config.grow.step or 0, run.cost) for run in self.runs}
 
     @property
     def manifest(self) -> Manifest:
@@ -105,36 +122,42 @@ def make_plan(
     drafts: dict[str, _Draft] = {}
 
     def draft(cell: Cell) -> _Draft:
+        before = base_of(cell)
+        base = None if before is None else draft(before)
+        if base is not None:
+            cell = cell | {BASE: base.folder.name}
         settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
         argv = (*overrides(settings), *extra)
         config = _composed(argv)
         folder = run_dir(config)
         if folder.name not in drafts:
-            drafts[folder.name] = _Draft(cell, argv, config, folder)
+            drafts[folder.name] = _Draft(cell, argv, config, folder, base)
         return drafts[folder.name]
 
     cells = study.cells(profile)
-    for cell in cells:
-        draft(cell)
+    wanted = {draft(cell).folder.name for cell in cells}
     bracket = Bracket()
     if study.widen is not None and profile in study.widen.profiles:
         bracket = widened(cells, study.widen, lambda cell: draft(cell).final_loss)
         cells = [*cells, *bracket.cells]
-        for cell in bracket.cells:
-            draft(cell)
+        wanted |= {draft(cell).folder.name for cell in bracket.cells}
+    for name, steps in kept_steps({name: draft.node for name, draft in drafts.items()}).items():
+        drafts[name].keep(steps)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
     jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=usable_cores(), device=DEVICE[profile])
     pace = speed(DEVICE[profile], jobs=jobs, threads=threads)
     runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
-    return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket)
+    return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket, frozenset(wanted))
 
 
 class _Draft:
     """A run that is composed and looked up, and not yet priced."""
 
-    def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config, folder: Path) -> None:
-        self.cell, self.argv, self.config, self.folder = cell, argv, config, folder
+    def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config, folder: Path, base: _Draft | None) -> None:
+        self.cell, self.argv, self.config, self.folder, self.base = cell, argv, config, folder, base
+        before = None if base is None else base.cost
+        self.cost: RunCost = run_cost(config, vocab_size(config.data), base=before)
         self.record: dict[str, Any] | None = None
         self.problem: str | None = None
         self.state: RunState = "failed"
@@ -145,11 +168,24 @@ class _Draft:
             self.problem = f"{error}; delete the folder to run it again"
 
     @property
+    def node(self) -> Node:
+        return Node(self.base.folder.name if self.base else None, self.config.grow.step or 0, self.cost)
+
+    def keep(self, steps: Sequence[int]) -> None:
+        """Have the run keep the checkpoints of these steps, besides those of its own cell."""
+        every = sorted({*steps, *parse_steps(self.config.train.keep or str(steps[0]))})
+        text = ",".join(map(str, every))
+        self.argv = (*(word for word in self.argv if not word.startswith("train.keep=")), f"train.keep='{text}'")
+        made = self.record.get("diverged_at_step", math.inf) if self.record else 0
+        if self.state in FINAL and any(step < made and checkpoint_at(self.folder, step) is None for step in every):
+            self.state = "lacks checkpoint"
+
+    @property
     def final_loss(self) -> float | None:
         """The validation loss at the end; infinite if the run diverged, None if it has not ended."""
-        if self.record is None or self.state not in FINAL:
+        if self.record is None or self.record["state"] not in FINAL:
             return None
-        return math.inf if self.state == "diverged" else float(self.record["val_loss"])
+        return math.inf if self.record["state"] == "diverged" else float(self.record["val_loss"])
 
 
 def _composed(argv: Sequence[str]) -> Config:
@@ -160,7 +196,7 @@ def _composed(argv: Sequence[str]) -> Config:
 
 
 def _priced(name: str, draft: _Draft, pace: Speed) -> PlannedRun:
-    cost = run_cost(draft.config, vocab_size(draft.config.data))
+    cost = draft.cost
     measured = draft.record is not None and draft.state == "finished"
     return PlannedRun(
         run_id=name,
@@ -173,6 +209,7 @@ def _priced(name: str, draft: _Draft, pace: Speed) -> PlannedRun:
         problem=draft.problem,
         state=draft.state,
         seconds=draft.record["seconds"] if draft.record and measured else run_seconds(draft.config, cost, pace),
+        base=draft.node.base,
     )
 
 

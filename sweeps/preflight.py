@@ -26,7 +26,7 @@ from sweeps.progress import duration
 from sweeps.study import DEVICE
 
 # Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
-NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_above", "eval.", "probe.")
+NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_above", "eval.", "probe.", "grow.")
 
 LARGER = (1, 2, 4)  # times the base width or depth, in the coordinate check
 COORDINATE_LR = 3e-3

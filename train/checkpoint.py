@@ -1,4 +1,7 @@
-"""Weights, optimiser state and position on disk: safetensors and JSON, complete or absent."""
+"""Weights, optimiser state and position on disk: safetensors and JSON, complete or absent.
+
+`checkpoint/step-N/` is where a run goes on after a kill, and `kept/step-N/` (`train.keep`) where another one may start.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from train.record import RecordError, sync_folder, write_bytes, write_json
+from train.record import CHECKPOINT, KEPT, RecordError, step_name, sync_folder, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,9 @@ class Position:
     train_seconds: float
 
 
-def _name(step: int) -> str:
-    return f"step-{step:09d}"
-
-
 def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run folder."""
-    return max((folder / "checkpoint").glob("step-*"), default=None)
+    return max((folder / CHECKPOINT).glob("step-*"), default=None)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -38,25 +37,52 @@ def step_of(checkpoint: Path) -> int:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> None:
-    """Write `checkpoint/step-N/`, under another name until it is complete; older ones go afterwards."""
-    root = folder / "checkpoint"
-    part, final = root / f".{_name(position.step)}", root / _name(position.step)
-    if final.exists():
-        return
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    write_bytes(part / "model.safetensors", save(_contiguous(model.state_dict())))
-    write_bytes(part / "optimizer.safetensors", save(_contiguous(_optimizer_tensors(model, optimizer))))
-    write_json(part / "position.json", asdict(position))
-    part.rename(final)
-    sync_folder(root)
-    for old in root.iterdir():
+    """Write `checkpoint/step-N/`; older ones go afterwards."""
+    final = _write(folder / CHECKPOINT, model, optimizer, position)
+    for old in final.parent.iterdir():
         if old != final:
             shutil.rmtree(old)
 
 
+def keep_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> None:
+    """Write `kept/step-N/`, which stays."""
+    _write(folder / KEPT, model, optimizer, position)
+
+
+def _write(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> Path:
+    """`root/step-N/`, under another name until it is complete; left alone if it is there."""
+    part, final = root / f".{step_name(position.step)}", root / step_name(position.step)
+    if final.exists():
+        return final
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write_bytes(part / "model.safetensors", save(_contiguous(model.state_dict())))
+    write_bytes(part / "optimizer.safetensors", save(_contiguous(_flat(optimizer_state(model, optimizer)))))
+    write_json(part / "position.json", asdict(position))
+    part.rename(final)
+    sync_folder(root)
+    return final
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """(weights by name, the optimiser's state by name and key) of a checkpoint of any model.
+
+    Raises:
+        RecordError: the checkpoint is damaged.
+    """
+    try:
+        weights, flat = load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors")
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise RecordError(f"{path}: cannot be read as a checkpoint ({error})") from error
+    moments: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in flat.items():
+        name, _, key = full_name.rpartition("/")
+        moments.setdefault(name, {})[key] = tensor
+    return weights, moments
+
+
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Restore what `save_checkpoint` wrote, in place.
+    """Restore what `save_checkpoint` or `keep_checkpoint` wrote, in place.
 
     The optimiser must have a state for every parameter, as `build_optimizer` gives it: its names are looked up.
 
@@ -81,12 +107,13 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     return position
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state[parameter].items()
-    }
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The optimiser's own tensors, by the name of the parameter and by key."""
+    return {name: dict(optimizer.state[parameter]) for name, parameter in model.named_parameters()}
+
+
+def _flat(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{name}/{key}": value for name, tensors in state.items() for key, value in tensors.items()}
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -59,9 +59,15 @@ class Corpus:
         self._val_NT1 = _windows(tokens.val, data, "validation", at_least=MIN_VAL_WINDOWS)
         self.n_train_windows, self.n_val_windows = len(self._train_NT1), len(self._val_NT1)
 
-    def train_batch(self, seed: int, step: int, batch_size: int, shift: Shift | None = None) -> NDArray[np.int64]:
-        """The windows (B, T + 1) of optimiser step `step`, counted from 0; no window twice within an epoch."""
-        position_B = step * batch_size + np.arange(batch_size)
+    def train_batch(
+        self, seed: int, step: int, batch_size: int, shift: Shift | None = None, *, seen: int = 0
+    ) -> NDArray[np.int64]:
+        """The windows (B, T + 1) of optimiser step `step`, counted from 0; no window twice within an epoch.
+
+        Args:
+            seen: windows that came before step 0, in the runs that this one grew out of.
+        """
+        position_B = seen + step * batch_size + np.arange(batch_size)
         epoch_B, place_B = np.divmod(position_B, self.n_train_windows)
         index_B = np.empty_like(place_B)
         for epoch in np.unique(epoch_B):

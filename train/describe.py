@@ -37,6 +37,7 @@ def facts(job: Job) -> Record:
         "flops_per_token": flops_per_token(config.model, **sizes),
         "flops_per_token_6nd": flops_per_token_6nd(config.model, **sizes),
         "n_steps": cost.n_steps,
+        "n_steps_inherited": cost.inherited.steps,
         "tokens_per_step": cost.tokens_per_step,
         "micro_batch": job.micro_batch,
         "started": now(),
@@ -53,22 +54,24 @@ def resumption(step: int) -> Record:
 def result(job: Job, outcome: Outcome) -> Record:
     """What the run used and how it ended. A diverged run has no final loss."""
     position = outcome.position
-    tokens = position.step * job.cost.tokens_per_step
-    flops = job.cost.flops * position.step // job.cost.n_steps
+    spent, inherited = job.cost.spent(position.step), job.cost.inherited
+    made = position.step * job.cost.tokens_per_step
+    flops_made = spent.flops - job.cost.spent(0).flops
     train_seconds = max(position.train_seconds, 1e-9)
-    sizes = {"vocab_size": job.corpus.vocab_size, "context": job.config.data.context}
     ended: Record = {
         "ended": now(),
-        "n_tokens": tokens,
-        "n_unique_tokens": min(tokens, job.corpus.n_train_windows * job.config.data.context),
-        "flops": flops,
-        "flops_own": flops,
-        "flops_inherited": 0,  # a run starts from nothing, until one can start from another's checkpoint
-        "flops_6nd": flops_per_token_6nd(job.config.model, **sizes) * tokens,
+        "n_tokens": spent.tokens,
+        "n_tokens_own": spent.tokens - inherited.tokens,
+        "n_tokens_inherited": inherited.tokens,
+        "n_unique_tokens": min(spent.tokens, job.corpus.n_train_windows * job.config.data.context),
+        "flops": spent.flops,
+        "flops_own": spent.flops - inherited.flops,
+        "flops_inherited": inherited.flops,
+        "flops_6nd": spent.flops_6nd,
         "seconds": position.seconds,
         "train_seconds": position.train_seconds,
-        "tokens_per_second": tokens / train_seconds,
-        "mfu": flops / train_seconds / (job.matmul_rate * job.ranks.world),
+        "tokens_per_second": made / train_seconds,
+        "mfu": flops_made / train_seconds / (job.matmul_rate * job.ranks.world),
     }
     rows = read_metrics(job.folder)
     if rows[0]["step"] == 0 and "val_loss" in rows[0]:  # resuming keeps this row; a loss that is no number has no name

@@ -28,7 +28,7 @@ def measure_layers(model: GPT, windows_NT1: Tensor, *, batch_size: int, autocast
         windows_NT1: (N, T+1) tokens; the angles are of the first `ANGLE_WINDOWS` of them.
         batch_size: windows per forward pass.
     """
-    log.info("measuring what each of the %d blocks is good for", len(model.blocks))
+    log.info("measuring what each of the %d blocks is good for", model.cfg.depth)
     row = removal_losses(model, windows_NT1, batch_size=batch_size, autocast=autocast)
     return row | angles(model, windows_NT1[:ANGLE_WINDOWS, :-1], batch_size=batch_size, autocast=autocast)
 
@@ -43,7 +43,7 @@ def removal_losses(model: GPT, windows_NT1: Tensor, *, batch_size: int, autocast
         return evaluate(forward, windows_NT1, batch_size=batch_size, autocast=autocast, ranks=Ranks()).mean
 
     whole = loss(frozenset())
-    return {f"block{layer}/removal_loss": loss(frozenset({layer})) - whole for layer in range(len(model.blocks))}
+    return {f"block{layer}/removal_loss": loss(frozenset({layer})) - whole for layer in range(model.cfg.depth)}
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def angles(model: GPT, tokens_NT: Tensor, *, batch_size: int, autocast: torch.au
     Gromov et al. 2024 (arXiv 2403.17887), here at every token as in Sun et al. 2025 (arXiv 2502.05795). The input of
     block L is the last block's output.
     """
-    depth = len(model.blocks)
+    depth = model.cfg.depth
     pairs = [(layer, n) for layer in range(depth) for n in range(1, depth - layer + 1)]
     totals = torch.zeros(len(pairs), dtype=torch.float64, device=tokens_NT.device)
     for tokens_BT in tokens_NT.split(batch_size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from conf.schema import Config
+from conf.schema import Config, ConfigError, parse_steps
 from models.count import RunCost
 from models.gpt import GPT
-from train.checkpoint import Position, save_checkpoint
+from train.checkpoint import Position, keep_checkpoint, save_checkpoint
 from train.data import Corpus
 from train.distributed import Ranks
 from train.evaluate import evaluate
 from train.layers import measure_layers
+from train.lineage import Base
 from train.metrics import METRICS, check_declared
 from train.optim import set_lr
 from train.probes import ParameterProbe, probe_activations
 from train.progress import RunProgress
+from train.ramp import Ramp
 from train.record import MetricsWriter
 from train.recorder import Recorder, hash_batch
 from train.schedule import Schedule
@@ -57,6 +59,8 @@ class Cadence:
     checkpoint: int
     probe: int | None
     shift: Shift | None
+    keep: frozenset[int]
+    """Steps whose checkpoints stay."""
 
     @classmethod
     def of(cls, config: Config, cost: RunCost) -> Cadence:
@@ -66,11 +70,20 @@ class Cadence:
             checkpoint=cost.every(config.train.checkpoint_every),
             probe=None if config.probe.every is None else cost.every(config.probe.every),
             shift=Shift.of(config.data, cost),
+            keep=kept_steps(config, cost),
         )
 
     def probes(self, step: int) -> bool:
         """Whether optimiser step `step`, counted from 0, is probed for `metrics.jsonl`."""
         return self.probe is not None and step % self.probe == 0
+
+
+def kept_steps(config: Config, cost: RunCost) -> frozenset[int]:
+    """The steps of `train.keep`; raises `ConfigError` if the run has no such step."""
+    steps = frozenset(parse_steps(config.train.keep)) if config.train.keep else frozenset()
+    if (last := max(steps, default=0)) > cost.n_steps:
+        raise ConfigError(f"train.keep: {last} is beyond the run's end; allowed: 0 to {cost.n_steps}")
+    return steps
 
 
 class Clock:
@@ -109,6 +122,9 @@ class Job:
     model: GPT
     forward: Forward
     parameters: list[nn.Parameter]
+    base: Base | None
+    ramp: Ramp | None
+    """How the blocks that the base lacks fade in."""
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     corpus: Corpus
@@ -149,6 +165,8 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
     """
     clock = Clock(start, job.device)
     n_steps = job.cost.n_steps
+    if job.ramp is not None:
+        job.ramp.set(start.step)
     validation_NT1 = torch.from_numpy(job.corpus.val_windows(job.config.eval.sequences)).to(job.device)
     pending: Row | None = None
     recorder = _open_recorder(job, start) if job.config.probe.recorder and writer is not None else None
@@ -177,8 +195,15 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
                 writer.sync()
                 save_checkpoint(job.folder, job.model, job.optimizer, clock.position(step))
 
+    def keep(step: int) -> None:
+        if writer is not None:
+            with clock.aside():
+                keep_checkpoint(job.folder, job.model, job.optimizer, clock.position(step))
+
     if start.step == 0:
-        _emit(job, clock, writer, recorder, {"step": 0, "tokens": 0, "flops": 0, **validate()})
+        _emit(job, clock, writer, recorder, {"step": 0, **_spent(job, 0), **validate()})
+        if 0 in job.cadence.keep:
+            keep(0)
     for step in range(start.step, n_steps):
         row = step_row(job, clock, step, probed=job.ranks.leads and (recorder is not None or job.cadence.probes(step)))
         if pending is not None and _emit(job, clock, writer, recorder, pending):
@@ -190,14 +215,38 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
         if last and job.config.eval.layers and job.ranks.leads:
             pending |= validate_layers()
         stopping = stop_signal()
-        if last or stopping is not None or done % job.cadence.checkpoint == 0:
+        saving = last or stopping is not None or done % job.cadence.checkpoint == 0
+        if saving or done in job.cadence.keep:
             if _emit(job, clock, writer, recorder, pending):
                 return Outcome(clock.position(done), done, events)
             pending = None
-            save(done)
+            if done in job.cadence.keep:
+                keep(done)
+            if saving:
+                save(done)
             if stopping is not None and not last:
                 raise Interrupted(stopping)
     return Outcome(clock.position(n_steps), None, events)
+
+
+def keep_passed(job: Job, start: Position, steps: Collection[int]) -> None:
+    """Carry out steps that the run has made already, and keep the checkpoints of some of them.
+
+    Writes nothing else. On a CPU with one thread these are the weights that the run had.
+    """
+    clock = Clock(start, job.device)
+    if start.step in steps:
+        keep_checkpoint(job.folder, job.model, job.optimizer, start)
+    for step in range(start.step, max(steps)):
+        step_row(job, clock, step, probed=False)
+        if step + 1 in steps:
+            keep_checkpoint(job.folder, job.model, job.optimizer, clock.position(step + 1))
+
+
+def _spent(job: Job, step: int) -> Row:
+    """The tokens and FLOPs of a row of metrics, with those of the runs that this one grew out of."""
+    spent = job.cost.spent(step)
+    return {"tokens": spent.tokens, "flops": spent.flops}
 
 
 def _open_recorder(job: Job, start: Position) -> Recorder:
@@ -215,8 +264,9 @@ def step_row(job: Job, clock: Clock, step: int, *, probed: bool) -> Row:
     lr = config.optim.lr * job.schedule(step)
     set_lr(job.optimizer, lr)
     windows_BT1 = _own_windows(job, step)
-    row: Row = {"step": done, "tokens": done * job.cost.tokens_per_step}
-    row |= {"flops": job.cost.flops * done // job.cost.n_steps, "lr": lr}
+    row: Row = {"step": done, **_spent(job, done), "lr": lr}
+    if job.ramp is not None:
+        job.ramp.set(step)
 
     probe = None
     probes: Row = {}
@@ -246,7 +296,8 @@ def step_row(job: Job, clock: Clock, step: int, *, probed: bool) -> Row:
 
 def whole_batch(job: Job, step: int) -> NDArray[np.int64]:
     """The batch of all processes at optimiser step `step`, counted from 0, (B, T+1)."""
-    return job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size, job.cadence.shift)
+    before = job.cost.spent(0).tokens // job.config.data.context
+    return job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size, job.cadence.shift, seen=before)
 
 
 def _own_windows(job: Job, step: int) -> Tensor:
@@ -278,7 +329,7 @@ def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Record
         writer.append(row)
         job.tracker.log(row)
     if step and not diverged:
-        tokens_per_second = row["tokens"] / max(clock.position(step).train_seconds, 1e-9)
+        tokens_per_second = step * job.cost.tokens_per_step / max(clock.position(step).train_seconds, 1e-9)
         utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
         job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
     return diverged

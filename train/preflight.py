@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from conf.compose import compose
-from conf.schema import Config, DataConfig, ProbeConfig, UserError, resolve
+from conf.schema import Config, DataConfig, GrowConfig, ProbeConfig, UserError, resolve
 from models.count import count_params, flops_per_token, run_cost
 from train import hardware
 from train.checkpoint import Position
@@ -75,7 +75,9 @@ def config_of(argv: Sequence[str], *, sequences: int | None = SEQUENCES, drawn: 
     if sequences is not None:
         train = dataclasses.replace(train, batch_size=min(train.batch_size, sequences))
     runtime = dataclasses.replace(config.runtime, device=device, compile=False)
-    shrunk = dataclasses.replace(config, data=data, train=train, runtime=runtime, probe=ProbeConfig())
+    shrunk = dataclasses.replace(
+        config, data=data, train=train, runtime=runtime, probe=ProbeConfig(), grow=GrowConfig()
+    )
     return resolve(shrunk, cuda=device == "cuda")
 
 

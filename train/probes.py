@@ -81,9 +81,13 @@ def _fetch(row: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def named_tensors(model: GPT) -> Iterator[tuple[str, nn.Parameter]]:
-    """Every matrix and the token table under the name that its metrics have: `block3/query`, `tokens`, `readout`."""
+    """Every matrix and the token table under the name that its metrics have: `block3/query`, `tokens`, `readout`.
+
+    A block that has several places in the depth goes by the first of them. Parameter tokens, templates and their
+    coefficients are no matrices of a block; their metrics are those of their role.
+    """
     yield "tokens", model.tokens.weight
-    for layer, block in enumerate(model.blocks):
+    for layer, block in zip(model.first_layers(), model.blocks, strict=True):
         for path, module in block.named_modules():
             if isinstance(module, Linear):
                 yield f"block{layer}/{path.rpartition('.')[2]}", module.weight
@@ -103,7 +107,8 @@ class ParameterProbe:
         self._roles: dict[str, list[nn.Parameter]] = defaultdict(list)
         for _, parameter, role in named_roles(model):
             self._roles[role].append(parameter)
-        self._blocks = {f"block{layer}": list(block.parameters()) for layer, block in enumerate(model.blocks)}
+        blocks = zip(model.first_layers(), model.blocks, strict=True)
+        self._blocks = {f"block{layer}": list(block.parameters()) for layer, block in blocks}
         self._tensors = dict(named_tensors(model))
         self._before = {parameter: parameter.detach().clone() for parameter in model.parameters()}
         self._row: dict[str, float] = {}

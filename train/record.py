@@ -1,7 +1,8 @@
 """The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
 
 A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-and `checkpoint/`. The run itself is the only writer; sweeps and analysis read with the functions below.
+`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
+with the functions below.
 """
 
 from __future__ import annotations
@@ -167,6 +168,23 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:
     """Replace `run.json`. Non-finite numbers are an error: a diverged loss is a state, not a number."""
     write_json(folder / "run.json", {"record_version": RECORD_VERSION, **record})
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------
+
+
+CHECKPOINT, KEPT = "checkpoint", "kept"
+
+
+def step_name(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step:09d}"
+
+
+def checkpoint_at(folder: Path, step: int) -> Path | None:
+    """A complete checkpoint of a run folder at this very step, if there is one."""
+    found = (folder / name / step_name(step) for name in (KEPT, CHECKPOINT))
+    return next((path for path in found if path.is_dir()), None)
 
 
 # --- metrics ---------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ from train import hardware
 from train.checkpoint import Position, latest, load_checkpoint, step_of
 from train.data import open_corpus
 from train.distributed import Ranks
+from train.growth import begin
+from train.lineage import find_base
 from train.loop import Clock, Job, step_row, to_numbers, whole_batch
 from train.metrics import check_declared
 from train.record import FLIGHT, MetricsWriter, RecordError, read_metrics, read_run, write_json
@@ -134,9 +136,8 @@ def replay(folder: Path, from_step: int, to_step: int | None = None) -> Replay:
     out = folder / f"replay-{from_step}"
     job = _job(config, record, out)
     checkpoint = latest(folder)
-    start = Position(0, 0.0, 0.0)
-    if checkpoint is not None and step_of(checkpoint) <= from_step:
-        start = load_checkpoint(checkpoint, job.model, job.optimizer)
+    usable = checkpoint is not None and step_of(checkpoint) <= from_step
+    start = load_checkpoint(checkpoint, job.model, job.optimizer) if checkpoint and usable else begin(job)
 
     flight = {row["step"]: row["batch_sha256"] for row in read_metrics(folder, FLIGHT)}
     try:
@@ -188,8 +189,9 @@ def _job(config: Config, record: Mapping[str, Any], out: Path) -> Job:
     corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir))
     if corpus.fingerprint != record["data_fingerprint"]:
         raise RecordError(f"{out.parent}: was carried out on other data; allowed: the data that it had")
-    cost = run_cost(config, corpus.vocab_size)
-    job = assemble(config, corpus, cost, Ranks(), out, shown=False)
+    base = find_base(config, corpus)
+    cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
+    job = assemble(config, corpus, cost, Ranks(), out, base=base, shown=False)
     return replace(job, micro_batch=record["micro_batch"])
 
 

@@ -13,21 +13,24 @@ from pathlib import Path
 import torch
 
 from conf.compose import to_yaml
-from conf.schema import Config, ConfigError, resolve
+from conf.schema import Config, ConfigError, parse_steps, resolve
 from models.build import build, parameter_rules
 from models.count import RunCost, run_cost
 from train import describe, hardware
-from train.checkpoint import Position, latest, load_checkpoint, step_of
+from train.checkpoint import latest, load_checkpoint, step_of
 from train.data import Corpus, open_corpus
 from train.describe import Record
 from train.distributed import Ranks, join
-from train.loop import Cadence, Interrupted, Job, Outcome, train
+from train.growth import begin, build_ramp
+from train.lineage import Base, find_base
+from train.loop import Cadence, Interrupted, Job, Outcome, keep_passed, train
 from train.optim import build_optimizer
 from train.progress import RunProgress, wants_progress
 from train.record import (
     FINAL,
     MetricsWriter,
     RecordError,
+    checkpoint_at,
     locked,
     read_run,
     run_dir,
@@ -63,23 +66,29 @@ def run(config: Config) -> Record:
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     folder = run_dir(config)
-    if found := _final(folder):
+    if (found := _final(folder)) and not _unkept(folder, found, config):
+        log.info("already %s, nothing to do", found["state"])
         return found
     with join(config.runtime.device) as ranks:
         shown = ranks.leads and wants_progress(config.runtime.progress)
         corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir), progress=shown)
-        cost = run_cost(config, corpus.vocab_size)
+        base = find_base(config, corpus)
+        cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
         if config.train.batch_size % ranks.world:
             raise ConfigError(
                 f"train.batch_size: {config.train.batch_size} cannot be shared by {ranks.world} processes; "
                 f"allowed: a multiple of {ranks.world}"
             )
-        job = assemble(config, corpus, cost, ranks, folder, shown=shown)
+        job = assemble(config, corpus, cost, ranks, folder, base=base, shown=shown)
         if not ranks.leads:
             _train(job)
             return describe.facts(job)
         with locked(folder):
-            return _final(folder) or _lead(job)
+            record = _final(folder) or _lead(job)
+            if steps := _unkept(folder, record, config):
+                log.info("making steps again, whose checkpoints others need: %s", ", ".join(map(str, steps)))
+                _keep_passed(assemble(config, corpus, cost, ranks, folder, base=base, shown=False), steps)
+            return record
 
 
 def _final(folder: Path) -> Record | None:
@@ -87,8 +96,21 @@ def _final(folder: Path) -> Record | None:
     found = read_run(folder)
     if found is None or found["state"] not in FINAL:
         return None
-    log.info("already %s, nothing to do", found["state"])
     return found
+
+
+def _unkept(folder: Path, record: Record, config: Config) -> list[int]:
+    """The steps of `train.keep` that a run has made without keeping their checkpoints."""
+    made = record.get("diverged_at_step", record["n_steps"] + 1)
+    steps = sorted(set(parse_steps(config.train.keep))) if config.train.keep else []
+    return [step for step in steps if step < made and checkpoint_at(folder, step) is None]
+
+
+def _keep_passed(job: Job, steps: list[int]) -> None:
+    """From the last checkpoint before the first of the steps, or from the start."""
+    earlier = [step for step in range(steps[0]) if checkpoint_at(job.folder, step)]
+    found = checkpoint_at(job.folder, earlier[-1]) if earlier else None
+    keep_passed(job, load_checkpoint(found, job.model, job.optimizer) if found else begin(job), steps)
 
 
 def _lead(job: Job) -> Record:
@@ -132,7 +154,7 @@ def _begin(job: Job) -> Record:
 def _train(job: Job) -> Outcome:
     """From the last checkpoint, or from the start, to the end."""
     checkpoint = latest(job.folder)
-    start = load_checkpoint(checkpoint, job.model, job.optimizer) if checkpoint else Position(0, 0.0, 0.0)
+    start = load_checkpoint(checkpoint, job.model, job.optimizer) if checkpoint else begin(job)
     with (
         _metrics_writer(job, after_step=start.step if checkpoint else -1) as writer,
         _signals(heard=job.ranks.world == 1) as stop_signal,
@@ -141,8 +163,13 @@ def _train(job: Job) -> Outcome:
         return train(job, start, writer, stop_signal)
 
 
-def assemble(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, *, shown: bool) -> Job:
-    """Everything that the loop needs, in its initial state. Writes nothing into the run's folder."""
+def assemble(
+    config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, *, base: Base | None = None, shown: bool
+) -> Job:
+    """Everything that the loop needs, as it is built; `train.growth.begin` or a checkpoint makes it what it starts as.
+
+    Writes nothing into the run's folder.
+    """
     device = config.runtime.device
     model = build(
         config.model, config.param, vocab_size=corpus.vocab_size, context=config.data.context, seed=config.seed
@@ -155,8 +182,12 @@ def assemble(config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder
         model=model,
         forward=torch.compile(model) if config.runtime.compile else model,
         parameters=list(model.parameters()),
+        base=base,
+        ramp=build_ramp(config, base, model, cost.steps(config.grow.ramp or "0steps")),
         optimizer=build_optimizer(model, parameter_rules(model, config.param), config.optim),
-        schedule=build_schedule(config.schedule, peak=config.optim.lr, cost=cost),
+        schedule=build_schedule(
+            config.schedule, peak=config.optim.lr, cost=cost, continued=config.grow.schedule == "continue"
+        ),
         corpus=corpus,
         micro_batch=min(config.train.micro_batch or _micro_batch(config, corpus.vocab_size, share), share),
         autocast=torch.autocast(device, dtype=torch.bfloat16, enabled=config.runtime.precision == "bf16"),
@@ -173,6 +204,8 @@ def _micro_batch(config: Config, vocab_size: int, share: int) -> int:
     block, 4 copies of the logits, and of the attention logits too where no fused kernel takes care of them."""
     model, bytes_each, device = config.model, 4, config.runtime.device
     scores = 0 if model.attention_softcap is None else 4 * model.heads * config.data.context
+    if model.param_tokens is not None:
+        scores += 3 * 4 * model.param_tokens
     per_token = model.depth * (12 * model.width + 3 * model.hidden + scores) + 4 * vocab_size
     budget = _ACTIVATION_SHARE * hardware.memory_bytes(device)
     return auto_micro_batch(share, bytes_each * per_token * config.data.context, budget)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi, sqrt
 
 from conf.schema import ConfigError, ScheduleConfig
@@ -23,8 +23,11 @@ class Schedule:
     warmup: int
     cooldown: int
     floor: float
+    begun: int = 0
+    """Steps that were made before step 0."""
 
     def __call__(self, step: int) -> float:
+        step += self.begun
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
         return SHAPES[self.shape](self, step)
@@ -71,12 +74,18 @@ SHAPES: dict[str, Callable[[Schedule, int], float]] = {
 }
 
 
-def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedule:
+def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost, continued: bool = False) -> Schedule:
     """The schedule of a run, its durations turned into steps.
+
+    Args:
+        continued: count the steps of the runs that this one grew out of too (`grow.schedule=continue`): the schedule
+            is that of one run over all of them, and a share of the run is a share of that.
 
     Raises:
         ConfigError: the warm-up, or the warm-up and the cool-down, do not fit into the run.
     """
+    begun = cost.inherited.steps if continued else 0
+    cost = replace(cost, n_steps=begun + cost.n_steps)
     n_steps, warmup = cost.n_steps, cost.steps(cfg.warmup)
     cooldown = cost.steps(cfg.cooldown) if cfg.shape == "wsd" else 0
     if warmup >= n_steps:
@@ -87,4 +96,4 @@ def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedu
             f"allowed: at most {n_steps - warmup} of the run's {n_steps}"
         )
     floor = cfg.floor / peak if cfg.floor_is == "absolute" else cfg.floor
-    return Schedule(cfg.shape, n_steps, warmup, cooldown, floor)
+    return Schedule(cfg.shape, n_steps, warmup, cooldown, floor, begun)

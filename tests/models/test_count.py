@@ -26,6 +26,11 @@ VARIANTS = [
     ["model.qk_norm=qkv", "model.attention_softcap=5"],
     ["model.sigma_reparam=true", "model.activation=swiglu", "model.qk_rms=3"],
     ["model.sigma_reparam=true", "model.norm_placement=post", "model.attention_softcap=2"],
+    ["model.stages=2", "model.qk_norm=head"],
+    ["model.stages=2", "model.sigma_reparam=true", "model.norm_placement=peri"],
+    ["model.templates=2", "model.activation=swiglu", "model.tie_embeddings=true"],
+    ["model.param_tokens=24", "model.mlp_hidden=100", "model.param_tau=0.5"],
+    ["model.param_tokens=24", "model.stages=2", "model.position=learned"],
 ]
 V, T = 61, 24
 
@@ -38,7 +43,7 @@ def test_counts_agree_with_the_model(overrides: list[str]) -> None:
     assert counts.total == sum(parameter.numel() for parameter in model.parameters())
     assert counts.vocab + counts.non_vocab == counts.total
     assert counts.matmul == sum(
-        p.numel() for name, p in model.named_parameters() if p.ndim == 2 and name != "positions.weight"
+        p.numel() for name, p in model.named_parameters() if p.ndim >= 2 and name != "positions.weight"
     ) - (0 if config.model.tie_embeddings else V * config.model.width)
 
 

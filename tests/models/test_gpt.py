@@ -36,6 +36,9 @@ ARCHITECTURE = [
     "model.softcap=2",
     "model.attention_scale=1/d",
     "model.heads=2",
+    "model.stages=2",
+    "model.templates=3",
+    "model.param_tokens=24",
 ]
 OPTIONS = [
     *ARCHITECTURE,
@@ -165,12 +168,12 @@ def test_tap_sees_the_logits_of_the_fused_kernel() -> None:
     attention = model.blocks[0].attention.branch
     x_BTD = torch.randn(2, T, 32, generator=torch.Generator().manual_seed(0))
     seen: dict[str, Tensor] = {}
-    fused = attention(x_BTD, model.cos_TK2, model.sin_TK2, lambda name, _, x: seen.__setitem__(name, x))
+    fused = attention(x_BTD, model.cos_TK2, model.sin_TK2, seen.__setitem__)
     v_BHTK = attention._split(attention.value(x_BTD))
     explicit = attention.out((seen["attention_logits"].softmax(-1) @ v_BHTK).transpose(-3, -2).flatten(-2))
     assert torch.allclose(explicit, fused, atol=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # the probe keeps its precision where the model does not
-        attention(x_BTD, model.cos_TK2, model.sin_TK2, lambda name, _, x: seen.__setitem__(name, x))
+        attention(x_BTD, model.cos_TK2, model.sin_TK2, seen.__setitem__)
     assert seen["attention_logits"].dtype == torch.float32
     assert not torch.allclose(attention.out(v_BHTK.transpose(-3, -2).flatten(-2)), fused, atol=1e-3)
 
@@ -187,6 +190,9 @@ def test_tap_sees_the_logits_of_the_fused_kernel() -> None:
         "model.qk_rms=5",
         "model.attention_softcap=2",
         "model.sigma_reparam=true",
+        "model.stages=2",
+        "model.templates=3",
+        "model.param_tokens=24",
     ],
 )
 def test_vmap_lifts_the_model(option: str) -> None:

@@ -123,7 +123,18 @@ def test_scaled_residual_init_touches_residual_outputs_only() -> None:
     assert at_width(64, Role.HIDDEN, scaled, depth=8) == at_width(64, Role.HIDDEN, STANDARD, depth=8)
 
 
-@pytest.mark.parametrize("overrides", [[], ["param=mup"], ["param.init=constant"], ["param=completep"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["param=mup"],
+        ["param.init=constant"],
+        ["param=completep"],
+        ["model.param_tokens=200"],
+        ["model.param_tokens=200", "param=mup"],
+        ["model.param_tokens=200", "param.scaled_residual_init=true"],
+    ],
+)
 def test_drawn_weights_have_the_std_of_their_rule(overrides: list[str]) -> None:
     config = resolve(compose(["model.depth=2", "model.width=128", "model.heads=4", *overrides]), cuda=False)
     model = build(config.model, config.param, vocab_size=300, context=16, seed=0)
@@ -220,13 +231,15 @@ def test_queries_start_at_zero_only_where_nothing_divides_by_their_size() -> Non
 WIDTHS = (32, 64, 128, 256)
 
 
-def _coordinates(param: str, width: int, seed: int, steps: int = 4) -> tuple[list[dict[str, float]], list[float]]:
+def _coordinates(
+    param: str, width: int, seed: int, steps: int = 4, option: str = "model.norm=rmsnorm"
+) -> tuple[list[dict[str, float]], list[float]]:
     """Mean |x| of module outputs, and the loss, before each of a few Adam steps on fixed batches."""
     config = resolve(
         compose(
             [
                 f"param={param}", "param.base_width=32", "model.depth=2", f"model.width={width}",
-                f"model.heads={width // 16}", "optim.lr=1e-2", "optim.weight_decay=0",
+                f"model.heads={width // 16}", "optim.lr=1e-2", "optim.weight_decay=0", option.format(width=width),
             ]
         ),
         cuda=False,
@@ -261,8 +274,8 @@ def _coordinates(param: str, width: int, seed: int, steps: int = 4) -> tuple[lis
     return table, losses
 
 
-def _slopes(param: str, step: int) -> tuple[dict[str, float], list[float]]:
-    runs = {width: [_coordinates(param, width, seed, step) for seed in range(3)] for width in WIDTHS}
+def _slopes(param: str, step: int, option: str = "model.norm=rmsnorm") -> tuple[dict[str, float], list[float]]:
+    runs = {width: [_coordinates(param, width, seed, step, option) for seed in range(3)] for width in WIDTHS}
     names = runs[32][0][0][step]
     slopes = {
         name: log_slope(WIDTHS, [sum(table[step][name] for table, _ in runs[w]) / 3 for w in WIDTHS]) for name in names
@@ -285,6 +298,16 @@ def test_coordinate_check() -> None:
         assert standard[name] > 0.4, (name, standard[name])
     assert mup["logits"] < 0.15
     assert mup_losses == sorted(mup_losses, reverse=True), "wider is better"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["model.param_tokens={width}", "model.templates=3"])
+def test_coordinate_check_of_what_stands_in_for_matrices(option: str) -> None:
+    """Flat under muP as matrices are, with as many parameter tokens as channels; under standard every branch grows."""
+    mup, standard = (_slopes(param, step=2, option=option)[0] for param in ("mup", "standard"))
+    for name in mup:
+        assert abs(mup[name]) < 0.15, (name, mup[name])
+        assert standard[name] > 0.2, (name, standard[name])
 
 
 @pytest.mark.parametrize(("alpha", "grows"), [("1.0", False), ("0.0", True)])

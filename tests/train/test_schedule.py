@@ -13,7 +13,7 @@ from train.schedule import SHAPES, Schedule, build_schedule
 
 def schedule(**settings: object) -> Schedule:
     return build_schedule(
-        ScheduleConfig(**settings), peak=1e-2, cost=RunCost(n_params=1000, tokens_per_step=10, n_steps=100, flops=1)
+        ScheduleConfig(**settings), peak=1e-2, cost=RunCost(1000, tokens_per_step=10, n_steps=100, flops=1, flops_6nd=1)
     )
 
 

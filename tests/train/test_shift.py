@@ -21,7 +21,7 @@ from train.shift import Shift
 Tiny = Callable[..., Config]
 Settings = Callable[..., list[str]]
 
-COST = RunCost(n_params=1000, tokens_per_step=50, n_steps=200, flops=1)
+COST = RunCost(n_params=1000, tokens_per_step=50, n_steps=200, flops=1, flops_6nd=1)
 
 
 def test_a_shift_ends_every_period() -> None:

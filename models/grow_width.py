@@ -1,0 +1,152 @@
+"""How one tensor becomes wider: more channels, heads, hidden units or parameter tokens.
+
+A tensor knows nothing of what its axes are; it is enough to know which one is summed over (`summed_axis`). Heads keep
+their dimension and lie one after the other, so that an operator on the rows of a query matrix acts on whole heads.
+
+- `direct` (Chen et al. 2016, "Net2Net", arXiv 1511.05641; Wang et al. 2023, "LEMON", arXiv 2310.07999): entry j of a
+  longer axis is a copy of entry j mod d. What is summed over is split between the copies, by shares that add up to 1
+  and differ from copy to copy and from entry to entry: with equal shares, copies would have equal gradients and remain
+  copies for ever. Whole factors keep means and mean squares, hence every norm, and the function.
+- `zero` (Du et al. 2024, arXiv 2405.15319, "G_zero"): W' = [[W, A], [0, C]] with A and C fresh, rows of tables [E, 0],
+  and gains [sqrt(d/D) g, fresh], so that all new activations are exactly zero and RMSNorm, up to its epsilon, divides
+  as before. A new hidden unit or parameter token reads zero. With GELU it learns at once, since GELU'(0) = 1/2; with
+  relu2 and swiglu its own gradient is zero, and it wakes only when new channels do: where the width does not grow,
+  never.
+- `random` (Yao et al. 2023, arXiv 2305.02869, without their mask): the old weights in their corner, all else fresh. It
+  promises nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from conf.schema import ModelConfig
+
+
+def generator(purpose: str, name: str) -> torch.Generator:
+    """Random numbers for one purpose and one parameter, whatever else grows."""
+    return torch.Generator().manual_seed(zlib.crc32(f"{purpose}/{name}".encode()))
+
+
+def summed_axis(name: str, *, tied: bool) -> int | None:
+    """The axis of a parameter that its readers sum over, or None where every axis is only written or looked up.
+
+    A tied readout sums over the channels of the embedding. It cannot split what is also looked up, so the gain of the
+    final norm before it is split instead.
+    """
+    if name in {"tokens.weight", "positions.weight"}:
+        return None
+    if name == "final_norm.gain":
+        return 0 if tied else None
+    if name.startswith("templates."):
+        return 2  # (templates, outputs, inputs)
+    return _SUMMED.get(name.rpartition(".")[2])
+
+
+_SUMMED = {
+    "weight": 1,  # (outputs, inputs)
+    "keys": 1,  # (parameter tokens, inputs)
+    "values": 0,  # (parameter tokens, outputs)
+}
+
+
+def is_gain(name: str) -> bool:
+    return name.endswith((".gain", ".gamma"))
+
+
+def impossible_sizes(base: ModelConfig, cfg: ModelConfig, operator: str) -> Iterator[str]:
+    """One line for each size that the base cannot grow into by `grow.width`; `direct` makes whole copies."""
+    sizes = [("width", base.width, cfg.width)]
+    if base.n_blocks and cfg.n_blocks:
+        sizes.append(("mlp_hidden", base.hidden, cfg.hidden))
+        if base.param_tokens is not None and cfg.param_tokens is not None:
+            sizes.append(("param_tokens", base.param_tokens, cfg.param_tokens))
+    for name, old, new in sizes:
+        if new < old:
+            yield f"model.{name}: {new} is less than the base's {old}; allowed: {old} or more"
+        if operator == "direct" and new % old:
+            yield (
+                f"model.{name}: {new} is no multiple of the base's {old}, of which grow.width=direct makes whole "
+                f"copies; allowed: {multiples(old, new)}"
+            )
+    if base.n_blocks and cfg.n_blocks and base.head_dim != cfg.head_dim:
+        fitting = cfg.width / base.head_dim
+        instead = f"{int(fitting)}" if fitting.is_integer() else f"with a model.width that {base.head_dim} divides"
+        yield (
+            f"model.heads: {cfg.heads} gives heads of {cfg.head_dim}, but the base's have {base.head_dim}, "
+            f"and only whole heads are added; allowed: {instead}"
+        )
+
+
+def multiples(of: int, above: int) -> str:
+    """The next two sizes that are whole copies, in words."""
+    return f"{(above // of + 1) * of}, {(above // of + 2) * of}, …"
+
+
+# --- the operators ---------------------------------------------------------------------------------------
+
+
+def widen(name: str, old: Tensor, fresh: Tensor, operator: str, *, tied: bool) -> Tensor:
+    """`old` in the shape of `fresh`, by `grow.width`; a tensor of its own in any case."""
+    if old.shape == fresh.shape:
+        return old.to(fresh, copy=True)
+    return _OPERATORS[operator](name, old.to(fresh), fresh, tied)
+
+
+def widen_moment(old: Tensor, fresh: Tensor, operator: str) -> Tensor:
+    """A moment of an optimiser, by the index map of its weight: copied, never scaled, and `fresh` (zero) elsewhere."""
+    if old.shape == fresh.shape:
+        return old.to(fresh, copy=True)
+    return _duplicate(old.to(fresh), fresh.shape) if operator == "direct" else _in_corner(old.to(fresh), fresh.clone())
+
+
+def _direct(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:
+    grown, axis = _duplicate(old, fresh.shape), summed_axis(name, tied=tied)
+    if axis is None:
+        return grown
+    return grown * shares(name, grown.shape, axis, fresh.shape[axis] // old.shape[axis]).to(grown)
+
+
+def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:
+    if is_gain(name):
+        return _in_corner(old * sqrt(len(old) / len(fresh)), fresh.clone())
+    axis = summed_axis(name, tied=tied)
+    grown = fresh.clone()
+    (grown if axis is None else grown.narrow(axis, 0, old.shape[axis])).zero_()
+    return _in_corner(old, grown)
+
+
+def _random(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:  # noqa: ARG001  # one signature for all
+    return _in_corner(old, fresh.clone())
+
+
+_OPERATORS = {"direct": _direct, "zero": _zero, "random": _random}
+
+
+def shares(name: str, shape: torch.Size, axis: int, copies: int) -> Tensor:
+    """What each of the copies along `axis` gets of what they share, in float64.
+
+    Each entry draws a random order of `copies` separate strata of [1/2, 3/2), and a place in the lower half of its
+    stratum; over their sum. So no two shares are equal, and for two copies they lie between 1/4 and 3/4.
+    """
+    random = generator("shares", name)
+    split = (*shape[:axis], copies, shape[axis] // copies, *shape[axis + 1 :])
+    order = torch.rand(split, generator=random).argsort(axis)
+    drawn = 0.5 + (order + 0.5 * torch.rand(split, generator=random, dtype=torch.float64)) / copies
+    return (drawn / drawn.sum(axis, keepdim=True)).reshape(shape)
+
+
+def _duplicate(old: Tensor, shape: torch.Size) -> Tensor:
+    for axis, size in enumerate(shape):
+        old = old.index_select(axis, torch.arange(size, device=old.device) % old.shape[axis])
+    return old
+
+
+def _in_corner(old: Tensor, grown: Tensor) -> Tensor:
+    grown[tuple(slice(size) for size in old.shape)] = old
+    return grown

@@ -1,0 +1,217 @@
+"""Starting from another run: what is inherited, what goes on where, and when it is the run that it would have been."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from conf.schema import Config, ConfigError
+from models.count import Spent
+from models.grow import GrowthError
+from tests.helpers import interrupt_at, metrics
+from train import loop
+from train.checkpoint import latest
+from train.record import RecordError, checkpoint_at, read_run, run_dir, run_id
+from train.run import run
+
+Tiny = Callable[..., Config]
+
+TRUNK = ("schedule=constant", "schedule.warmup=4steps", "train.keep='0,8,12'")
+WSD = ("schedule=wsd", "schedule.warmup=4steps", "schedule.cooldown=8steps")
+
+
+def grown(base: Config, step: int, *overrides: str) -> list[str]:
+    return [f"grow.base={run_id(base)}", f"grow.step={step}", *overrides]
+
+
+def weights(config: Config) -> dict[str, Tensor]:
+    path = latest(run_dir(config))
+    assert path is not None
+    return load_file(path / "model.safetensors")
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def folder_hash(folder: Path | None) -> str:
+    assert folder is not None
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+# --- one trunk, many budgets -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("carry", ["carry", "reset"])
+def test_a_branch_is_the_run_from_scratch(tiny: Tiny, carry: str) -> None:
+    """Bit for bit; dropping the optimiser's moments is the control."""
+    trunk, scratch = tiny(*TRUNK), tiny(*WSD, "train.duration=20steps")
+    branch = tiny(*WSD, *grown(trunk, 12, "grow.schedule=continue", f"grow.optimizer={carry}"), "train.duration=8steps")
+    for config in (trunk, scratch, branch):
+        run(config)
+    assert same(weights(branch), weights(scratch)) == (carry == "carry")
+    own = {row["step"] + 12: row for row in metrics(run_dir(branch)) if row["step"]}
+    whole = {row["step"]: row for row in metrics(run_dir(scratch))}
+    assert [own[step]["lr"] for step in range(13, 21)] == [whole[step]["lr"] for step in range(13, 21)]
+    for key in ("tokens", "flops"):
+        assert [row[key] for row in own.values()] == [whole[step][key] for step in own]
+
+
+def test_a_schedule_that_restarts_has_a_warm_up_of_its_own(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    child = tiny("schedule.warmup=4steps", *grown(trunk, 8), "train.duration=8steps")
+    run(trunk)
+    run(child)
+    rates = [row["lr"] for row in metrics(run_dir(child)) if row["step"]]
+    assert rates[:4] == sorted(rates[:4])
+    assert rates[0] == pytest.approx(child.optim.lr / 5)
+
+
+# --- what is inherited -----------------------------------------------------------------------------------
+
+
+def test_cost_is_the_sum_over_the_chain(tiny: Tiny) -> None:
+    small, middle = tiny(*TRUNK), None
+    run(small)
+    middle = tiny("model.depth=4", *grown(small, 8), "train.keep='5'", "train.batch_size=4", "train.duration=10steps")
+    run(middle)
+    large = tiny("model.depth=8", *grown(middle, 5), "train.duration=10steps")
+    first, second, third = (read_run(run_dir(config)) or run(config) for config in (small, middle, large))
+    assert second["n_tokens_inherited"] == 8 * 8 * 16
+    assert third["n_tokens_inherited"] == 8 * 8 * 16 + 5 * 4 * 16
+    assert third["n_tokens"] == third["n_tokens_inherited"] + third["n_tokens_own"]
+    assert third["n_tokens_own"] == 10 * 8 * 16
+    inherited = first["flops_per_token"] * 8 * 8 * 16 + second["flops_per_token"] * 5 * 4 * 16
+    assert third["flops_inherited"] == inherited
+    assert third["flops"] == inherited + third["flops_own"] == metrics(run_dir(large))[-1]["flops"]
+    assert metrics(run_dir(large))[0]["flops"] == inherited
+    assert third["n_steps_inherited"] == 13
+
+
+def test_the_data_go_on_where_the_base_stopped(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[Any]] = {}
+    original = loop.whole_batch
+
+    def look(job: loop.Job, step: int) -> Any:
+        batch = original(job, step)
+        seen.setdefault(job.folder.name, []).append(batch)
+        return batch
+
+    monkeypatch.setattr(loop, "whole_batch", look)
+    trunk = tiny(*TRUNK)
+    child = tiny("model.depth=4", *grown(trunk, 12), "train.batch_size=16", "train.duration=4steps")
+    run(trunk)
+    run(child)
+    base, own = (np.concatenate(seen[run_dir(config).name]) for config in (trunk, child))
+    np.testing.assert_array_equal(own[: 8 * 8], base[12 * 8 :])  # eight steps of the base are four of twice the batch
+    assert not np.array_equal(own[: 8 * 8], base[: 8 * 8])
+
+
+def test_zero_starts_at_the_bases_loss_and_stack_does_not(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK, "eval.every=4steps", "optim.lr=1e-2")
+    run(trunk)
+    before = next(row["val_loss"] for row in metrics(run_dir(trunk)) if row["step"] == 12)
+    for operator, equal in (("zero", True), ("stack", False)):
+        child = tiny("model.depth=4", *grown(trunk, 12, f"grow.depth={operator}"), "train.duration=2steps")
+        run(child)
+        assert (abs(metrics(run_dir(child))[0]["val_loss"] - before) < 1e-5) == equal
+
+
+def test_new_blocks_fade_in(tiny: Tiny) -> None:
+    """With the ramp the function is the base's at first; without it, it is not."""
+    trunk = tiny(*TRUNK, "eval.every=4steps")
+    run(trunk)
+    before = next(row["val_loss"] for row in metrics(run_dir(trunk)) if row["step"] == 12)
+    for ramp, equal in (("4steps", True), ("null", False)):
+        settings = grown(trunk, 12, "grow.depth=random", f"grow.ramp={ramp}")
+        child = tiny("model.depth=4", *settings, "train.duration=8steps")
+        run(child)
+        assert (abs(metrics(run_dir(child))[0]["val_loss"] - before) < 1e-5) == equal
+
+
+def test_moments_are_carried_with_their_blocks(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    short = ("model.depth=4", "train.keep='0'", "train.duration=1steps")
+    children = {word: tiny(*short, *grown(trunk, 8, f"grow.optimizer={word}")) for word in ("carry", "reset")}
+    name = "attention.branch.query.weight/exp_avg"
+    base = load_file(run_dir(trunk) / "kept" / "step-000000008" / "optimizer.safetensors")
+    for word, child in children.items():
+        run(child)
+        own = load_file(run_dir(child) / "kept" / "step-000000000" / "optimizer.safetensors")
+        copied = torch.equal(own[f"blocks.3.{name}"], base[f"blocks.1.{name}"])
+        assert copied == (word == "carry")
+        assert float(own[f"blocks.3.{name.replace('exp_avg', 'step')}"]) == (8 if word == "carry" else 0)
+
+
+# --- checkpoints that stay -------------------------------------------------------------------------------
+
+
+def test_a_finished_run_makes_up_for_a_checkpoint_that_it_did_not_keep(tiny: Tiny) -> None:
+    plain = tiny("schedule=constant")
+    late = dataclasses.replace(plain, train=dataclasses.replace(plain.train, keep="0,8,12"))
+    assert run_id(plain) == run_id(late)
+    run(late)
+    folder = run_dir(late)
+    on_time = {step: folder_hash(checkpoint_at(folder, step)) for step in (0, 8, 12)}
+    assert len(set(on_time.values())) == 3
+    shutil.rmtree(folder)
+    record = run(plain)
+    written = (folder / "metrics.jsonl").read_bytes()
+    assert checkpoint_at(folder, 8) is None
+    assert run(late) == record | {"record_version": 1}
+    assert {step: folder_hash(checkpoint_at(folder, step)) for step in (0, 8, 12)} == on_time
+    assert (folder / "metrics.jsonl").read_bytes() == written
+
+
+def test_a_grown_run_that_was_killed_goes_on(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    settings = grown(trunk, 12, "grow.depth=random", "grow.ramp=9steps")
+    child = tiny("model.depth=4", *settings, "train.checkpoint_every=3steps", "train.keep='4'")
+    run(child)
+    whole, kept = weights(child), folder_hash(checkpoint_at(run_dir(child), 4))
+    shutil.rmtree(run_dir(child))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run(child)
+    assert (read_run(run_dir(child)) or {})["state"] == "running"
+    run(child)
+    assert same(weights(child), whole)
+    assert folder_hash(checkpoint_at(run_dir(child), 4)) == kept
+
+
+# --- mistakes --------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_cannot_start_from(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    for settings, error, words in (
+        (("grow.base=0123456789abcdef", "grow.step=8"), ConfigError, "is no run under"),
+        (grown(trunk, 9), RecordError, "keeps no checkpoint of step 9"),
+        (grown(trunk, 21), ConfigError, "beyond the base's end; allowed: 0 to 20"),
+        (grown(trunk, 8, "seed=1"), ConfigError, "allowed: 0"),
+        (grown(trunk, 8, "data.n_tokens=30000"), ConfigError, "trained on other data"),
+        (grown(trunk, 8, "model.depth=3"), GrowthError, "model.depth: 3"),
+    ):
+        with pytest.raises(error, match=words) as raised:
+            run(tiny(*settings))
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ConfigError, match=r"train\.keep: 21 is beyond"):
+        run(tiny("train.keep='21'", "seed=3"))
+
+
+def test_spent_adds_up() -> None:
+    assert Spent(1, 2, 3, 4) + Spent(10, 20, 30, 40) == Spent(11, 22, 33, 44)

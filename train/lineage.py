@@ -1,0 +1,58 @@
+"""The run that another one grows out of: where it lies, what it was, and what it has cost. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.compose import read_config
+from conf.schema import Config, ConfigError
+from models.count import RunCost, run_cost
+from train.data import Corpus
+from train.record import RecordError, find_runs, read_run
+
+
+@dataclass(frozen=True)
+class Base:
+    """The run that another one grows out of."""
+
+    folder: Path
+    config: Config
+    cost: RunCost
+
+
+def find_base(config: Config, corpus: Corpus) -> Base | None:
+    """The base of a resolved config, or None for a run that starts from nothing.
+
+    Raises:
+        ConfigError, RecordError: there is no such run, it cannot be read, or it saw other data: a grown run goes on in
+            the data where its base stopped.
+    """
+    if config.grow.base is None:
+        return None
+    folder = _folder(Path(config.runtime.runs_dir), config.study, config.grow.base)
+    record = read_run(folder)
+    try:
+        found = read_config(folder / "config.yaml")
+    except ConfigError as error:
+        raise RecordError(f"{folder / 'config.yaml'}: {error}") from None
+    if record is None or record["data_fingerprint"] != corpus.fingerprint:
+        raise ConfigError(f"grow.base: {config.grow.base} was trained on other data; allowed: a run on the same data")
+    if found.seed != config.seed:
+        raise ConfigError(
+            f"seed: {config.seed} is not the base's, whose order the data go on in; allowed: {found.seed}"
+        )
+    runtime = dataclasses.replace(found.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
+    found = dataclasses.replace(found, runtime=runtime)
+    before = find_base(found, corpus)
+    return Base(folder, found, run_cost(found, corpus.vocab_size, base=before.cost if before else None))
+
+
+def _folder(runs_dir: Path, study: str, base: str) -> Path:
+    """The base's folder: beside the run's own, or anywhere under the same `runs_dir`."""
+    near = runs_dir / study / base
+    found = [near] if (near / "run.json").exists() else [run for run in find_runs([runs_dir]) if run.name == base]
+    if not found:
+        raise ConfigError(f"grow.base: {base} is no run under {runs_dir}; allowed: the name of a run's folder there")
+    return found[0]
