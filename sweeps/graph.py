@@ -12,9 +12,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from conf.compose import compose
 from conf.schema import UserError
-from models.count import RunCost
-from sweeps.grid import Cell
+from conf.vocab import vocab_size
+from models.count import RunCost, run_cost
+from sweeps.grid import Cell, overrides
 
 BASE = "grow.base"
 STEP = "grow.step"
@@ -118,3 +120,11 @@ def lines(nodes: Mapping[str, Node]) -> list[str]:
         if node.base is None and any(other.base == name for other in nodes.values()):
             found += [f"{name[:8]} ({node.cost.n_steps} steps)", *below(name, "  ")]
     return found
+
+
+def cost_of(cell: Cell) -> RunCost:
+    """What the run of a cell costs, with what it inherits; raises `ConfigError` if it is no possible run."""
+    before = base_of(cell)
+    placeholder = {} if before is None else {BASE: "0" * 16}
+    config = compose(overrides(cell | placeholder))
+    return run_cost(config, vocab_size(config.data), base=None if before is None else cost_of(before))

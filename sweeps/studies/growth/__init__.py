@@ -1,0 +1,1 @@
+"""Growth by other means than stacking, and budgets that share a trunk."""

@@ -1,0 +1,155 @@
+"""The protocol that the studies of growth share: one target, one base, equal total FLOPs, complete schedules.
+
+After Du et al. 2024 (arXiv 2405.15319, section 3 and appendix): RMSNorm, RoPE, untied readout, AdamW (0.9, 0.95),
+coupled weight decay 0.1, clipping at 1; the base has a quarter of the blocks and is taken near its peak learning rate.
+There a target of 1.1B parameters and 24 blocks, a base of 6 blocks trained on 10B tokens, and 97.5B more. Two
+differences. The MLP is GELU and not SwiGLU, whose new units would never learn where growth sets both of their inputs to
+zero. And where the paper compares runs in the middle of one long cosine, every arm here has its own complete schedule
+that ends at the same FLOPs: a constant rate, then a linear decay to zero over the last fifth of the run's own steps.
+Runs of several budgets share the part before the decay, which is what makes that affordable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.graph import cost_of, grown
+from sweeps.grid import Cell
+from train.record import Profile
+
+COOLDOWN = 0.2  # of a run's own steps
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The target and its base, and how long they are trained."""
+
+    width: int
+    heads: int
+    depth: int
+    base_depth: int
+    context: int
+    batch: int
+    lr: float
+    warmup: int
+    """Steps, of every run that begins a schedule."""
+    steps: int
+    """Of the target from scratch, at the full budget."""
+    seeds: tuple[int, ...]
+    val_windows: int
+    eval_every: int
+
+
+SCALES: dict[Profile, Scale] = {
+    "smoke": Scale(
+        width=16,
+        heads=2,
+        depth=4,
+        base_depth=1,
+        context=16,
+        batch=4,
+        lr=3e-3,
+        warmup=2,
+        steps=20,
+        seeds=(0, 1),
+        val_windows=16,
+        eval_every=2,
+    ),
+    "cpu": Scale(
+        width=64,
+        heads=4,
+        depth=8,
+        base_depth=2,
+        context=64,
+        batch=16,
+        lr=3e-3,
+        warmup=20,
+        steps=500,
+        seeds=(0, 1, 2),
+        val_windows=128,
+        eval_every=20,
+    ),
+    "gpu": Scale(
+        width=384,
+        heads=6,
+        depth=12,
+        base_depth=3,
+        context=256,
+        batch=64,
+        lr=1e-3,
+        warmup=100,
+        steps=4000,
+        seeds=(0, 1, 2),
+        val_windows=512,
+        eval_every=100,
+    ),
+}
+
+
+def target(profile: Profile, seed: int) -> Cell:
+    """The target from scratch at a constant rate, at the full budget."""
+    scale = SCALES[profile]
+    return {
+        "data": "stdlib",
+        "data.context": scale.context,
+        "model.width": scale.width,
+        "model.heads": scale.heads,
+        "model.depth": scale.depth,
+        "optim": "adamw_coupled",
+        "optim.weight_decay": 0.1,
+        "optim.lr": scale.lr,
+        "schedule": "constant",
+        "schedule.warmup": f"{scale.warmup}steps",
+        "train.batch_size": scale.batch,
+        "train.duration": f"{scale.steps}steps",
+        "train.log_every": f"{max(1, scale.eval_every // 4)}steps",
+        "train.checkpoint_every": "100%",
+        "eval.every": f"{scale.eval_every}steps",
+        "eval.sequences": scale.val_windows,
+        "seed": seed,
+    }
+
+
+def base(profile: Profile, seed: int, settings: Cell | None = None) -> Cell:
+    """The base at a constant rate: fewer blocks, and as many steps as the target; a plan cuts it where nothing needs
+    more. `settings` replace those of the target, such as another depth or width, and the number of steps."""
+    return target(profile, seed) | {"model.depth": SCALES[profile].base_depth} | (settings or {})
+
+
+def full_budget(profile: Profile, seed: int = 0) -> int:
+    """FLOPs of the target from scratch."""
+    return cost_of(target(profile, seed)).flops
+
+
+def cooled(trunk: Cell, flops: int) -> Cell:
+    """The run along `trunk` whose decay ends when `flops` are spent, with those of all that it grew out of.
+
+    Where the trunk, itself perhaps grown from a base, has made all but the last fifth of the steps that these FLOPs
+    pay for, the decay branches off, with the optimiser's moments. A trunk too short for that is made longer: all
+    branches of one trunk should be cut from one of the same length (`trunk_for`).
+    """
+    n_steps = affordable(trunk, flops)
+    decay = max(1, round(COOLDOWN * n_steps))
+    return grown(
+        trunk,
+        n_steps - decay,
+        {
+            "schedule": "wsd",
+            "schedule.cooldown": f"{decay}steps",
+            "grow.schedule": "continue",
+            "grow.optimizer": "carry",
+            "train.duration": f"{decay}steps",
+        },
+    )
+
+
+def trunk_for(trunk: Cell, flops: int) -> Cell:
+    """The trunk, just long enough for the largest budget of its branches."""
+    n_steps = affordable(trunk, flops)
+    return trunk | {"train.duration": f"{n_steps - max(1, round(COOLDOWN * n_steps))}steps"}
+
+
+def affordable(trunk: Cell, flops: int) -> int:
+    """Steps of its own after which a run along `trunk` has spent `flops`, to the nearest."""
+    cost = cost_of(trunk)
+    return max(2, round((flops - cost.spent(0).flops) * cost.n_steps / cost.flops))
