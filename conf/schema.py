@@ -306,7 +306,7 @@ class GrowConfig:
     The model's own settings say what it grows into: deeper, wider, both, or neither.
     """
 
-    base: str | None = setting(None, "id of the run to start from; from nothing when null")
+    base: str | None = setting(None, "the run to start from, by its id or its folder; from nothing when null")
     step: int | None = setting(None, "the base's step whose weights are taken; 0 is its init", ge=0)
     depth: str = setting(
         "stack",
@@ -637,7 +637,7 @@ def _check_training(config: Config) -> Iterator[str]:
         yield "param.scaled_residual_init: true is not allowed with param.name=completep; allowed: false"
 
 
-_RUN_ID = re.compile(r"[0-9a-f]{16}")
+_RUN = re.compile(r"(.*/)?(?P<id>[0-9a-f]{16})/?")
 
 
 def parse_steps(text: str) -> list[int]:
@@ -659,8 +659,8 @@ def _check_growth(config: Config) -> Iterator[str]:
             if value != spec.default:
                 yield f"{path}: {value!r} does nothing without grow.base; allowed: with the id of a run"
         return
-    if _RUN_ID.fullmatch(grow.base) is None:
-        yield f"grow.base: {grow.base!r} is no run id; allowed: 16 hexadecimal digits, the name of the run's folder"
+    if _RUN.fullmatch(grow.base) is None:
+        yield f"grow.base: {grow.base!r} is no run; allowed: a run's folder, whose name is 16 hexadecimal digits"
     if grow.step is None:
         yield "grow.step: null is not allowed with grow.base; allowed: a step of that run"
     if (grow.pattern is not None) != (grow.depth == "pattern"):
@@ -673,8 +673,9 @@ def _check_growth(config: Config) -> Iterator[str]:
     for name in ("learn_steps", "learn_lr"):
         if not learns and getattr(grow, name) != getattr(GrowConfig(), name):
             yield f"grow.{name}: does nothing without grow.depth=learn or grow.width=learn; allowed: with one of them"
-    if learns and grow.optimizer == "carry":
-        yield "grow.optimizer: 'carry' is not allowed with a learned map: its weights have no moments; allowed: reset"
+    if grow.optimizer == "carry" and (learns or grow.depth == "templates"):
+        made_anew = "a learned map" if learns else "grow.depth=templates"
+        yield f"grow.optimizer: 'carry' is not allowed with {made_anew}, whose weights have no moments; allowed: reset"
     if config.data.shift_every is not None:
         yield "data.shift_every: is not allowed with grow.base; allowed: null"
 
@@ -698,8 +699,10 @@ def resolve(config: Config, *, cuda: bool) -> Config:
         # Tensor Programs V, definition 4.1: the product of correlated q and k grows like d, not like sqrt(d).
         follows = config.param.scales_everything and config.param.without != "attention_scale"
         scale = "1/d" if follows else "1/sqrt(d)"
+    base = _RUN.fullmatch(config.grow.base) if config.grow.base else None
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, attention_scale=scale, mlp_hidden=config.model.hidden),
+        grow=dataclasses.replace(config.grow, base=base["id"] if base else None),
         runtime=dataclasses.replace(config.runtime, device=device, precision=precision),
     )

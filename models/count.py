@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from conf.schema import Config, ConfigError, Duration, ModelConfig
+from conf.schema import Config, ConfigError, Duration, GrowConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,27 @@ def block_weights(model: ModelConfig) -> tuple[int, int]:
     D, F = model.width, model.hidden
     if model.param_tokens is not None:  # each token a key and a value
         return 4 * model.param_tokens * 2 * D, F * 2 * D
-    return 4 * D * D, (3 if model.activation == "swiglu" else 2) * D * F
+    return 4 * D * D, _mlp_matrices(model) * D * F
+
+
+def _mlp_matrices(model: ModelConfig) -> int:
+    return 3 if model.activation == "swiglu" else 2
+
+
+def block_gains(model: ModelConfig) -> tuple[int, int]:
+    """How many norms of one block are as wide as the model, and how many as one head."""
+    wide = 4 if model.norm_placement == "peri" else 2
+    if model.qk_norm == "qkv":  # which takes the place of the attention's own norm
+        wide -= 1
+    return wide + (2 if model.qk_norm == "model" else 0), {"head": 2, "qkv": 3}.get(model.qk_norm, 0)
 
 
 def count_params(model: ModelConfig, *, vocab_size: int, context: int) -> ParamCounts:
     """Count the parameters of `models.gpt.GPT` without building it."""
     B, D, V, T = model.n_blocks, model.width, vocab_size, context
-    norms_per_block = 4 if model.norm_placement == "peri" else 2
-    if model.qk_norm == "qkv":  # which takes the place of the attention's own norm
-        norms_per_block -= 1
-    qkv_gains = {"none": 0, "head": 2 * model.head_dim, "model": 2 * D, "qkv": 3 * model.head_dim}[model.qk_norm]
+    wide_gains, head_gains = block_gains(model)
     attention, mlp = block_weights(model)
-    matrices = 4 + (3 if model.activation == "swiglu" else 2)
+    matrices = 4 + _mlp_matrices(model)
     copies = B if model.templates is None else model.templates
     return ParamCounts(
         {
@@ -73,7 +82,7 @@ def count_params(model: ModelConfig, *, vocab_size: int, context: int) -> ParamC
             "attention": copies * attention,
             "mlp": copies * mlp,
             "coefficients": 0 if model.templates is None else B * matrices * model.templates,
-            "block_norms": B * (norms_per_block * D + qkv_gains),
+            "block_norms": B * (wide_gains * D + head_gains * model.head_dim),
             "matrix_gains": B * matrices if model.sigma_reparam else 0,
             "edge_norms": D * (2 if model.norm_placement == "peri" else 1),
             "readout": 0 if model.tie_embeddings else V * D,
@@ -98,6 +107,60 @@ def flops_per_token(model: ModelConfig, *, vocab_size: int, context: int) -> int
 def flops_per_token_6nd(model: ModelConfig, *, vocab_size: int, context: int) -> int:
     """The rule of thumb C = 6ND per token, with N the weights of `ParamCounts.matmul`, shared ones once."""
     return 6 * count_params(model, vocab_size=vocab_size, context=context).matmul
+
+
+# --- learned growth --------------------------------------------------------------------------------------
+
+
+def learn_flops(
+    base: ModelConfig, cfg: ModelConfig, how: GrowConfig, *, vocab_size: int, context: int
+) -> tuple[int, int]:
+    """FLOPs of forming a grown model's weights once by `models.learned_growth`, forward and backward."""
+    deep, small = how.depth == "learn", base if how.width == "learn" else cfg
+    few, many = (base.n_blocks if deep else cfg.n_blocks), cfg.n_blocks
+    stream, hidden = (small.width, cfg.width), (small.hidden, cfg.hidden)
+    if cfg.param_tokens is not None:
+        tokens = (small.param_tokens or 0, cfg.param_tokens)
+        matrices = 8 * [(tokens, stream)] + 2 * [(hidden, stream)]
+    else:
+        matrices = 4 * [(stream, stream)] + (_mlp_matrices(cfg) - 1) * [(hidden, stream)] + [(stream, hidden)]
+    wide_gains, head_gains = block_gains(cfg)
+    rows = vocab_size * (1 if cfg.tie_embeddings else 2) + (context if cfg.position == "learned" else 0)
+    rows += few * wide_gains + (2 if cfg.norm_placement == "peri" else 1)
+
+    copies = few if cfg.templates is None else cfg.templates
+    widened = [_widening((rows, rows), stream, 1)]
+    widened += [_widening(outputs, inputs, copies if few else 0) for outputs, inputs in matrices]
+    mixed = []
+    if deep:
+        wider = stream[0] != stream[1]
+        mixed += [_mixing(few, many, wide_gains * cfg.width, widened=wider)]
+        mixed += [_mixing(few, many, head_gains * cfg.head_dim, widened=False)]
+        if cfg.templates is not None:
+            mixed += [_mixing(few, many, len(matrices) * cfg.templates, widened=False)]
+        else:
+            mixed += [
+                _mixing(few, many, outputs[1] * inputs[1], widened=outputs[0] != outputs[1] or inputs[0] != inputs[1])
+                for outputs, inputs in matrices
+            ]
+    forward, backward = zip(*widened, *mixed, strict=True)
+    return sum(forward), sum(backward)
+
+
+def _widening(outputs: tuple[int, int], inputs: tuple[int, int], copies: int) -> tuple[int, int]:
+    """FLOPs of B_out W, and of that times B_inᵀ, for sizes (old, new); W is frozen and needs no gradient."""
+    first = 2 * copies * outputs[1] * outputs[0] * inputs[0] if outputs[0] != outputs[1] else 0
+    second = 2 * copies * outputs[1] * inputs[0] * inputs[1] if inputs[0] != inputs[1] else 0
+    return first + second, first + second * (2 if first else 1)
+
+
+def _mixing(few: int, many: int, weights: int, *, widened: bool) -> tuple[int, int]:
+    """FLOPs of making `many` blocks' tensors out of `few`; the gradient goes on to them if they were widened."""
+    product = 2 * many * few * weights
+    return product, product * (2 if widened else 1)
+
+
+# --- a run -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -125,7 +188,10 @@ class RunCost:
     inherited: Spent = Spent()  # frozen
     """Of the runs that it grew out of, up to where it began."""
     tuning: Spent = Spent()
-    """Of the steps that tuned the map from the base's weights (`grow.learn_steps`); no optimiser step among them."""
+    """Of the steps that tuned the map from the base's weights (`grow.learn_steps`); no optimiser step among them. Each
+    is charged as a whole step of the grown model, though its backward pass leaves out weights that have no map."""
+    model: ModelConfig | None = None
+    """What is trained."""
 
     @property
     def n_tokens(self) -> int:
@@ -175,7 +241,21 @@ def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> Ru
             raise ConfigError(f"grow.step: {config.grow.step} is beyond the base's end; allowed: 0 to {base.n_steps}")
         inherited = base.spent(config.grow.step)
         if "learn" in {config.grow.depth, config.grow.width}:
+            assert base.model is not None  # it was priced here
+            forward, backward = learn_flops(
+                base.model, config.model, config.grow, vocab_size=vocab_size, context=context
+            )
             tokens = config.grow.learn_steps * tokens_per_step
-            tuning = Spent(0, tokens, tokens * per_token, tokens * per_token_6nd)
+            forming = config.grow.learn_steps * (forward + backward) + forward
+            tuning = Spent(0, tokens, tokens * per_token + forming, tokens * per_token_6nd)
     tokens = n_steps * tokens_per_step
-    return RunCost(n_params, tokens_per_step, n_steps, tokens * per_token, tokens * per_token_6nd, inherited, tuning)
+    return RunCost(
+        n_params=n_params,
+        tokens_per_step=tokens_per_step,
+        n_steps=n_steps,
+        flops=tokens * per_token,
+        flops_6nd=tokens * per_token_6nd,
+        inherited=inherited,
+        tuning=tuning,
+        model=config.model,
+    )

@@ -34,7 +34,8 @@ Rules for what depends on place or size:
 - Noise is a random permutation of the fresh weights, which with the same seed could be the base's own init, and is
   added to all matrices and tables that come from the base: W <- (1 - a) W + a noise (Du et al. 2024, figure 41).
 
-Maps that are learned, and models put together from templates, are other modules' affair.
+Maps that are learned are the affair of `models.learned_growth`, and matrices made from a base's templates, which here
+only have their order, that of `models.template_growth`.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
         *_broken_promises(base, cfg, how),
     ):
         raise GrowthError(problem)
-    if how.depth in {"learn", "templates"}:  # the rest is another module's affair
+    if how.depth == "learn":  # the rest is another module's affair
         _check_no_fewer(base.n_blocks, cfg.n_blocks, _blocks_setting(cfg))
         return
     for block, origin in enumerate(_origins(base, cfg, how)):
@@ -141,6 +142,7 @@ _ORDERS: dict[str, Callable[[int, int, int], int | None]] = {
     "interpolate": lambda i, few, many: i * few // many,
     "zero": lambda i, few, many: i * few // many,
     "random": lambda i, few, _: i if i < few else None,
+    "templates": lambda i, few, many: i * few // many,
 }
 
 
@@ -149,7 +151,7 @@ def block_sources(depth_from: int, depth_to: int, how: GrowConfig, setting: str 
 
     Args:
         depth_from, depth_to: blocks of the base and of the grown model.
-        how: an operator that copies, not `learn` or `templates`.
+        how: an operator that copies, not `learn`.
         setting: what errors call the number of blocks.
 
     Raises:

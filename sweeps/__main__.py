@@ -190,9 +190,12 @@ def _graph(plan: Plan, console: Console) -> None:
     console.print("the graph: bases, and by step the runs that start from them", style="bold")
     for line in lines(nodes):
         console.print(line, soft_wrap=True)
+    verdict = f"sharing saves {found.saved:.0%}"
+    if found.saved < 0:  # only together with the other studies
+        verdict = f"{-found.saved:.0%} more, since bases go further than this study needs, for others"
     console.print(
         f"{counted(found.n_bases, 'base')} shared by {counted(found.n_grown, 'run')}: {human(found.shared, SI)} FLOPs, "
-        f"and {human(found.apart, SI)} if every run made its own way; sharing saves {found.saved:.0%}",
+        f"and {human(found.apart, SI)} if every run made its own way; {verdict}",
         soft_wrap=True,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sweeps.studies import demo, laws, lr_annealing
+from sweeps.studies.growth import cooldowns, tokenformer
+from sweeps.studies.gstack import factor, law, noise, operators, patterns, spike, timing
 from sweeps.studies.mup import coord_check, transfer, warning_signs
 from sweeps.studies.norms import layernorm_scaling, mix_ln, peri_ln
 from sweeps.studies.small_proxies import (
@@ -45,6 +47,15 @@ MODULES = (
     softcap_vs_qk_norm,
     entropy_collapse,
     beta2_spikes,
+    operators,
+    timing,
+    factor,
+    law,
+    spike,
+    patterns,
+    noise,
+    tokenformer,
+    cooldowns,
 )
 
 STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +13,15 @@ from torch import Tensor
 from conf.schema import Config
 from models.gpt import GPT
 from models.grow import grow_moments, grow_state
+from models.learned_growth import LearnedGrowth
 from models.parametrize import Shape, residual_multiplier
+from models.template_growth import untie_templates
 from train.checkpoint import Position, optimizer_state, read_checkpoint
 from train.lineage import Base
 from train.loop import Job
 from train.ramp import Ramp
 from train.record import RecordError, checkpoint_at
+from train.tune_growth import tune
 
 BEGIN = Position(0, 0.0, 0.0)
 
@@ -30,16 +35,22 @@ def begin(job: Job) -> Position:
     """
     if job.base is None:
         return BEGIN
-    config, before = job.config, job.base.config
+    start = time.perf_counter()
+    config, how = job.config, job.config.grow
+    before, params = job.base.config.model, {"param": config.param, "base_param": job.base.config.param}
     weights, moments = read_checkpoint(_checkpoint(job.base, config))
+    if how.depth == "templates":
+        weights, before = untie_templates(weights, before, config.model, how)
+        how = dataclasses.replace(how, depth="interpolate")  # of as many blocks; only their width may be left to grow
+    if "learn" in {how.depth, how.width}:
+        growth = LearnedGrowth(weights, before, job.model.state_dict(), config.model, how, **params)
+        job.model.load_state_dict(tune(job, growth))
+        return Position(0, time.perf_counter() - start, 0.0)  # a part of the run, but not of its steps
     fresh = {name: tensor.cpu() for name, tensor in job.model.state_dict().items()}
-    grown = grow_state(
-        weights, before.model, fresh, config.model, config.grow, param=config.param, base_param=before.param
-    )
-    job.model.load_state_dict(grown)
-    if config.grow.optimizer == "carry":
+    job.model.load_state_dict(grow_state(weights, before, fresh, config.model, how, **params))
+    if how.optimizer == "carry":
         new = optimizer_state(job.model, job.optimizer)
-        _restore(job, grow_moments(moments, before.model, new, config.model, config.grow))
+        _restore(job, grow_moments(moments, before, new, config.model, how))
     return BEGIN
 
 

@@ -67,6 +67,15 @@ def test_a_branch_is_the_run_from_scratch(tiny: Tiny, carry: str) -> None:
         assert [row[key] for row in own.values()] == [whole[step][key] for step in own]
 
 
+def test_a_base_goes_by_its_id_or_its_folder(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    by_id, by_folder = (
+        tiny("model.depth=4", f"grow.base={base}", "grow.step=8") for base in (run_id(trunk), f"{run_dir(trunk)}/")
+    )
+    assert by_id == by_folder
+    assert by_id.grow.base == run_id(trunk)
+
+
 def test_a_schedule_that_restarts_has_a_warm_up_of_its_own(tiny: Tiny) -> None:
     trunk = tiny(*TRUNK)
     child = tiny("schedule.warmup=4steps", *grown(trunk, 8), "train.duration=8steps")

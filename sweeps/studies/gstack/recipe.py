@@ -18,6 +18,7 @@ from sweeps.grid import Cell
 from train.record import Profile
 
 COOLDOWN = 0.2  # of a run's own steps
+LATEST = 0.4  # of the target's steps from scratch: the latest growth of any study, and the length of every base
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ SCALES: dict[Profile, Scale] = {
         batch=16,
         lr=3e-3,
         warmup=20,
-        steps=500,
+        steps=400,
         seeds=(0, 1, 2),
         val_windows=128,
         eval_every=20,
@@ -111,9 +112,11 @@ def target(profile: Profile, seed: int) -> Cell:
 
 
 def base(profile: Profile, seed: int, settings: Cell | None = None) -> Cell:
-    """The base at a constant rate: fewer blocks, and as many steps as the target; a plan cuts it where nothing needs
-    more. `settings` replace those of the target, such as another depth or width, and the number of steps."""
-    return target(profile, seed) | {"model.depth": SCALES[profile].base_depth} | (settings or {})
+    """The base at a constant rate, one for all studies: fewer blocks than the target, as many steps as the latest
+    growth needs. `settings` replace others, such as depth or width."""
+    scale = SCALES[profile]
+    own: Cell = {"model.depth": scale.base_depth, "train.duration": f"{round(LATEST * scale.steps)}steps"}
+    return target(profile, seed) | own | (settings or {})
 
 
 def full_budget(profile: Profile, seed: int = 0) -> int:

@@ -1,0 +1,260 @@
+"""Du et al. 2024 (arXiv 2405.15319), figure 44: the jump of the loss at growth and its recovery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.lines import draw_over_seeds
+from analysis.growth import courses, finals, trace
+from analysis.lr_sweep import arms_apart, by_seed, differences
+from analysis.seeds import claim_over_seeds
+from conf.door import human
+from train.record import write_bytes
+
+SCRATCH, STACK, ZERO = "scratch", "stack", "zero"
+COLOURS = {SCRATCH: style.REFERENCE, STACK: style.ARMS[0], ZERO: style.ARMS[1]}
+RESTARTS = {
+    ("reset", "restart"): "fresh moments, new warm-up",
+    ("carry", "restart"): "base's moments, new warm-up",
+    ("reset", "continue"): "fresh moments, full rate",
+    ("carry", "continue"): "base's moments, full rate",
+}
+KEPT = 1e-3  # nats: an operator that keeps the function is off by rounding alone
+QUICK = 0.1  # of the budget
+
+
+def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `spike` and `restart` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of the base, the target from scratch, its stack and its zero growth to the end,
+            and short runs of both with other moments and schedules.
+    """
+    traced = trace(_growths(runs)).with_columns(pl.col("grow.depth").fill_null(SCRATCH).alias("arm"))
+    ends = finals(traced)
+    course = courses(traced, ends["run_id"]).join(_settings(traced), on="run_id", how="left")
+    short = traced.filter((pl.col("run_id") == pl.col("growth")) & (pl.col("n_steps") < pl.col("n_steps").max() / 4))
+    close = rises(courses(traced, short["run_id"]).join(_settings(traced), on="run_id", how="left"))
+    budget = float(ends.filter(pl.col("arm") == SCRATCH)["flops"].mean())  # type: ignore[arg-type]
+    _draw_spike(course, runs, out)
+    _draw_restart(close, out)
+    return [*_jump_claims(close), _recovery_claim(course, close, budget), _end_claim(ends), *_restart_claims(close)]
+
+
+def _growths(runs: pl.DataFrame) -> pl.DataFrame:
+    """A run of another depth than its base grows here, even where the schedule goes on: that is `rate`."""
+    depth = runs.select(pl.col("run_id").alias("grow.base"), pl.col("model.depth").alias("depth_before"))
+    deeper = pl.col("depth_before") != pl.col("model.depth")
+    return runs.join(depth, on="grow.base", how="left", maintain_order="left").with_columns(
+        pl.col("grow.schedule").alias("rate"),
+        pl.when(deeper).then(pl.lit("restart")).otherwise("grow.schedule").alias("grow.schedule"),
+    )
+
+
+def _settings(traced: pl.DataFrame) -> pl.DataFrame:
+    return traced.select("run_id", "arm", "seed", "rate", pl.col("grow.optimizer").alias("moments"), "base_flops")
+
+
+def jumps(course: pl.DataFrame) -> pl.DataFrame:
+    """For each grown run of `analysis.growth.courses` its validation loss right before its last growth (`before`), right
+    after it (`after`), and the difference (`jump`), in nats."""
+    measured = course.drop_nulls("val_loss")
+    before = measured.filter(~pl.col("since_growth")).group_by("run_id", maintain_order=True).last()
+    after = measured.filter("since_growth").group_by("run_id", maintain_order=True).first()
+    return (
+        before.select("run_id", pl.col("val_loss").alias("before"))
+        .join(after.select("run_id", pl.col("val_loss").alias("after")), on="run_id", maintain_order="left")
+        .with_columns((pl.col("after") - pl.col("before")).alias("jump"))
+    )
+
+
+def rises(course: pl.DataFrame) -> pl.DataFrame:
+    """The validation losses since the growth, with `rise`: what is above the base's last one."""
+    return (
+        course.filter("since_growth")
+        .drop_nulls("val_loss")
+        .join(jumps(course).select("run_id", "before"), on="run_id", maintain_order="left")
+        .with_columns((pl.col("val_loss") - pl.col("before")).alias("rise"))
+    )
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _jump_claims(close: pl.DataFrame) -> list[Claim]:
+    first = close.filter(pl.col("step") == 0)
+    statistic = "validation loss after growth and before the first step minus the base's last (nats)"
+    return [
+        claim_over_seeds(
+            list(by_seed(first, "rise", arm=STACK).values()),
+            sentence="At growth the loss jumps for stack.",
+            statistic=statistic,
+            threshold="above 0",
+            low=0.0,
+            n_runs=first.filter(pl.col("arm") == STACK).height,
+        ),
+        claim_over_seeds(
+            list(by_seed(first, "rise", arm=ZERO).values()),
+            sentence="At growth the loss does not jump for zero.",
+            statistic=statistic,
+            threshold=f"within {KEPT:g}",
+            low=-KEPT,
+            high=KEPT,
+            n_runs=first.filter(pl.col("arm") == ZERO).height,
+        ),
+    ]
+
+
+def _recovery_claim(course: pl.DataFrame, close: pl.DataFrame, budget: float) -> Claim:
+    """From both, since the short runs are the beginning of the long ones, and measured more often."""
+    usual = (pl.col("moments") == "reset") & (pl.col("rate") == "restart") & (pl.col("arm") == STACK)
+    columns = ("seed", "flops", "rise", "base_flops")
+    whole = rises(course.filter(pl.col("arm") == STACK)).select(columns)
+    found = {}
+    for (seed,), rows in pl.concat([whole, close.filter(usual).select(columns)]).group_by("seed", maintain_order=True):
+        found[seed] = recovery(rows.sort("flops")) / budget
+    return claim_over_seeds(
+        list(found.values()),
+        sentence="The stack is soon back below the base's last loss.",
+        statistic="FLOPs from growth until the validation loss is below the base's last, over those of the full budget "
+        "(a straight line between measurements; where it never is, all that were measured)",
+        threshold=f"below {QUICK:g}",
+        high=QUICK,
+        n_runs=2 * len(found),
+    )
+
+
+def recovery(rows: pl.DataFrame) -> float:
+    """FLOPs from the growth until `rise` is 0, of rows in the order of `flops`; up to the last one if it never is."""
+    flops, rise = rows["flops"].to_numpy() - rows["base_flops"].to_numpy(), rows["rise"].to_numpy()
+    below = (rise <= 0).nonzero()[0]
+    if not len(below):
+        return float(flops[-1])
+    k = int(below[0])
+    if k == 0 or rise[k] == rise[k - 1]:
+        return float(flops[k])
+    share = rise[k - 1] / (rise[k - 1] - rise[k])
+    return float(flops[k - 1] + share * (flops[k] - flops[k - 1]))
+
+
+def _end_claim(ends: pl.DataFrame) -> Claim:
+    return claim_over_seeds(
+        arms_apart(ends, "loss", ZERO, STACK),
+        sentence="Though its loss jumps, the stack ends below zero: keeping the function is not necessary.",
+        statistic="final validation loss at the full budget, zero minus stack (nats)",
+        threshold="above 0",
+        low=0.0,
+        n_runs=ends.filter(pl.col("arm").is_in([STACK, ZERO])).height,
+    )
+
+
+def _restart_claims(close: pl.DataFrame) -> list[Claim]:
+    keys = ("arm", "moments", "rate", "seed")
+    highest = close.group_by(*keys, maintain_order=True).agg(pl.col("rise").max())
+    last = close.filter(pl.col("step") == pl.col("step").max())
+
+    def gap(table: pl.DataFrame, arm: str, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
+        values = (by_seed(table, "rise", arm=arm, moments=m, rate=rate) for m, rate in (one, other))
+        return differences(*values)
+
+    n_runs = 2 * close["seed"].n_unique()
+    return [
+        claim_over_seeds(
+            gap(highest, ZERO, ("reset", "continue"), ("carry", "continue")),
+            sentence="Fresh moments at the full rate make a spike of their own, even where the function is kept.",
+            statistic="highest validation loss after growth by zero, fresh moments minus the base's, both without "
+            "warm-up (nats)",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            gap(highest, ZERO, ("reset", "continue"), ("reset", "restart")),
+            sentence="A new warm-up prevents that spike.",
+            statistic="highest validation loss after growth by zero with fresh moments, without minus with a new "
+            "warm-up (nats)",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+        claim_over_seeds(
+            gap(last, STACK, ("reset", "restart"), ("carry", "continue")),
+            sentence="A stack that goes on with the base's moments and rate recovers faster than one that begins anew.",
+            statistic="validation loss of the stack three warm-ups after growth, begun anew minus gone on (nats)",
+            threshold="above 0",
+            low=0.0,
+            n_runs=n_runs,
+        ),
+    ]
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
+    """`spike`: loss through growth by steps, and by FLOPs beside scratch; validation as lines with their seeds' range,
+    training as faint lines."""
+    course = course.with_columns((pl.col("tokens") / runs["batch_tokens"][0]).alias("steps_in_all"))
+    parts = [
+        ("base", style.ARMS[6], course.filter((pl.col("arm") == STACK) & ~pl.col("since_growth"))),
+        *((arm, colour, course.filter((pl.col("arm") == arm) & pl.col("since_growth"))) for arm, colour in COLOURS.items()),
+    ]
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(8.6, 3.4))
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, x in zip(panels, ("steps_in_all", "flops"), strict=True):
+            for name, colour, rows in parts:
+                if name == SCRATCH and x != "flops":
+                    continue
+                training = rows.drop_nulls("train_loss").group_by(x).agg(pl.col("train_loss").mean()).sort(x)
+                axes.plot(training[x], training["train_loss"], color=colour, linewidth=0.6, alpha=0.4)
+                line = draw_over_seeds(
+                    axes, rows.drop_nulls("val_loss"), x, "val_loss", colour=colour, line="-", label=name, log=False
+                )
+                drawn.append(line.rename({x: "x"}).select(pl.lit(name).alias("arm"), pl.lit(x).alias("axis"), pl.all()))
+        _limit(panels[0], course)
+        panels[0].set_xlabel("training steps, the base's included")
+        panels[0].set_ylabel("loss (nats per token)")
+        panels[1].set_xlabel("FLOPs, the base's included")
+        panels[1].xaxis.set_major_formatter(lambda value, _: human(value))
+        panels[1].legend()
+        style.save(figure, out / "spike")
+    write_bytes(out / "spike.csv", pl.concat(drawn, how="vertical_relaxed").write_csv().encode())
+
+
+def _limit(axes: Axes, course: pl.DataFrame) -> None:
+    """From the lowest loss to a little above the spike, so that the first steps do not flatten it."""
+    loss = course.filter("since_growth" if course["since_growth"].any() else pl.lit(value=True))
+    grown = loss.filter(pl.col("arm") != SCRATCH)["val_loss"].drop_nulls()
+    low, high = float(grown.min()), float(grown.max())  # type: ignore[arg-type]  # polars says Any
+    margin = 0.15 * (high - low) + 0.01
+    axes.set_ylim(low - margin, high + 2 * margin)
+
+
+def _draw_restart(close: pl.DataFrame, out: Path) -> None:
+    """`restart`: the loss above the base's last one in the first steps, by moments and schedule."""
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=style.TWO_PANELS)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, arm in zip(panels, (STACK, ZERO), strict=True):
+            for k, ((moments, rate), label) in enumerate(RESTARTS.items()):
+                own = close.filter(
+                    (pl.col("arm") == arm) & (pl.col("moments") == moments) & (pl.col("rate") == rate)
+                )
+                points = draw_over_seeds(axes, own, "step", "rise", colour=style.ARMS[k], label=label, log=False)
+                drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(label).alias("begins_with"), pl.all()))
+            axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
+            axes.set_title(arm)
+            axes.set_xlabel("steps since growth")
+        panels[0].set_ylabel("validation loss minus\nthe base's last (nats per token)")
+        panels[1].legend()
+        style.save(figure, out / "restart")
+    write_bytes(out / "restart.csv", pl.concat(drawn).write_csv().encode())

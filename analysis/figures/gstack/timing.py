@@ -1,0 +1,191 @@
+"""Du et al. 2024 (arXiv 2405.15319), figure 8: loss against the steps of the base, at several budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.gstack.plots import LOSS
+from analysis.figures.lines import draw_over_seeds
+from analysis.growth import FROM_SCRATCH, finals, trace
+from analysis.laws.base import Array
+from analysis.lr_sweep import by_seed, differences
+from analysis.seeds import claim_over_seeds
+from conf.door import human
+from train.record import write_bytes
+
+SAME = 0.02
+MOST = 0.5
+NEEDED = 3  # lengths of a base that a parabola takes
+
+CURVE = ("size", "budget")
+
+
+def timing(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `timing` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of targets from scratch and stacked from bases of several lengths, each at
+            several budgets.
+    """
+    table = read_sweep(runs)
+    _draw(table, out)
+    return _claims(table)
+
+
+def read_sweep(runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs at equal FLOPs: `size` (parameters without embeddings), `budget` (FLOPs), `d` (tokens that the base saw;
+    null from scratch), `seed`, `loss`, `flops`, `base_flops`, `run_id`."""
+    d = pl.when(FROM_SCRATCH).then(None).otherwise("base_tokens").cast(pl.Float64).alias("d")
+    shown = (pl.col("n_params_non_embedding").cast(pl.Float64).alias("size"), "budget", d)
+    table = finals(trace(runs)).drop_nulls("budget")
+    return table.select(*shown, "seed", "loss", "flops", "base_flops", "run_id").sort(*CURVE, "d", "seed")
+
+
+class Parabola(NamedTuple):
+    """loss = bend x^2 + tilt x + height, x = log10 d from `first` to `last`."""
+
+    bend: float
+    tilt: float
+    height: float
+    first: float
+    last: float
+
+    def slope(self, x: float) -> float:
+        return 2 * self.bend * x + self.tilt
+
+    @property
+    def valley(self) -> float | None:
+        """Where the loss is lowest; None if that is at an end."""
+        if self.slope(self.first) < 0 < self.slope(self.last):
+            return -self.tilt / (2 * self.bend)
+        return None
+
+
+def parabola(d: Array, loss: Array) -> Parabola | None:
+    """Least squares in log10 d over d > 0, as the paper fits its IsoFLOP curves; None for fewer than three d."""
+    x, y = np.log10(d[d > 0]), loss[d > 0]
+    if len(np.unique(x)) < NEEDED:
+        return None
+    return Parabola(*(float(c) for c in np.polyfit(x, y, 2)), float(x.min()), float(x.max()))
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def _claims(table: pl.DataFrame) -> list[Claim]:
+    stacks = table.drop_nulls("d")
+    whole = table.filter(pl.col("size") == pl.col("size").max())
+    largest = whole.filter(pl.col("budget") == pl.col("budget").max()).with_columns(pl.col("loss").log())
+    untrained = by_seed(largest, "loss", d=0.0)
+    n_seeds = table["seed"].n_unique()
+    slopes = _end_slopes(stacks)
+    most = _most_of_the_gain(whole)
+    where = "mean over sizes and budgets, nats per decade"
+    return [
+        claim_over_seeds(
+            differences(untrained, by_seed(largest.filter(pl.col("d").is_null()), "loss")),
+            sentence="Stacking an untrained base equals training from scratch.",
+            statistic="ln of the loss with d = 0 minus ln of that of scratch, at the largest budget",
+            threshold=f"within -{SAME:g} and {SAME:g}",
+            low=-SAME,
+            high=SAME,
+            n_runs=2 * n_seeds,
+        ),
+        claim_over_seeds(
+            list(by_seed(slopes, "first").values()),
+            sentence="A base can be too short.",
+            statistic=f"slope over log10 d of the parabola at the shortest trained base, {where}",
+            threshold="below 0",
+            high=0.0,
+            n_runs=len(stacks),
+        ),
+        claim_over_seeds(
+            list(by_seed(slopes, "last").values()),
+            sentence="A base can be too long.",
+            statistic=f"slope over log10 d of the parabola at the longest base, {where}",
+            threshold="above 0",
+            low=0.0,
+            n_runs=len(stacks),
+        ),
+        claim_over_seeds(
+            list(most.values()),
+            sentence="The shortest trained base already has most of the gain.",
+            statistic=f"loss of scratch minus that with the shortest base, less {MOST:g} of the same for the best one, "
+            "mean over budgets, nats per token",
+            threshold="above 0",
+            low=0.0,
+            n_runs=3 * n_seeds * whole["budget"].n_unique(),
+            scale="runs so long that a base of a hundredth of the tokens is past its warm-up",
+        ),
+    ]
+
+
+def _end_slopes(stacks: pl.DataFrame) -> pl.DataFrame:
+    rows = []
+    for (_, _, seed), curve in stacks.group_by(*CURVE, "seed", maintain_order=True):
+        found = parabola(curve["d"].to_numpy(), curve["loss"].to_numpy())
+        if found is not None:
+            rows.append({"seed": seed, "first": found.slope(found.first), "last": found.slope(found.last)})
+    return pl.DataFrame(rows, schema={"seed": pl.Int64, "first": pl.Float64, "last": pl.Float64})
+
+
+def _most_of_the_gain(table: pl.DataFrame) -> dict[int, float]:
+    """For each seed; the best length is that of the mean over seeds."""
+    found: dict[int, list[float]] = {}
+    for _, curve in table.group_by("budget", maintain_order=True):
+        trained = curve.filter(pl.col("d") > 0)
+        if trained["d"].n_unique() < 2:
+            continue
+        means = trained.group_by("d").agg(pl.col("loss").mean()).sort("loss", "d")
+        scratch = by_seed(curve.filter(pl.col("d").is_null()), "loss")
+        first, best = (by_seed(trained, "loss", d=d) for d in (trained["d"].min(), means["d"][0]))
+        for seed in scratch.keys() & first.keys() & best.keys():
+            gain, most = scratch[seed] - first[seed], scratch[seed] - best[seed]
+            found.setdefault(seed, []).append(gain - MOST * most)
+    return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
+
+
+# --- figure ----------------------------------------------------------------------------------------------
+
+
+def _draw(table: pl.DataFrame, out: Path) -> None:
+    """`timing`: loss against the tokens of the base, a curve for each budget with its parabola's valley, a panel for
+    each size; the dotted line is scratch at that budget."""
+    sizes = table["size"].unique().sort(descending=True)
+    with style.paper():
+        figure = Figure(figsize=(3.8 * len(sizes), 3.3))
+        for axes, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
+            _draw_size(axes, table.filter(pl.col("size") == size))
+            axes.set_title(f"target of {human(size)} parameters")
+        style.save(figure, out / "timing")
+    write_bytes(out / "timing.csv", table.write_csv().encode())
+
+
+def _draw_size(axes: Axes, table: pl.DataFrame) -> None:
+    shades = style.setting_colours(table["budget"].to_numpy())
+    lengths = table["d"].drop_nulls().unique().sort()
+    for (budget,), rows in table.group_by("budget", maintain_order=True):
+        colour = shades[float(budget)]
+        own = rows.drop_nulls("d")
+        label = f"{human(float(budget))} FLOPs"
+        points = draw_over_seeds(axes, own, "d", "loss", colour=colour, label=label, log=False)
+        found = parabola(points["d"].to_numpy(), points["mean"].to_numpy())
+        if found is not None and found.valley is not None:
+            lowest = found.bend * found.valley**2 + found.tilt * found.valley + found.height
+            axes.plot([10**found.valley], [lowest], "v", color=colour, mec="black", mew=0.6, markersize=7)
+        scratch = rows.filter(pl.col("d").is_null())["loss"].mean()
+        axes.axhline(scratch, color=colour, linestyle=":", linewidth=1)  # type: ignore[arg-type]  # polars says Any
+    axes.set_xscale("symlog", linthresh=float(lengths.filter(lengths > 0).min()), linscale=0.5)  # type: ignore[arg-type]
+    axes.set_xticks(lengths.to_list(), [human(d) if d else "0" for d in lengths])
+    axes.minorticks_off()
+    axes.set_xlabel("tokens of the base before stacking, d")
+    axes.set_ylabel(LOSS)
+    axes.legend()

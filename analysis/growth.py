@@ -1,0 +1,156 @@
+"""Runs that grow out of others: how each came to be, its whole course, and what growing saves.
+
+A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the runs that a study is about. A run
+*continues* the one that it starts from where its model is as large and its learning rate goes on
+(`grow.schedule=continue`), as a decay does that branches off a trunk. Otherwise it *grows*.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from analysis.laws.base import Array
+from analysis.table import TableError, read_curves
+
+SIZE = ("model.depth", "model.width")
+FROM_SCRATCH = pl.col("growth").is_null()
+
+
+def trace(runs: pl.DataFrame) -> pl.DataFrame:
+    """The table of runs with what each has grown out of; runs that failed or diverged stay.
+
+    New columns:
+
+    - `chain`: ids of the runs from the first base to the run itself, and `left_at`: the step of each of them that the
+      next one starts from, null for the last.
+    - `annealed`: whether the run ends with a decay.
+    - `growth`: id of the run that last grew, itself or one before it, and `base_depth`, `base_width` of what it grew
+      out of; null from scratch.
+    - `base_steps`, `base_tokens`, `base_flops`: what had been spent before that growth; 0 from scratch.
+    - `grow.*` are the settings of that growth, not those with which a branch continues its trunk; null from scratch.
+
+    Raises:
+        TableError: a run starts from one that the table lacks.
+    """
+    by_id = {row["run_id"]: row for row in runs.iter_rows(named=True)}
+    settings = [name for name in runs.columns if name.startswith("grow.")]
+    rows = []
+    for run in by_id.values():
+        links = _links(run, by_id)
+        growths = [(base, link) for base, link in pairwise(links) if not _continues(link, base)]
+        base, growth = growths[-1] if growths else (None, None)
+        own = dict.fromkeys(settings) if growth is None else {name: growth[name] for name in settings}
+        rows.append(
+            run
+            | own
+            | {
+                "chain": [link["run_id"] for link in links],
+                "left_at": [*(link["grow.step"] for link in links[1:]), None],
+                "annealed": run["schedule.shape"] == "wsd",
+                "growth": growth and growth["run_id"],
+                "base_steps": 0 if growth is None else growth["n_steps_inherited"],
+                "base_tokens": 0 if growth is None else growth["n_tokens_inherited"],
+                "base_flops": 0 if growth is None else growth["flops_inherited"],
+                "base_depth": base and base["model.depth"],
+                "base_width": base and base["model.width"],
+            }
+        )
+    return pl.DataFrame(
+        rows, infer_schema_length=None, schema_overrides={"left_at": pl.List(pl.Int64), "growth": pl.String}
+    )
+
+
+def _links(run: dict[str, Any], by_id: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs that a run has grown out of, the first one first, and itself."""
+    base = run["grow.base"]
+    if base is None:
+        return [run]
+    if base not in by_id:
+        raise TableError(f"grow.base: {base}, which {run['run_id']} starts from, is no run of the table")
+    return [*_links(by_id[base], by_id), run]
+
+
+def _continues(run: dict[str, Any], base: dict[str, Any]) -> bool:
+    return run["grow.schedule"] == "continue" and all(run[name] == base[name] for name in SIZE)
+
+
+def finals(traced: pl.DataFrame) -> pl.DataFrame:
+    """The finished runs that end with a decay, with `budget`: the FLOPs of the nearest one from scratch of the same
+    size. It is null where none has spent as much to within a step, so that nothing is compared at unequal cost."""
+    done = traced.filter(pl.col("annealed") & (pl.col("state") == "finished"))
+    levels = done.filter(FROM_SCRATCH).select(*SIZE, pl.col("flops").alias("budget")).unique()
+    apart = (pl.col("flops") - pl.col("budget")).abs() / (pl.col("flops_per_token") * pl.col("tokens_per_step"))
+    near = (
+        done.select("run_id", "flops", "flops_per_token", "tokens_per_step", *SIZE)
+        .join(levels, on=SIZE)
+        .filter(apart <= 1)
+        .sort(apart, "budget")
+        .group_by("run_id", maintain_order=True)
+        .first()
+    )
+    return done.join(near.select("run_id", "budget"), on="run_id", how="left", maintain_order="left")
+
+
+def courses(traced: pl.DataFrame, run_ids: pl.Series) -> pl.DataFrame:
+    """The whole course of runs: the rows of metrics of all that each grew out of, up to where it was left, and its own.
+
+    Returns:
+        `run_id` (whose course it is), `part` (the run that made the row), `since_growth` (whether the weights had their
+        last growth behind them; all of a course from scratch has), and the metrics, `flops` and `tokens` being those of
+        the whole course.
+    """
+    chosen = traced.filter(pl.col("run_id").is_in(run_ids.implode()))
+    folder_of = dict(zip(traced["run_id"], traced["folder"], strict=True))
+    growth_of = dict(zip(traced["run_id"], traced["growth"], strict=True))
+    parts = sorted({part for chain in chosen["chain"] for part in chain})
+    metrics = read_curves([Path(folder_of[part]) for part in parts])
+    # A linked folder is named after the run too.
+    by_part = {str(key[0]): rows for key, rows in metrics.group_by("curve", maintain_order=True)}
+    found = []
+    for run_id, chain, left_at in chosen.select("run_id", "chain", "left_at").iter_rows():
+        for k, (part, left) in enumerate(zip(chain, left_at, strict=True)):
+            rows = by_part[part] if left is None else by_part[part].filter(pl.col("step") <= left)
+            if k > 0 and growth_of[part] != part:  # it continues from weights that were measured
+                rows = rows.filter(pl.col("step") > 0)
+            since = pl.lit(growth_of[part] == growth_of[run_id]).alias("since_growth")
+            found.append(rows.select(pl.lit(run_id).alias("run_id"), pl.col("curve").alias("part"), since, pl.all()))
+    return pl.concat(found, how="diagonal").drop("curve")
+
+
+def speed_up(scratch_flops_K: Array, scratch_loss_K: Array, flops: float, loss: float) -> tuple[float, str | None]:
+    """C_scratch(L) / C - 1: how much more compute a run from scratch takes to the same loss (Du et al. 2024, arXiv
+    2405.15319, section 3.1).
+
+    Between its measured losses, each after a decay of its own, scratch follows straight lines in ln L over ln C.
+
+    Returns:
+        The value and None; where scratch was never so good, or never so bad, "at least" or "at most" and the value at
+        the end of what was measured.
+    """
+    order = np.argsort(scratch_flops_K)
+    log_c = np.log(np.asarray(scratch_flops_K, dtype=float)[order])
+    falling = np.minimum.accumulate(np.log(np.asarray(scratch_loss_K, dtype=float)[order]))
+    reached = float(np.exp(np.interp(-np.log(loss), -falling, log_c)))
+    bound = "at least" if np.log(loss) < falling[-1] else "at most" if np.log(loss) > falling[0] else None
+    return reached / flops - 1, bound
+
+
+def speed_ups(finals: pl.DataFrame) -> pl.DataFrame:
+    """The grown runs of `finals` with `speedup` and `bound` (`speed_up`) against the runs from scratch of the same size
+    and seed; those of a seed without two such runs are left out."""
+    rows = []
+    for _, group in finals.group_by(*SIZE, "seed", maintain_order=True):
+        scratch = group.filter(FROM_SCRATCH)
+        if scratch["flops"].n_unique() < 2:
+            continue
+        known = scratch["flops"].to_numpy(), scratch["loss"].to_numpy()
+        for run in group.filter(~FROM_SCRATCH).iter_rows(named=True):
+            value, bound = speed_up(*known, run["flops"], run["loss"])
+            rows.append(run | {"speedup": value, "bound": bound})
+    columns = finals.schema | {"speedup": pl.Float64(), "bound": pl.String()}
+    return pl.DataFrame(rows, schema=columns, infer_schema_length=None)

@@ -1,0 +1,54 @@
+"""One trunk at a constant rate with a decay for each budget, against a run from scratch for each (Hägele et al. 2024,
+arXiv 2405.18392, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations").
+
+The paper's schedule is constant and then decays over the last fifth of the steps, so that runs of several lengths share
+all but their decay. A branch that takes the trunk's weights, moments, data and schedule is the run from scratch; one
+that takes the weights and begins with fresh moments is not, and shows that the comparison can tell. Six lengths, evenly
+spaced, as one would choose for a law; with lengths that double, the longest is half of all the work, and sharing saves
+less. The target and its trunk are those of the studies of stacking.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from sweeps.grid import Cell
+from sweeps.studies.gstack.recipe import COOLDOWN, SCALES, affordable, cooled, full_budget, target, trunk_for
+from sweeps.study import Study
+from train.record import Profile
+
+N_BUDGETS: dict[Profile, int] = {"smoke": 3, "cpu": 6, "gpu": 6}
+
+
+def alone(arm: Cell, flops: int) -> Cell:
+    """The run of a cell with a decay of its own, which ends when `flops` are spent: what `cooled` comes to with a trunk
+    that nothing else branches off."""
+    n_steps = affordable(arm, flops)
+    return arm | {
+        "schedule": "wsd",
+        "schedule.cooldown": f"{max(1, round(COOLDOWN * n_steps))}steps",
+        "train.duration": f"{n_steps}steps",
+    }
+
+
+def cooldowns(profile: Profile) -> list[Cell]:
+    """The trunk; for each budget a branch, the same with fresh moments, and the run from scratch."""
+    full = full_budget(profile)
+    cells: list[Cell] = []
+    for seed in SCALES[profile].seeds:
+        trunk = trunk_for(target(profile, seed), full)
+        cells.append(trunk)
+        for k in range(1, N_BUDGETS[profile] + 1):
+            budget = full * k // N_BUDGETS[profile]
+            branch = cooled(trunk, budget)
+            cells += [branch, branch | {"grow.optimizer": "reset"}, alone(target(profile, seed), budget)]
+    return cells
+
+
+STUDIES = (
+    Study(
+        name="growth/cooldowns",
+        claim="Cooling one trunk down at several lengths gives the losses of as many runs from scratch.",
+        cells=cooldowns,
+    ),
+)

@@ -1,0 +1,81 @@
+"""A TokenFormer that grows by appending parameter tokens (Wang et al. 2024, arXiv 2410.23168).
+
+New keys are zero and new values random. The paper takes tau = sqrt(N) anew for the larger N, which rescales every
+score; with tau as it was, growth keeps the function. The released code leaves new keys at their init. The paper's pairs
+are 354M grown to 757M on OpenWebText2, and a chain from 124M to 1.4B; here one doubling, halfway through in steps, at a
+width where attention is not free of charge. Beside it an ordinary transformer whose MLP doubles by Net2Net (Chen et al.
+2016, arXiv 1511.05641), from a base of as many weights, and both targets from scratch. Every arm ends, cooled down, at
+the same FLOPs. The keys and values are trained at the recipe's rate.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.graph import cost_of, grown
+from sweeps.grid import Cell
+from sweeps.studies.growth.cooldowns import alone
+from sweeps.studies.gstack.recipe import SCALES, cooled, target, trunk_for
+from sweeps.study import Study
+from train.record import Profile
+
+GROWN_AT = 0.5  # of the target's steps
+ALIKE = 0.75  # of the full budget: what the target from scratch costs that makes as many steps as the grown one
+
+
+@dataclass(frozen=True)
+class Depths:
+    """Blocks with 16 and 12 width² weights before growth, hence as many weights; and 32 and 20 after it."""
+
+    tokenformer: int
+    transformer: int
+
+
+DEPTHS: dict[Profile, Depths] = {
+    "smoke": Depths(tokenformer=3, transformer=4),
+    "cpu": Depths(tokenformer=3, transformer=4),
+    "gpu": Depths(tokenformer=6, transformer=8),
+}
+
+
+def tokenformer(profile: Profile) -> list[Cell]:
+    """Both architectures from scratch and grown; of the TokenFormer from scratch a shorter run too."""
+    scale, depths = SCALES[profile], DEPTHS[profile]
+    width = scale.width
+    step = round(GROWN_AT * scale.steps)
+    hidden: Cell = {"model.mlp_hidden": 8 * width}
+    tokens: Cell = {"model.param_tokens": 2 * width} | hidden
+
+    cells: list[Cell] = []
+    for seed in scale.seeds:
+        recipe = target(profile, seed)
+        token = recipe | {"model.depth": depths.tokenformer}
+        plain = recipe | {"model.depth": depths.transformer}
+        token_base = token | {
+            "model.param_tokens": width,
+            "model.mlp_hidden": 4 * width,
+            "train.duration": f"{step}steps",
+        }
+        plain_base = plain | {"model.mlp_hidden": 4 * width, "train.duration": f"{step}steps"}
+        full = cost_of(token | tokens).flops
+        scratch = trunk_for(token | tokens, full)
+        arms = [
+            grown(token_base, step, tokens | {"grow.width": "zero", "model.param_tau": 0.5}),
+            grown(token_base, step, tokens | {"grow.width": "zero"}),
+            grown(token_base, step, tokens | {"grow.width": "random"}),
+            plain | hidden,
+            grown(plain_base, step, hidden | {"grow.width": "direct"}),
+        ]
+        cells += [cooled(scratch, round(ALIKE * full)), cooled(scratch, full), *(alone(arm, full) for arm in arms)]
+    return cells
+
+
+STUDIES = (
+    Study(
+        name="growth/tokenformer",
+        claim="A TokenFormer grows without a jump of the loss, and ends where one from scratch costs more.",
+        cells=tokenformer,
+    ),
+)

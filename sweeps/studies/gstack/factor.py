@@ -1,0 +1,46 @@
+"""How far to grow: the loss against the growth factor g (Du et al. 2024, arXiv 2405.15319, figure 10).
+
+The paper grows to 24 blocks from 12, 6, 3 and 1, and to 32 from 8, 4, 2 and 1. Here a target of L blocks grows from
+L/2, L/4 and one; all bases make the same number of steps, which a deeper one pays more for. g = 1 is the target from
+scratch.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from sweeps.graph import grown
+from sweeps.grid import Cell
+from sweeps.studies.gstack.recipe import SCALES, base, cooled, full_budget, trunk_for
+from sweeps.studies.gstack.spike import GROWN_AT
+from sweeps.studies.gstack.timing import scratch, size_of, stacked
+from sweeps.study import Study
+from train.record import Profile
+
+LEVELS = (0.35, 0.6, 1.0)  # of the full budget
+
+
+def factor(profile: Profile) -> list[Cell]:
+    """Scratch, and the target stacked from bases of several depths, at every level."""
+    scale = SCALES[profile]
+    full = full_budget(profile)
+    size, at = size_of(profile, 1), round(GROWN_AT * scale.steps)
+    cells: list[Cell] = []
+    for seed in scale.seeds:
+        cells += scratch(profile, seed, LEVELS, size)
+        cells += stacked(profile, seed, GROWN_AT, LEVELS, size)
+        for depth in sorted({scale.depth // 2, 1} - {scale.base_depth}, reverse=True):
+            small = base(profile, seed, {"model.depth": depth, "train.duration": f"{at}steps"})
+            arm = grown(small, at, {"model.depth": scale.depth, "train.duration": f"{scale.steps}steps"})
+            trunk = trunk_for(arm, full)
+            cells += [cooled(trunk, round(level * full)) for level in LEVELS]
+    return cells
+
+
+STUDIES = (
+    Study(
+        name="gstack/factor",
+        claim="The best growth factor lies between 2 and 4, and a base of one block is too small.",
+        cells=factor,
+    ),
+)

@@ -1,0 +1,44 @@
+"""How the gain of stacking goes on with compute: L = a C^b, speed-up, loss gap, and the rule for the growth step (Du et
+al. 2024, arXiv 2405.15319, figures 5 to 8, equation 2).
+
+In the paper C is up to 1e22 FLOPs, its laws pass the end points of 410M to 7B, and the rule is
+log10 d = 0.88 log10 N + 163.27 / log10 C - 5.74 for d tokens, fitted to nine valleys. Here are the sweep over d at two
+sizes (`gstack/timing`) and, for the laws and speed-ups, the target and its stack at four budgets up to the full one. A
+decay ends each of them. The larger target goes on from scratch to 1.5 times the full budget, so that speed-ups of up to
+a half can be read there.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from sweeps.grid import Cell
+from sweeps.studies.gstack.recipe import SCALES
+from sweeps.studies.gstack.spike import GROWN_AT
+from sweeps.studies.gstack.timing import NARROWER, scratch, size_of, stacked, timing
+from sweeps.study import Study
+from train.record import Profile
+
+BEYOND = 1.5  # of the full budget
+
+
+def law(profile: Profile) -> list[Cell]:
+    """The cells of `timing`; scratch and the stack at the full budget; scratch beyond it."""
+    cells = timing(profile)
+    for narrower in NARROWER[profile]:
+        size = size_of(profile, narrower)
+        for seed in SCALES[profile].seeds:
+            cells += scratch(profile, seed, (1.0,), size)
+            if narrower == 1:  # on a trunk of its own, so that the others keep the one that the studies share
+                cells += scratch(profile, seed, (BEYOND,), size)
+            cells += stacked(profile, seed, GROWN_AT, (1.0,), size)
+    return cells
+
+
+STUDIES = (
+    Study(
+        name="gstack/law",
+        claim="Stacking saves as much compute on long runs, and its best time follows from size and budget.",
+        cells=law,
+    ),
+)

@@ -1,0 +1,89 @@
+"""When to grow: the loss against the steps d of the base, at several budgets (Du et al. 2024, arXiv 2405.15319,
+figure 8).
+
+In the paper the base sees d = 0, 1, 5, 10, 20 and 50B tokens and its 6 blocks are stacked to 24, at 410M, 1.1B and 3B
+parameters; a curve joins the targets that have spent equal FLOPs in the middle of their schedules. Here d is a share of
+the full budget's steps, every point ends a decay of its own, and the targets differ in width. A curve leaves out a base
+that would take more than half of its FLOPs.
+
+The `gpu` profile has not been run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.graph import cost_of, grown
+from sweeps.grid import Cell
+from sweeps.studies.gstack.recipe import SCALES, base, cooled, target, trunk_for
+from sweeps.studies.gstack.spike import GROWN_AT
+from sweeps.study import Study
+from train.record import Profile
+
+SHARES: dict[Profile, tuple[float, ...]] = {
+    "smoke": (0.0, 0.1, 0.2, 0.3),
+    "cpu": (0.0, 0.025, 0.05, 0.1, 0.2, 0.4),
+    "gpu": (0.0, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4),
+}
+"""d, of the steps that the target takes from scratch at the full budget."""
+LEVELS: dict[Profile, tuple[float, ...]] = {
+    "smoke": (0.6,),
+    "cpu": (0.2, 0.35, 0.6),
+    "gpu": (0.2, 0.35, 0.6),
+}
+"""Budgets, of the full one."""
+LARGEST_BASE = 0.5  # of a budget's FLOPs
+NARROWER: dict[Profile, tuple[int, ...]] = {"smoke": (1,), "cpu": (1, 2), "gpu": (1, 2)}
+"""By how much the width of the target of all studies of stacking is divided."""
+
+
+def timing(profile: Profile) -> list[Cell]:
+    """Sizes times seeds: scratch, and stacks of the base after d steps, at every level. A smaller target does without
+    d = 0, which is a target from scratch."""
+    levels = LEVELS[profile]
+    cells: list[Cell] = []
+    for narrower in NARROWER[profile]:
+        size = size_of(profile, narrower)
+        for seed in SCALES[profile].seeds:
+            cells += scratch(profile, seed, levels, size)
+            for share in SHARES[profile]:
+                if share > 0 or narrower == 1:
+                    cells += stacked(profile, seed, share, levels, size)
+    return cells
+
+
+def size_of(profile: Profile, narrower: int) -> Cell:
+    """Settings of a target, and of its base, of a fraction of the width, with heads as wide as those of all."""
+    scale = SCALES[profile]
+    return {"model.width": scale.width // narrower, "model.heads": scale.heads // narrower}
+
+
+def scratch(profile: Profile, seed: int, levels: Sequence[float], size: Cell) -> list[Cell]:
+    """The target from scratch, its trunk as long as the full budget or a level beyond, cooled at each level."""
+    whole = target(profile, seed) | size
+    full = cost_of(whole).flops
+    trunk = trunk_for(whole, round(max(1.0, *levels) * full))
+    return [cooled(trunk, round(level * full)) for level in levels]
+
+
+def stacked(profile: Profile, seed: int, share: float, levels: Sequence[float], size: Cell) -> list[Cell]:
+    """The stack of the base after a share of the target's steps, cooled at each level that this base leaves room for.
+
+    Its trunk is as long as `LEVELS` ask for; that of the base which the other studies stack, as long as the full
+    budget, so that they share it.
+    """
+    scale = SCALES[profile]
+    full = cost_of(target(profile, seed) | size).flops
+    arm = grown(base(profile, seed, size), round(share * scale.steps), {"model.depth": scale.depth})
+    trunk = trunk_for(arm, full if share == GROWN_AT else round(max(LEVELS[profile]) * full))
+    spent = cost_of(arm).spent(0).flops
+    return [cooled(trunk, round(level * full)) for level in levels if spent <= LARGEST_BASE * level * full]
+
+
+STUDIES = (
+    Study(
+        name="gstack/timing",
+        claim="There is a best time to stack, and stacking an untrained base gains nothing.",
+        cells=timing,
+    ),
+)
