@@ -676,6 +676,8 @@ def _check_growth(config: Config) -> Iterator[str]:
     if grow.optimizer == "carry" and (learns or grow.depth == "templates"):
         made_anew = "a learned map" if learns else "grow.depth=templates"
         yield f"grow.optimizer: 'carry' is not allowed with {made_anew}, whose weights have no moments; allowed: reset"
+    if learns and grow.noise:
+        yield f"grow.noise: {grow.noise:g} is not allowed with a learned map; allowed: 0"
     if config.data.shift_every is not None:
         yield "data.shift_every: is not allowed with grow.base; allowed: null"
 

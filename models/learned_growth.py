@@ -231,5 +231,3 @@ def _problems(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[
                 "grow.depth: 'random' is not allowed with grow.width=learn, since its blocks have nothing to be "
                 "widened from; allowed: stack, interpolate, pattern, zero, learn"
             )
-    if how.noise:
-        yield f"grow.noise: {how.noise:g} is not allowed with a learned map; allowed: 0"

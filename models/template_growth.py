@@ -38,7 +38,7 @@ def untie_templates(
         GrowthError: the base cannot become a model of `cfg`.
     """
     check_growth(base_cfg, cfg, how)
-    for problem in _problems(base_cfg, cfg, how):
+    for problem in _problems(base_cfg, cfg):
         raise GrowthError(problem)
     sources = block_sources(base_cfg.n_blocks, cfg.n_blocks, how)
     first = [source not in sources[:place] for place, source in enumerate(sources)]
@@ -81,7 +81,7 @@ def _at(block: int, name: str) -> str:
     return f"blocks.{block}.{rest}"
 
 
-def _problems(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[str]:
+def _problems(base: ModelConfig, cfg: ModelConfig) -> Iterator[str]:
     if base.templates is None:
         yield (
             "grow.depth: 'templates' is not allowed with a base whose blocks have matrices of their own; "
@@ -91,9 +91,4 @@ def _problems(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[
         yield (
             f"model.templates: {cfg.templates} is not allowed with grow.depth=templates, which gives each block "
             "matrices of its own; allowed: null"
-        )
-    if how.optimizer == "carry":
-        yield (
-            "grow.optimizer: 'carry' is not allowed with grow.depth=templates, whose matrices have no moments; "
-            "allowed: reset"
         )

@@ -102,6 +102,7 @@ def questions(plan: Plan) -> dict[str, Any]:
         "coordinates": coordinate_questions(runs),
         "switches": [q for key in plan.varied if not key.startswith(NOT_SWITCHES) for q in switch_questions(runs, key)],
         "architectures": architecture_questions(runs),
+        "growths": growth_questions(plan),
         "largest": list(max(plan.runs, key=lambda run: (run.cost.n_params, run.cost.tokens_per_step)).overrides),
         "timed": [list(run.overrides) for run in timed_runs(plan)],
     }
@@ -201,6 +202,20 @@ def architecture_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     varied = [name for name in every[0] if len({repr(one[name]) for one in every}) > 1]
     names = [" ".join(f"{name}={_shown(one[name])}" for name in varied) for one in every]
     return [{"name": name, "argv": list(run.overrides)} for name, run in zip(names, smallest.values(), strict=True)]
+
+
+def growth_questions(plan: Plan) -> list[Question]:
+    """Every growth of one model into another by one operator, once: the overrides of the base and of the run."""
+    bases = {run.run_id: run for run in plan.runs}
+    found: dict[str, Question] = {}
+    for run in plan.runs:
+        if run.base is None:
+            continue
+        base, how = bases[run.base], vars(run.config.grow) | {"base": None, "step": None}
+        kind = repr((base.config.model, base.config.param, run.config.model, run.config.param, how))
+        name = f"{base.run_id[:8]} to {run.run_id[:8]}"
+        found.setdefault(kind, {"name": name, "base": list(base.overrides), "argv": list(run.overrides)})
+    return list(found.values())
 
 
 def timed_runs(plan: Plan) -> list[PlannedRun]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conf.schema import Config
 from models.gpt import GPT
-from models.grow import grow_moments, grow_state
+from models.grow import State, grow_moments, grow_state
 from models.learned_growth import LearnedGrowth
 from models.parametrize import Shape, residual_multiplier
 from models.template_growth import untie_templates
@@ -36,22 +36,36 @@ def begin(job: Job) -> Position:
     if job.base is None:
         return BEGIN
     start = time.perf_counter()
-    config, how = job.config, job.config.grow
-    before, params = job.base.config.model, {"param": config.param, "base_param": job.base.config.param}
+    config, before = job.config, job.base.config
     weights, moments = read_checkpoint(_checkpoint(job.base, config))
+    grown = grow(weights, before, job.model.state_dict(), config)
+    if isinstance(grown, LearnedGrowth):
+        job.model.load_state_dict(tune(job, grown))
+        return Position(0, time.perf_counter() - start, 0.0)  # a part of the run, but not of its steps
+    job.model.load_state_dict(grown)
+    if config.grow.optimizer == "carry":
+        new = optimizer_state(job.model, job.optimizer)
+        _restore(job, grow_moments(moments, before.model, new, config.model, config.grow))
+    return BEGIN
+
+
+def grow(weights: State, base: Config, fresh: State, config: Config) -> State | LearnedGrowth:
+    """A base's weights grown into the model of `config` by its `grow`, or the map to them that is still to be learned.
+
+    Args:
+        weights, base: what the base holds, and what it is.
+        fresh: the grown model's state as it is drawn.
+
+    Raises:
+        GrowthError: the one model cannot become the other.
+    """
+    how, before, params = config.grow, base.model, {"param": config.param, "base_param": base.param}
     if how.depth == "templates":
         weights, before = untie_templates(weights, before, config.model, how)
         how = dataclasses.replace(how, depth="interpolate")  # of as many blocks; only their width may be left to grow
     if "learn" in {how.depth, how.width}:
-        growth = LearnedGrowth(weights, before, job.model.state_dict(), config.model, how, **params)
-        job.model.load_state_dict(tune(job, growth))
-        return Position(0, time.perf_counter() - start, 0.0)  # a part of the run, but not of its steps
-    fresh = {name: tensor.cpu() for name, tensor in job.model.state_dict().items()}
-    job.model.load_state_dict(grow_state(weights, before, fresh, config.model, how, **params))
-    if how.optimizer == "carry":
-        new = optimizer_state(job.model, job.optimizer)
-        _restore(job, grow_moments(moments, before, new, config.model, how))
-    return BEGIN
+        return LearnedGrowth(weights, before, fresh, config.model, how, **params)
+    return grow_state(weights, before, fresh, config.model, how, **params)
 
 
 def _checkpoint(base: Base, config: Config) -> Path:

@@ -26,10 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from conf.compose import compose
 from conf.schema import Config, DataConfig, GrowConfig, ProbeConfig, UserError, resolve
 from models.count import count_params, flops_per_token, run_cost
+from models.learned_growth import LearnedGrowth
 from train import hardware
 from train.checkpoint import Position
 from train.data import Corpus, open_corpus
 from train.distributed import Ranks
+from train.growth import grow
 from train.loop import Clock, Job, step_row, whole_batch
 from train.probes import probe_activations
 from train.run import assemble
@@ -311,6 +313,29 @@ def check_counts(name: str, argv: Sequence[str]) -> Answer:
     return Answer(f"counts {name}", "pass" if agree else "FAIL", evidence)
 
 
+# --- growth ----------------------------------------------------------------------------------------------
+
+
+def check_growth(name: str, base: Sequence[str], argv: Sequence[str]) -> Answer:
+    """Whether the base's model can become the run's, every tensor finding its place; both at their init."""
+    small, large = job_of(config_of(base)), job_of(config_of(argv))
+    config = dataclasses.replace(large.config, grow=compose(argv).grow)  # which `config_of` leaves out
+    grown = grow(small.model.state_dict(), small.config, large.model.state_dict(), config)
+    with torch.no_grad():
+        state = grown.grown_state() if isinstance(grown, LearnedGrowth) else grown
+    large.model.load_state_dict(state)
+    finite = all(bool(tensor.isfinite().all()) for tensor in state.values())
+    sizes = [f"{job.config.model.depth} blocks of width {job.config.model.width}" for job in (small, large)]
+    words = [f"{side} {getattr(config.grow, side)}" for side in ("depth", "width") if _grows(side, small, large)]
+    evidence = f"{' to '.join(sizes)}: {', '.join(words) or 'as it is'}"
+    return Answer(f"growth {name}", "pass" if finite else "FAIL", evidence + ("" if finite else "; not finite"))
+
+
+def _grows(side: str, small: Job, large: Job) -> bool:
+    names = {"depth": ("n_blocks",), "width": ("width", "hidden", "param_tokens")}[side]
+    return any(getattr(small.config.model, name) != getattr(large.config.model, name) for name in names)
+
+
 # --- memory and speed ------------------------------------------------------------------------------------
 
 
@@ -381,6 +406,8 @@ def answers(questions: dict[str, Any]) -> Iterator[dict[str, Any]]:
         tasks.append((f"switch {q['key']}", lambda q=q: check_switch(**q)))  # type: ignore[misc]
     for q in questions["architectures"]:
         tasks.append((f"counts {q['name']}", lambda q=q: check_counts(**q)))  # type: ignore[misc]
+    for q in questions["growths"]:
+        tasks.append((f"growth {q['name']}", lambda q=q: check_growth(**q)))  # type: ignore[misc]
     tasks.append(("memory", lambda: check_memory(questions["largest"], questions["jobs"], there=there)))
     for name, task in tasks:
         yield {"doing": name}

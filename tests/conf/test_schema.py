@@ -79,6 +79,10 @@ def test_resolution_leaves_no_auto() -> None:
         assert resolve(resolved, cuda=not cuda) == resolved
 
 
+BASE = "grow.base=runs/scratch/0123456789abcdef"
+LEARN = [BASE, "grow.step=1", "grow.depth=learn"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -104,6 +108,29 @@ def test_resolution_leaves_no_auto() -> None:
         (["optim.lr=???"], "cannot be deleted or left open"),
         (["study=../other"], "study: '../other' is not allowed"),
         (["a b"], "a b"),
+        (["train.keep='1;2'"], "train.keep: '1;2' is not allowed; allowed: whole numbers joined by ','"),
+        (["grow.noise=0.2"], "grow.noise: 0.2 does nothing without grow.base"),
+        (["grow.base=mine", "grow.step=1"], "grow.base: 'mine' is no run"),
+        ([BASE], "grow.step: null is not allowed with grow.base"),
+        ([BASE, "grow.step=-1"], "grow.step: -1 is not allowed; allowed: >= 0"),
+        ([BASE, "grow.step=1", "grow.pattern='0,1'"], "grow.pattern: '0,1' is not allowed with grow.depth=stack"),
+        ([BASE, "grow.step=1", "grow.ramp=5%"], "grow.ramp: '5%' does nothing with grow.depth=stack"),
+        ([BASE, "grow.step=1", "grow.learn_steps=5"], "grow.learn_steps: does nothing without"),
+        ([*LEARN, "grow.noise=0.1"], "grow.noise: 0.1 is not allowed with a learned map; allowed: 0"),
+        ([*LEARN, "grow.optimizer=carry"], "grow.optimizer: 'carry' is not allowed with a learned map"),
+        (
+            [BASE, "grow.step=1", "grow.depth=templates", "grow.optimizer=carry"],
+            "grow.optimizer: 'carry' is not allowed with grow.depth=templates",
+        ),
+        ([BASE, "grow.step=1", "data.shift_every=9steps"], "data.shift_every: is not allowed with grow.base"),
+        (["model.stages=9"], "model.stages: 9 is more than model.depth"),
+        (["model.stages=2", "model.layernorm_scaling=true"], "model.stages: 2 is not allowed with"),
+        (["model.stages=2", "model.templates=2"], "model.templates: 2 is not allowed with model.stages=2"),
+        (["model.param_tau=0.5"], "model.param_tau: 0.5 does nothing with model.param_tokens=null"),
+        (["model.param_tokens=8", "model.activation=swiglu"], "model.activation: 'swiglu' does nothing"),
+        (["model.param_tokens=8", "model.templates=2"], "model.param_tokens: 8 is not allowed with"),
+        (["model.templates=2", "model.sigma_reparam=true"], "model.templates: 2 is not allowed with"),
+        (["model.depth=0", "model.templates=2"], "model.templates: 2 does nothing with model.depth=0"),
     ],
 )
 def test_mistakes_are_one_line(overrides: list[str], message: str) -> None:

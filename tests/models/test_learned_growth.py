@@ -356,7 +356,6 @@ IMPOSSIBLE: list[tuple[list[str], dict[str, Any], dict[str, Any], dict[str, Any]
     ([], {"depth": 0}, {"depth": 2}, {"depth": "learn"}, "the base's blocks, and there are none; allowed: random"),
     (MIX, {"mix_fraction": 0.5}, DEEP, {"depth": "learn"}, "in different places: post, pre; allowed: all of them in"),
     (SIGMA, {}, DEEP, {"depth": "learn"}, "grow.depth: 'learn' is not allowed with model.sigma_reparam=true"),
-    ([], {}, DEEP, {"depth": "learn", "noise": 0.1}, "grow.noise: 0.1 is not allowed with a learned map; allowed: 0"),
     ([], {}, DEEP, {"width": "learn"}, "grow.width: 'learn' has nothing to learn between two models of width 16"),
     ([], {"depth": 0}, {"mlp_hidden": 48}, {"width": "learn"}, "grow.width: 'learn' has nothing to learn"),
     (
@@ -371,13 +370,6 @@ IMPOSSIBLE: list[tuple[list[str], dict[str, Any], dict[str, Any], dict[str, Any]
     ([], {}, DEEP, {"depth": "templates"}, "grow.depth: 'templates' is not allowed with a base whose blocks have mat"),
     ([], {"templates": 2}, DEEP, {"depth": "templates"}, "model.templates: 2 is not allowed with grow.depth=templates"),
     ([], {"templates": 2}, {"depth": 1, "templates": "null"}, {"depth": "templates"}, "model.depth: 1 is less than"),
-    (
-        [],
-        {"templates": 2},
-        {**DEEP, "templates": "null"},
-        {"depth": "templates", "optimizer": "carry"},
-        "grow.optimizer: 'carry' is not allowed with grow.depth=templates",
-    ),
     (
         MIX,
         {"templates": 2, "mix_fraction": 0.5},

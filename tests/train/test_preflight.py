@@ -11,6 +11,7 @@ import pytest
 
 from sweeps import plan as plan_module
 from sweeps.__main__ import main
+from sweeps.graph import grown
 from sweeps.grid import Cell, product
 from sweeps.plan import Plan, make_plan
 from sweeps.preflight import questions
@@ -51,7 +52,8 @@ def states(planned: Callable[..., Plan]) -> Callable[..., dict[str, str]]:
 
     def ask(shared: Cell, *cells: Cell, of: str) -> dict[str, str]:
         asked = questions(planned(shared, *cells))
-        asked |= {name: [] for name in ("coordinates", "switches", "architectures", "timed") if not name.startswith(of)}
+        kinds = ("coordinates", "switches", "architectures", "growths", "timed")
+        asked |= {name: [] for name in kinds if not name.startswith(of)}
         rows = [row for row in answers(asked) if "check" in row]
         return {row["check"]: f"{row['state']} {row['evidence']}" for row in rows if row["check"].startswith(of)}
 
@@ -209,6 +211,18 @@ def test_activations_are_counted_per_sequence(planned):
     two, four = kept(2), kept(4)
     assert 1.5 < four / two < 2.5
     assert two > 2 * 16 * 16 * 4 * 8
+
+
+def test_growth_is_tried_before_anything_is_trained(states):
+    base = TINY | {"model.depth": 2}
+    deeper = grown(base, 3, {"model.depth": 4})
+    wider = grown(base, 3, {"model.width": 32, "model.heads": 4, "grow.width": "learn"})
+    broken = grown(base, 3, {"model.depth": 5})
+    found = list(states({}, deeper, deeper | {"optim.lr": 0.1}, wider, broken, of="growth").values())
+    assert len(found) == 3  # another learning rate is no other growth
+    assert found[0].startswith("pass 2 blocks of width 16 to 4 blocks of width 16: depth stack")
+    assert found[1].startswith("pass 2 blocks of width 16 to 2 blocks of width 32: width learn")
+    assert found[2].startswith("FAIL model.depth: 5 is no multiple of the base's 2")
 
 
 def test_a_cell_that_cannot_run_is_a_failed_check(planned):
