@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from conf import compose as module
 from conf.compose import GROUPS, choices, compose, to_config
 from conf.schema import Config, ConfigError, resolve, walk
+from sweeps.graph import BASE
 from sweeps.grid import overrides
 from sweeps.registry import STUDIES
 from train.record import PROFILES, run_id
@@ -114,7 +115,8 @@ def cells(*, every: bool) -> list[list[str]]:
     for study in STUDIES.values():
         for profile in PROFILES:
             for cell in study.cells(profile):
-                argv = overrides(cell)
+                base = {BASE: "0" * 16} if BASE in cell else {}  # a plan knows the base's id
+                argv = overrides(cell | base)
                 chosen = tuple(text for text in argv if text.partition("=")[0] in GROUPS)
                 # Two values of one key go the same way if they are of one type.
                 parts = {chosen, *((key, type(value)) for key, value in cell.items() if key not in GROUPS)}
