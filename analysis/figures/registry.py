@@ -9,6 +9,8 @@ import polars as pl
 
 from analysis.claims import Claim
 from analysis.figures import demo, laws, lr_annealing
+from analysis.figures.growth import cooldowns, tokenformer
+from analysis.figures.gstack import factor, law, noise, operators, patterns, spike, timing
 from analysis.figures.mup import coord_check, transfer, warning_signs
 from analysis.figures.norms import layernorm_scaling, mix_ln, peri_ln
 from analysis.figures.small_proxies import (
@@ -54,6 +56,15 @@ FIGURES: dict[str, Draw] = {
     "stability/softcap_vs_qk_norm": softcap_vs_qk_norm.softcap_vs_qk_norm,
     "stability/entropy_collapse": entropy_collapse.entropy_collapse,
     "stability/beta2_spikes": beta2_spikes.beta2_spikes,
+    "gstack/operators": operators.operators,
+    "gstack/timing": timing.timing,
+    "gstack/factor": factor.factor,
+    "gstack/law": law.law,
+    "gstack/spike": spike.spike,
+    "gstack/patterns": patterns.patterns,
+    "gstack/noise": noise.noise,
+    "growth/tokenformer": tokenformer.tokenformer,
+    "growth/cooldowns": cooldowns.cooldowns,
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.gstack.plots import FLOPS, LOSS
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import FROM_SCRATCH, courses, finals, trace
 from analysis.lr_sweep import by_seed, differences
@@ -18,6 +21,7 @@ from conf.door import human
 from train.record import write_bytes
 
 DEPTH, WIDTH = "stacked depth", "duplicated width"
+ARMS = (WIDTH, DEPTH)
 NONE, SOME, MUCH = 0.0, 0.2, 0.4
 
 
@@ -27,30 +31,74 @@ def noise(runs: pl.DataFrame, out: Path) -> list[Claim]:
     Args:
         runs: `analysis.table.read_runs` of a target from scratch, and grown in depth and in width with noise.
     """
-    by = pl.when(pl.col("base_depth") < pl.col("model.depth")).then(pl.lit(DEPTH)).otherwise(pl.lit(WIDTH))
-    ends = finals(trace(runs)).with_columns(pl.when(~FROM_SCRATCH).then(by).alias("arm"))
+    traced = trace(runs)
+    deeper = pl.col("base_depth") < pl.col("model.depth")
+    arm = pl.when(~FROM_SCRATCH).then(pl.when(deeper).then(pl.lit(DEPTH)).otherwise(pl.lit(WIDTH)))
+    ends = finals(traced).with_columns(arm.alias("arm"), pl.col("grow.noise").alias("noise"))
     grown = ends.filter(~FROM_SCRATCH)
-    course = courses(trace(runs), ends["run_id"]).join(
-        ends.select("run_id", "arm", "seed", "grow.noise"), on="run_id", how="left", maintain_order="left"
-    )
+    course = courses(traced, ends["run_id"]).join(ends.select("run_id", "arm", "noise"), on="run_id", how="left")
     _draw(course, grown, out)
-    return _claims(grown)
-
-
-def _claims(grown: pl.DataFrame) -> list[Claim]:
     return [
-        claim_over_seeds(
-            differences(by_seed(grown, "loss", arm=arm, **{"grow.noise": one}), by_seed(grown, "loss", arm=arm, **{"grow.noise": other})),
-            sentence=sentence,
-            statistic=f"final validation loss of {arm}, noise {one:g} minus {other:g} (nats)",
-            threshold="below 0" if worst == 0 else "above 0",
-            **({"high": 0.0} if worst == 0 else {"low": 0.0}),
-            n_runs=grown.filter((pl.col("arm") == arm) & pl.col("grow.noise").is_in([one, other])).height,
-        )
-        for arm, one, other, worst, sentence in (
-            (WIDTH, SOME, NONE, 0, "A fifth of noise improves duplicated width."),
-            (DEPTH, SOME, NONE, 0, "A fifth of noise improves stacked depth."),
-            (WIDTH, MUCH, SOME, 1, "More noise than a fifth is worse for duplicated width."),
-            (DEPTH, MUCH, SOME, 1, "More noise than a fifth is worse for stacked depth."),
-        )
+        *(_claim(grown, arm, SOME, NONE, better=True) for arm in ARMS),
+        *(_claim(grown, arm, MUCH, SOME, better=False) for arm in ARMS),
     ]
+
+
+def _claim(grown: pl.DataFrame, arm: str, one: float, other: float, *, better: bool) -> Claim:
+    values = (by_seed(grown, "loss", arm=arm, noise=amount) for amount in (one, other))
+    return claim_over_seeds(
+        differences(*values),
+        sentence=f"Noise of {one:g} is {'better' if better else 'worse'} than {other:g} for {arm}.",
+        statistic=f"final validation loss of {arm}, noise {one:g} minus {other:g} (nats)",
+        threshold="below 0" if better else "above 0",
+        low=-math.inf if better else 0.0,
+        high=0.0 if better else math.inf,
+        n_runs=grown.filter((pl.col("arm") == arm) & pl.col("noise").is_in([one, other])).height,
+    )
+
+
+def _draw(course: pl.DataFrame, grown: pl.DataFrame, out: Path) -> None:
+    """`noise`: the loss since growth by noise, beside scratch, in depth and in width; and what noise changes at the
+    end."""
+    amounts = sorted(grown["noise"].unique())
+    colours = style.setting_colours(grown["noise"].to_numpy())
+    since = course.filter("since_growth").drop_nulls("val_loss")
+    drawn, top = [], float(since.filter(pl.col("arm").is_not_null())["val_loss"].max())  # type: ignore[arg-type]
+    with style.paper():
+        figure = Figure(figsize=(10.2, 3.3))
+        *curves, change = figure.subplots(1, 3)
+        for axes, arm in zip(curves, ARMS, strict=True):
+            lines = [(None, style.REFERENCE, "scratch"), *((a, colours[a], f"a = {a:g}") for a in amounts)]
+            for amount, colour, label in lines:
+                own = since.filter(pl.col("arm").is_null() if amount is None else _is(arm, amount))
+                points = draw_over_seeds(
+                    axes, own, "flops", "val_loss", colour=colour, line="-", label=label, log=False
+                )
+                drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(amount).alias("noise"), pl.all()))
+            axes.set_ylim(float(since["val_loss"].min()) - 0.05, top + 0.05)  # type: ignore[arg-type]
+            axes.set_xlabel(FLOPS)
+            axes.xaxis.set_major_formatter(lambda value, _: human(value))
+            axes.set_title(arm)
+        curves[0].set_ylabel(LOSS)
+        curves[0].legend()
+        _draw_change(change, grown)
+        style.save(figure, out / "noise")
+    write_bytes(out / "noise.csv", pl.concat(drawn, how="vertical_relaxed").write_csv().encode())
+
+
+def _is(arm: str, amount: float) -> pl.Expr:
+    return (pl.col("arm") == arm) & (pl.col("noise") == amount)
+
+
+def _draw_change(axes: Axes, grown: pl.DataFrame) -> None:
+    """The final loss minus that of the same seed without noise."""
+    without = grown.filter(pl.col("noise") == NONE).select("arm", "seed", pl.col("loss").alias("quiet"))
+    change = grown.join(without, on=["arm", "seed"]).with_columns((pl.col("loss") - pl.col("quiet")).alias("change"))
+    for k, arm in enumerate(ARMS):
+        points = mean_over_seeds(change.filter(pl.col("arm") == arm), "change", ("noise",))
+        shift = 0.006 * (2 * k - 1)  # or intervals would hide each other
+        draw_intervals(axes, points["noise"] + shift, points, fmt="o-", color=style.ARMS[k], capsize=2, label=arm)
+    axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
+    axes.set_xlabel("noise a")
+    axes.set_ylabel("final loss minus that without noise\n(nats per token)")
+    axes.legend()

@@ -142,7 +142,7 @@ def _draw_ranking(level: pl.DataFrame, gains: pl.DataFrame, out: Path) -> None:
         draw_ranking(loss, level, ARMS, COLOURS, "loss")
         draw_ranking(gain, gains, ARMS, COLOURS, "speedup")
         by = level.filter(pl.col("arm") == SCRATCH)["loss"].mean()
-        loss.axvline(by, color=style.REFERENCE, linewidth=0.8, linestyle=":")  # type: ignore[arg-type]  # a number
+        loss.axvline(by, color=style.REFERENCE, linewidth=0.8, linestyle=":")
         gain.axvline(0, color=style.REFERENCE, linewidth=0.8, linestyle=":")
         loss.set_xlabel(LOSS)
         gain.set_xlabel("speed-up over scratch")

@@ -40,7 +40,7 @@ def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], col
     axes.set_ylabel(LOSS)
 
 
-def show_late(axes: Axes, courses: pl.DataFrame, reference: str, share: float = 0.12) -> None:
+def show_late(axes: Axes, courses: pl.DataFrame, reference: str, share: float = 0.25) -> None:
     """Limit the losses to those after a share of the reference arm's course, before which a curve falls too steeply to
     tell arms apart."""
     own = courses.filter((pl.col("arm") == reference) & pl.col("val_loss").is_not_null())

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
+from analysis.figures.gstack.plots import FLOPS
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import courses, finals, trace
 from analysis.lr_sweep import arms_apart, by_seed, differences
@@ -39,7 +40,7 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
     traced = trace(_growths(runs)).with_columns(pl.col("grow.depth").fill_null(SCRATCH).alias("arm"))
     ends = finals(traced)
     course = courses(traced, ends["run_id"]).join(_settings(traced), on="run_id", how="left")
-    short = traced.filter((pl.col("run_id") == pl.col("growth")) & (pl.col("n_steps") < pl.col("n_steps").max() / 4))
+    short = traced.filter(pl.col("run_id") == pl.col("growth")).filter(pl.col("n_steps") == pl.col("n_steps").min())
     close = rises(courses(traced, short["run_id"]).join(_settings(traced), on="run_id", how="left"))
     budget = float(ends.filter(pl.col("arm") == SCRATCH)["flops"].mean())  # type: ignore[arg-type]
     _draw_spike(course, runs, out)
@@ -62,8 +63,8 @@ def _settings(traced: pl.DataFrame) -> pl.DataFrame:
 
 
 def jumps(course: pl.DataFrame) -> pl.DataFrame:
-    """For each grown run of `analysis.growth.courses` its validation loss right before its last growth (`before`), right
-    after it (`after`), and the difference (`jump`), in nats."""
+    """For each grown run of `analysis.growth.courses` its validation loss right before its last growth (`before`),
+    right after it (`after`), and the difference (`jump`), in nats."""
     measured = course.drop_nulls("val_loss")
     before = measured.filter(~pl.col("since_growth")).group_by("run_id", maintain_order=True).last()
     after = measured.filter("since_growth").group_by("run_id", maintain_order=True).first()
@@ -200,10 +201,13 @@ def _restart_claims(close: pl.DataFrame) -> list[Claim]:
 def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
     """`spike`: loss through growth by steps, and by FLOPs beside scratch; validation as lines with their seeds' range,
     training as faint lines."""
-    course = course.with_columns((pl.col("tokens") / runs["batch_tokens"][0]).alias("steps_in_all"))
+    course = course.with_columns((pl.col("tokens") / runs["tokens_per_step"][0]).alias("steps_in_all"))
     parts = [
         ("base", style.ARMS[6], course.filter((pl.col("arm") == STACK) & ~pl.col("since_growth"))),
-        *((arm, colour, course.filter((pl.col("arm") == arm) & pl.col("since_growth"))) for arm, colour in COLOURS.items()),
+        *(
+            (arm, colour, course.filter((pl.col("arm") == arm) & pl.col("since_growth")))
+            for arm, colour in COLOURS.items()
+        ),
     ]
     drawn = []
     with style.paper():
@@ -222,7 +226,7 @@ def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
         _limit(panels[0], course)
         panels[0].set_xlabel("training steps, the base's included")
         panels[0].set_ylabel("loss (nats per token)")
-        panels[1].set_xlabel("FLOPs, the base's included")
+        panels[1].set_xlabel(FLOPS)
         panels[1].xaxis.set_major_formatter(lambda value, _: human(value))
         panels[1].legend()
         style.save(figure, out / "spike")
@@ -246,9 +250,7 @@ def _draw_restart(close: pl.DataFrame, out: Path) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, arm in zip(panels, (STACK, ZERO), strict=True):
             for k, ((moments, rate), label) in enumerate(RESTARTS.items()):
-                own = close.filter(
-                    (pl.col("arm") == arm) & (pl.col("moments") == moments) & (pl.col("rate") == rate)
-                )
+                own = close.filter((pl.col("arm") == arm) & (pl.col("moments") == moments) & (pl.col("rate") == rate))
                 points = draw_over_seeds(axes, own, "step", "rise", colour=style.ARMS[k], label=label, log=False)
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(label).alias("begins_with"), pl.all()))
             axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)

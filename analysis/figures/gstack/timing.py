@@ -74,7 +74,8 @@ def parabola(d: Array, loss: Array) -> Parabola | None:
     x, y = np.log10(d[d > 0]), loss[d > 0]
     if len(np.unique(x)) < NEEDED:
         return None
-    return Parabola(*(float(c) for c in np.polyfit(x, y, 2)), float(x.min()), float(x.max()))
+    bend, tilt, height = (float(constant) for constant in np.polyfit(x, y, 2))
+    return Parabola(bend, tilt, height, float(x.min()), float(x.max()))
 
 
 # --- claims ----------------------------------------------------------------------------------------------

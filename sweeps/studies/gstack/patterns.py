@@ -1,10 +1,10 @@
 """Which blocks of the base a deeper model repeats, and other initialisers of any depth, each charged for its base.
 
 Du et al. 2024 (arXiv 2405.15319, appendix): the whole stack, interpolation, and parts of the stack (figures 35 and 37,
-from 6 to 24 blocks), by the connection rate R_c: of all adjacent pairs of blocks the share that are adjacent in the base
-too; and one hop against growth in stages (StackedBERT: Gong et al. 2019), each stage of 10B tokens. Here 4 blocks, so
-that a front, a middle and a back pair keep as many pairs of neighbours as one another. Growth in stages and the hop that
-it is compared with begin with 2 blocks.
+from 6 to 24 blocks), by the connection rate R_c: of all adjacent pairs of blocks the share that are adjacent in the
+base too; and one hop against growth in stages (StackedBERT: Gong et al. 2019), each stage of 10B tokens. Here 4 blocks,
+so that a front, a middle and a back pair keep as many pairs of neighbours as one another. Growth in stages and the hop
+that it is compared with begin with 2 blocks.
 
 Besides, at the same FLOPs before growth as the base of 4 blocks:
 
@@ -35,8 +35,8 @@ FEWEST = 2  # blocks where stages begin, and a Learngene has
 PARTS: dict[Profile, int] = {"smoke": 3, "cpu": 6, "gpu": 6}  # partial stacks, of those of `parts`
 
 
-def parts(depth: int) -> list[str]:
-    """`grow.pattern`s that repeat a part of 4 blocks, and keep the order of the rest."""
+def parts(depth: int) -> list[Cell]:
+    """Settings that repeat a part of 4 blocks, and keep the order of the rest."""
     pair, one = depth // 2 - 2, depth - 4
     orders = [
         [*[0, 1] * pair, 0, 1, 2, 3],
@@ -46,7 +46,7 @@ def parts(depth: int) -> list[str]:
         [0, 1, *[2] * one, 2, 3],
         [0, 1, 2, *[3] * one, 3],
     ]
-    return [",".join(map(str, order)) for order in orders]
+    return [{"grow.depth": "pattern", "grow.pattern": ",".join(map(str, order))} for order in orders]
 
 
 def patterns(profile: Profile) -> list[Cell]:
@@ -77,7 +77,7 @@ def patterns(profile: Profile) -> list[Cell]:
         cells += [cooled(trunk_for(stack, full), budget) for stack in stacks]
         starts: list[tuple[Cell, Cell]] = [
             (four, {"grow.depth": "interpolate"}),
-            *((four, {"grow.depth": "pattern", "grow.pattern": order}) for order in parts(depth)[: PARTS[profile]]),
+            *((four, pattern) for pattern in parts(depth)[: PARTS[profile]]),
             (half_way, {"grow.depth": "stack"}),
             (learngene, {"grow.depth": "interpolate"}),
             (templates, {"grow.depth": "templates"}),

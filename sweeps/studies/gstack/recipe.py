@@ -71,17 +71,17 @@ SCALES: dict[Profile, Scale] = {
         eval_every=20,
     ),
     "gpu": Scale(
-        width=384,
-        heads=6,
+        width=256,
+        heads=4,
         depth=12,
         base_depth=3,
         context=256,
-        batch=64,
+        batch=32,
         lr=1e-3,
-        warmup=100,
-        steps=4000,
+        warmup=50,
+        steps=2000,
         seeds=(0, 1, 2),
-        val_windows=512,
+        val_windows=256,
         eval_every=100,
     ),
 }
@@ -128,8 +128,8 @@ def cooled(trunk: Cell, flops: int) -> Cell:
     """The run along `trunk` whose decay ends when `flops` are spent, with those of all that it grew out of.
 
     Where the trunk, itself perhaps grown from a base, has made all but the last fifth of the steps that these FLOPs
-    pay for, the decay branches off, with the optimiser's moments. A trunk too short for that is made longer: all
-    branches of one trunk should be cut from one of the same length (`trunk_for`).
+    pay for, the decay branches off, with the optimiser's moments. All branches are cut from one trunk, which must be long
+    enough for the largest budget (`trunk_for`); a plan refuses a step beyond its end.
     """
     n_steps = affordable(trunk, flops)
     decay = max(1, round(COOLDOWN * n_steps))

@@ -1,9 +1,9 @@
 """The jump of the loss at growth, and its recovery (Du et al. 2024, arXiv 2405.15319, figure 44).
 
-Stacking does not keep the function, so the loss jumps; zero keeps it. The paper shows the curve of its 7B model. Its
-optimiser and its schedule begin anew at growth. Here both operators also go on with the base's moments, with its
-schedule, which has no second warm-up, or with both, for as long as the jump lasts, since what a fresh optimiser does to
-the loss by itself is not the operator's doing. The long runs are those of the other studies of stacking.
+Stacking does not keep the function, so the loss jumps; zero keeps it. In the paper the optimiser and its schedule begin
+anew at growth. Here both operators also go on with the base's moments, with its schedule, which has no second warm-up,
+or with both, for as long as the jump lasts, since what a fresh optimiser does to the loss by itself is not the
+operator's doing. The long runs are those of the other studies of stacking.
 
 The `gpu` profile has not been run.
 """
@@ -40,7 +40,8 @@ def spike(profile: Profile) -> list[Cell]:
         trunks = [trunk_for(arm, flops) for arm in (target(profile, seed), deeper("stack"), deeper("zero"))]
         cells += [*trunks, *(cooled(trunk, flops) for trunk in trunks)]
         for depth, optimizer, schedule in product(("stack", "zero"), ("reset", "carry"), ("restart", "continue")):
-            cells.append(deeper(depth, {"grow.optimizer": optimizer, "grow.schedule": schedule} | close))
+            anew: Cell = {"grow.optimizer": optimizer, "grow.schedule": schedule}
+            cells.append(deeper(depth, close | anew))
     return cells
 
 

@@ -21,11 +21,11 @@ from sweeps.study import Study
 from train.record import Profile
 
 SHARES: dict[Profile, tuple[float, ...]] = {
-    "smoke": (0.0, 0.1, 0.2, 0.3),
-    "cpu": (0.0, 0.025, 0.05, 0.1, 0.2, 0.4),
-    "gpu": (0.0, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4),
+    "smoke": (0.1, 0.2, 0.3),
+    "cpu": (0.025, 0.05, 0.1, 0.2, 0.4),
+    "gpu": (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4),
 }
-"""d, of the steps that the target takes from scratch at the full budget."""
+"""d > 0, of the steps that the target takes from scratch at the full budget."""
 LEVELS: dict[Profile, tuple[float, ...]] = {
     "smoke": (0.6,),
     "cpu": (0.2, 0.35, 0.6),
@@ -38,17 +38,22 @@ NARROWER: dict[Profile, tuple[int, ...]] = {"smoke": (1,), "cpu": (1, 2), "gpu":
 
 
 def timing(profile: Profile) -> list[Cell]:
-    """Sizes times seeds: scratch, and stacks of the base after d steps, at every level. A smaller target does without
-    d = 0, which is a target from scratch."""
-    levels = LEVELS[profile]
+    """The cells of `trained`, and those of d = 0 for the target of all studies."""
+    cells = trained(profile)
+    for seed in SCALES[profile].seeds:
+        cells += stacked(profile, seed, 0.0, LEVELS[profile], size_of(profile, 1))
+    return cells
+
+
+def trained(profile: Profile) -> list[Cell]:
+    """Sizes times seeds: scratch, and stacks of the base after every d > 0, at every level."""
     cells: list[Cell] = []
     for narrower in NARROWER[profile]:
         size = size_of(profile, narrower)
         for seed in SCALES[profile].seeds:
-            cells += scratch(profile, seed, levels, size)
+            cells += scratch(profile, seed, LEVELS[profile], size)
             for share in SHARES[profile]:
-                if share > 0 or narrower == 1:
-                    cells += stacked(profile, seed, share, levels, size)
+                cells += stacked(profile, seed, share, LEVELS[profile], size)
     return cells
 
 

@@ -1,0 +1,170 @@
+"""Hägele et al. 2024 (arXiv 2405.18392): one trunk cooled down at several lengths, and a run from scratch for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.lr_sweep import arms_apart, by_seed
+from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from analysis.table import read_curves
+from conf.door import human
+from train.record import write_bytes
+
+TRUNK, BRANCH, FRESH, SCRATCH = "trunk", "branch", "branch with fresh moments", "scratch"
+HALF = 0.5
+
+
+def cooldowns(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `cooldowns` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of a trunk at a constant rate, its branches with either moments, and runs from
+            scratch of the same lengths.
+    """
+    arm = (
+        pl.when(pl.col("schedule.shape") == "constant")
+        .then(pl.lit(TRUNK))
+        .when(pl.col("grow.base").is_null())
+        .then(pl.lit(SCRATCH))
+        .when(pl.col("grow.optimizer") == "carry")
+        .then(pl.lit(BRANCH))
+        .otherwise(pl.lit(FRESH))
+    )
+    table = runs.filter(pl.col("state") == "finished").with_columns(arm.alias("arm"))
+    curves = read_curves([Path(folder) for folder in table["folder"]]).drop_nulls("val_loss")
+    curves = curves.join(table.select(pl.col("run_id").alias("curve"), "arm", "seed", "n_tokens"), on="curve")
+    _draw(curves, table, out)
+    return [_same_claim(table), _moments_claim(table), _decay_claim(table, curves), _saved_claim(table)]
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def apart(table: pl.DataFrame, one: str, other: str) -> pl.DataFrame:
+    """`apart`, the final loss of one arm minus that of another, for each `seed` and `n_tokens`."""
+    keys = ["seed", "n_tokens"]
+    both = (table.filter(pl.col("arm") == arm).select(*keys, pl.col("loss").alias(arm)) for arm in (one, other))
+    first, second = both
+    return first.join(second, on=keys).with_columns((pl.col(one) - pl.col(other)).alias("apart")).sort(*keys)
+
+
+def _same_claim(table: pl.DataFrame) -> Claim:
+    largest = apart(table, BRANCH, SCRATCH).group_by("seed", maintain_order=True).agg(pl.col("apart").abs().max())
+    scratch = table.filter(pl.col("arm") == SCRATCH)
+    spread = scratch.group_by("n_tokens").agg(pl.col("loss").std())["loss"].mean()
+    noise = float(spread) if spread else np.inf  # type: ignore[arg-type]  # of one seed there is none, nor a claim
+    return claim_over_seeds(
+        largest["apart"].to_list(),
+        sentence="A branch ends where a run from scratch of its length does.",
+        statistic="final validation loss, branch minus scratch, the largest size over the lengths (nats)",
+        threshold=f"below {noise:.3g}, the standard deviation between seeds of runs from scratch",
+        high=noise,
+        n_runs=table.filter(pl.col("arm").is_in([BRANCH, SCRATCH])).height,
+    )
+
+
+def _moments_claim(table: pl.DataFrame) -> Claim:
+    return claim_over_seeds(
+        arms_apart(table, "loss", FRESH, SCRATCH),
+        sentence="A branch that begins with fresh moments ends higher.",
+        statistic="final validation loss, branch with fresh moments minus scratch, mean over the lengths (nats)",
+        threshold="above 0",
+        low=0.0,
+        n_runs=table.filter(pl.col("arm").is_in([FRESH, SCRATCH])).height,
+    )
+
+
+def _decay_claim(table: pl.DataFrame, curves: pl.DataFrame) -> Claim:
+    rows = []
+    for (seed,), trunk in curves.filter(pl.col("arm") == TRUNK).sort("tokens").group_by("seed", maintain_order=True):
+        branches = table.filter((pl.col("arm") == BRANCH) & (pl.col("seed") == seed))
+        for tokens, loss in branches.select("n_tokens", "loss").iter_rows():
+            if tokens <= trunk["tokens"].max():
+                on_trunk = float(np.interp(tokens, trunk["tokens"].to_numpy(), trunk["val_loss"].to_numpy()))
+                rows.append({"seed": seed, "gain": on_trunk - loss})
+    gains = pl.DataFrame(rows, schema={"seed": pl.Int64, "gain": pl.Float64})
+    return claim_over_seeds(
+        list(by_seed(gains, "gain").values()),
+        sentence="The decay lowers the loss below that of the constant rate at as many tokens.",
+        statistic="validation loss of the trunk minus the final one of the branch at as many tokens, mean over the "
+        "lengths that the trunk reaches (nats)",
+        threshold="above 0",
+        low=0.0,
+        n_runs=len(rows) + gains["seed"].n_unique(),
+    )
+
+
+def _saved_claim(table: pl.DataFrame) -> Claim:
+    saved = []
+    for _, rows in table.group_by("seed", maintain_order=True):
+        own = rows.filter(pl.col("arm").is_in([TRUNK, BRANCH])).select(
+            (pl.col("flops") - pl.col("flops_inherited")).sum()
+        )
+        saved.append(1 - own.item() / rows.filter(pl.col("arm") == BRANCH).select(pl.col("flops").sum()).item())
+    n_lengths = table.filter(pl.col("arm") == BRANCH)["n_tokens"].n_unique()
+    return claim_over_seeds(
+        saved,
+        sentence="Sharing the trunk saves half of the compute.",
+        statistic="1 minus FLOPs of the trunk and its branches over those of the same runs from scratch, for "
+        f"{n_lengths} evenly spaced lengths",
+        threshold=f"above {HALF:g}",
+        low=HALF,
+        n_runs=table.filter(pl.col("arm").is_in([TRUNK, BRANCH])).height,
+    )
+
+
+# --- figure ----------------------------------------------------------------------------------------------
+
+
+def _draw(curves: pl.DataFrame, table: pl.DataFrame, out: Path) -> None:
+    """`cooldowns`: for the first seed the trunk and its branches over tokens, with the ends of runs from scratch on
+    top; and by how much branches end apart from scratch, over all seeds."""
+    seed = table["seed"].min()
+    shown = curves.filter((pl.col("seed") == seed) & (pl.col("step") > 0))
+    lengths = table.filter(pl.col("arm") == BRANCH)["n_tokens"].unique().sort()
+    colours = style.setting_colours(lengths.to_numpy())
+    with style.paper():
+        figure = Figure(figsize=(8.8, 3.5))
+        loss, gap = figure.subplots(1, 2, width_ratios=[1.25, 1])
+        trunk = shown.filter(pl.col("arm") == TRUNK).sort("tokens")
+        loss.plot(trunk["tokens"], trunk["val_loss"], color=style.REFERENCE, label="trunk, constant rate")
+        for k, length in enumerate(lengths):
+            own = shown.filter((pl.col("arm") == BRANCH) & (pl.col("n_tokens") == length)).sort("tokens")
+            start = trunk.filter(pl.col("tokens") < own["tokens"][0]).tail(1)
+            tokens, losses = (pl.concat([start[name], own[name]]) for name in ("tokens", "val_loss"))
+            label = None if k else "branches, decaying"
+            loss.plot(tokens, losses, color=colours[float(length)], label=label)
+            loss.plot(tokens[-1:], losses[-1:], "o", color=colours[float(length)], markersize=3.5)
+        ends = table.filter((pl.col("arm") == SCRATCH) & (pl.col("seed") == seed))
+        loss.plot(ends["n_tokens"], ends["loss"], "o", mfc="none", mec="black", markersize=7, label="from scratch")
+        low = float(ends["loss"].min())  # type: ignore[arg-type]  # polars says Any
+        late = trunk.filter(pl.col("tokens") >= 0.5 * float(lengths[0]))
+        high = float(late["val_loss"].max())  # type: ignore[arg-type]
+        loss.set_ylim(low - 0.05 * (high - low), high)
+        loss.set_xlabel("training tokens")
+        loss.xaxis.set_major_formatter(lambda value, _: human(value))
+        loss.set_ylabel("validation loss (nats per token)")
+        loss.legend()
+        _draw_apart(gap, table)
+        style.save(figure, out / "cooldowns")
+    drawn = curves.select("arm", "seed", "n_tokens", "tokens", "flops", "val_loss")
+    write_bytes(out / "cooldowns.csv", drawn.sort("seed", "arm", "n_tokens", "tokens").write_csv().encode())
+
+
+def _draw_apart(axes: Axes, table: pl.DataFrame) -> None:
+    for k, arm in enumerate((BRANCH, FRESH)):
+        points = mean_over_seeds(apart(table, arm, SCRATCH), "apart", ("n_tokens",))
+        draw_intervals(axes, points["n_tokens"], points, fmt="o-", color=style.ARMS[k], capsize=2, label=arm)
+    axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
+    axes.set_xlabel("training tokens")
+    axes.xaxis.set_major_formatter(lambda value, _: human(value))
+    axes.set_ylabel("final loss minus that from scratch\n(nats per token)")
+    axes.legend()

@@ -1,0 +1,256 @@
+"""Du et al. 2024 (arXiv 2405.15319), figures 35 and 37: which blocks a deeper model repeats, and what of the base's
+order is kept; beside growth in stages and other initialisers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.claims import Claim
+from analysis.figures.arms_plot import draw_estimates
+from analysis.figures.gstack.plots import FLOPS, LOSS
+from analysis.figures.gstack.spike import jumps
+from analysis.figures.lines import draw_over_seeds
+from analysis.growth import FROM_SCRATCH, courses, finals, speed_ups, trace
+from analysis.lr_sweep import arms_apart, by_seed, differences
+from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
+from analysis.seeds import claim_over_seeds
+from conf.door import human
+from train.record import write_bytes
+
+SCRATCH, STACK, INTERPOLATE = "scratch", "whole stack", "interpolation"
+FRONT, MIDDLE, BACK = "front pair", "middle pair", "back pair"
+HOP, STAGES, LEARNGENE, TEMPLATES = "one hop", "stages", "Learngene", "templates"
+PLACES = {
+    STACK: (style.ARMS[0], "o"),
+    INTERPOLATE: (style.ARMS[1], "s"),
+    "front": (style.ARMS[2], "<"),
+    "middle": (style.ARMS[3], "D"),
+    "back": (style.ARMS[4], ">"),
+}
+INITIALISERS = {STACK: "whole\nstack", HOP: "one hop\nfrom 2", STAGES: "stages\nfrom 2", LEARNGENE: "Learn-\ngene"} | {
+    TEMPLATES: "temp-\nlates"
+}
+SHOWN = {
+    STACK: style.ARMS[0],
+    INTERPOLATE: style.ARMS[1],
+    FRONT: style.ARMS[2],
+    BACK: style.ARMS[4],
+    LEARNGENE: style.ARMS[3],
+    TEMPLATES: style.ARMS[5],
+}
+
+
+def patterns(runs: pl.DataFrame, out: Path) -> list[Claim]:
+    """Draw `patterns` and `expansion` into `out`, and return the claims.
+
+    Args:
+        runs: `analysis.table.read_runs` of a target from scratch at several budgets, and grown in several ways at one.
+    """
+    traced = trace(runs)
+    ends = _with_arms(finals(traced), traced)
+    budget = ends.filter(pl.col("arm") == STACK)["budget"].max()
+    scratch = ends.filter(FROM_SCRATCH & (pl.col("flops") == budget))
+    grown = ends.filter(~FROM_SCRATCH)
+    speed = speed_ups(ends)
+    course = courses(traced, grown["run_id"]).join(
+        grown.select("run_id", "arm", "seed"), on="run_id", how="left", maintain_order="left"
+    )
+    jump = jumps(course).join(grown.select("run_id", "arm", "seed"), on="run_id", maintain_order="left")
+    _draw_patterns(grown, scratch, speed, out)
+    _draw_expansion(course, courses(traced, scratch["run_id"]), out)
+    at_budget = pl.concat([grown, scratch])
+    return [*_order_claims(at_budget), *_initialiser_claims(at_budget, jump)]
+
+
+# --- orders ----------------------------------------------------------------------------------------------
+
+
+def sources(depth: str, pattern: str | None, few: int, many: int) -> list[int]:
+    """The base's block for each block of the grown model, of operators that copy."""
+    if pattern is not None:
+        return [int(block) for block in pattern.split(",")]
+    return [i % few if depth == "stack" else i * few // many for i in range(many)]
+
+
+def connection_rate(order: Sequence[int]) -> float:
+    """R_c: of all adjacent pairs of blocks the share that are adjacent in the base (Du et al. 2024, appendix)."""
+    kept = sum(after == before + 1 for before, after in itertools.pairwise(order))
+    return kept / (len(order) - 1)
+
+
+def name_of(order: Sequence[int], few: int) -> str:
+    """The order in words, by which blocks are there more than once."""
+    repeated = [block for block, count in Counter(order).items() if count > 1]
+    if len(repeated) == few:
+        return INTERPOLATE if list(order) == sorted(order) else STACK
+    place = "front" if 0 in repeated else "back" if few - 1 in repeated else "middle"
+    return f"{place} {'block' if len(repeated) == 1 else 'pair'}"
+
+
+def _with_arms(ends: pl.DataFrame, traced: pl.DataFrame) -> pl.DataFrame:
+    """`arm`, and for the orders of one base `rate` (R_c), null for the others."""
+    by_id = {row["run_id"]: row for row in traced.iter_rows(named=True)}
+    deepest = int(ends["base_depth"].max())  # type: ignore[arg-type]  # polars says Any
+    arms: list[str] = []
+    rates: list[float | None] = []
+    for row in ends.iter_rows(named=True):
+        base = None if row["growth"] is None else by_id[row["chain"][row["chain"].index(row["growth"]) - 1]]
+        other = SCRATCH if base is None else _initialiser(row, base, plain_depth=deepest)
+        order = [] if other else sources(row["grow.depth"], row["grow.pattern"], deepest, row["model.depth"])
+        arms.append(other or name_of(order, deepest))
+        rates.append(connection_rate(order) if order else None)
+    return ends.with_columns(pl.Series("arm", arms), pl.Series("rate", rates, dtype=pl.Float64))
+
+
+def _initialiser(row: Mapping[str, Any], base: Mapping[str, Any], *, plain_depth: int) -> str | None:
+    """What else than an order of the blocks of the plain base of `plain_depth` the run has grown by, or None."""
+    if row["grow.depth"] == "templates":
+        return TEMPLATES
+    if base["model.stages"] is not None:
+        return LEARNGENE
+    if base["grow.base"] is not None:
+        return STAGES
+    return HOP if base["model.depth"] < plain_depth else None
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def slopes(orders: pl.DataFrame) -> list[float]:
+    """For each seed the slope of the loss against R_c over all orders; seeds that lack one of them are left out."""
+    n_orders = orders.group_by("seed").len()["len"].max()
+    found = []
+    for _, rows in orders.group_by("seed", maintain_order=True):
+        if len(rows) == n_orders:
+            found.append(float(np.polyfit(rows["rate"].to_numpy(), rows["loss"].to_numpy(), 1)[0]))
+    return found
+
+
+def _order_claims(ends: pl.DataFrame) -> list[Claim]:
+    orders = ends.filter(pl.col("rate").is_not_null())
+    sides = {place: by_seed(orders, "loss", arm=place) for place in (FRONT, MIDDLE, BACK)}
+    others = {seed: (sides[MIDDLE][seed] + sides[BACK][seed]) / 2 for seed in sides[MIDDLE] if seed in sides[BACK]}
+    claims = [
+        claim_over_seeds(
+            slopes(orders),
+            sentence="The more neighbours of the base stay neighbours, the lower the loss.",
+            statistic="slope of the final validation loss against R_c over all orders of one base's blocks (nats)",
+            threshold="below 0",
+            high=0.0,
+            n_runs=orders.height,
+        ),
+        _claim(ends, INTERPOLATE, STACK, "The whole stack is better than interpolation."),
+        _claim(ends, FRONT, STACK, "The whole stack is better than repeating its front."),
+        claim_over_seeds(
+            differences(sides[FRONT], others),
+            sentence="Repeating the front is worse than repeating the middle or the back.",
+            statistic="final validation loss of the front pair repeated minus the mean of the middle and the back pair "
+            "(nats)",
+            threshold="above 0",
+            low=0.0,
+            n_runs=orders.filter(pl.col("arm").is_in(list(sides))).height,
+        ),
+        _claim(ends, FRONT, SCRATCH, "Repeating the front is worse than training from scratch."),
+    ]
+    return [*claims, _claim(ends, STAGES, HOP, "One hop is better than growth in stages.")]
+
+
+def _initialiser_claims(ends: pl.DataFrame, jump: pl.DataFrame) -> list[Claim]:
+    return [
+        claim_over_seeds(
+            arms_apart(jump, "jump", INTERPOLATE, LEARNGENE),
+            sentence="Blocks that were trained to be repeated lose less when they are.",
+            statistic="validation loss right after growth minus the base's last, interpolation minus Learngene (nats)",
+            threshold="above 0",
+            low=0.0,
+            n_runs=jump.filter(pl.col("arm").is_in([INTERPOLATE, LEARNGENE])).height,
+        ),
+        _claim(ends, INTERPOLATE, LEARNGENE, "Learngene ends below interpolation of ordinary blocks."),
+        _claim(ends, SCRATCH, LEARNGENE, "Learngene ends below training from scratch."),
+        _claim(ends, SCRATCH, TEMPLATES, "Blocks made from templates end below training from scratch."),
+    ]
+
+
+def _claim(ends: pl.DataFrame, worse: str, better: str, sentence: str) -> Claim:
+    return claim_over_seeds(
+        arms_apart(ends, "loss", worse, better),
+        sentence=sentence,
+        statistic=f"final validation loss at equal FLOPs, {worse} minus {better} (nats)",
+        threshold="above 0",
+        low=0.0,
+        n_runs=ends.filter(pl.col("arm").is_in([worse, better])).height,
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFrame, out: Path) -> None:
+    """`patterns`: loss minus that of scratch, and speed-up, against R_c; the same loss for the other initialisers."""
+    gap = grown.join(scratch.select("seed", pl.col("loss").alias("from_scratch")), on="seed", maintain_order="left")
+    gap = gap.with_columns((pl.col("loss") - pl.col("from_scratch")).alias("gap"))
+    with style.paper():
+        figure = Figure(figsize=(10.8, 3.4))
+        loss, saved, others = figure.subplots(1, 3, width_ratios=[1, 1, 1.15])
+        _draw_orders(loss, gap, "gap")
+        _draw_orders(saved, speed, "speedup")
+        loss.set_ylabel("final loss minus that from scratch\n(nats per token)")
+        saved.set_ylabel("speed-up over scratch")
+        saved.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        loss.legend()
+        if len(gap):
+            draw_estimates(others, gap, INITIALISERS, "gap")
+        others.set_ylabel("final loss minus that from scratch")
+        for axes in (loss, saved, others):
+            axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
+        style.save(figure, out / "patterns")
+    drawn = grown.select("arm", "rate", "seed", "grow.pattern", "flops", "loss", "run_id").join(
+        speed.select("run_id", "speedup", "bound"), on="run_id", how="left", maintain_order="left"
+    )
+    drawn = drawn.join(gap.select("run_id", "gap"), on="run_id", how="left", maintain_order="left")
+    write_bytes(out / "patterns.csv", drawn.write_csv().encode())
+
+
+def _draw_orders(axes: Axes, table: pl.DataFrame, value: str) -> None:
+    orders = table.filter(pl.col("rate").is_not_null())
+    if len(orders):
+        for k, (place, (colour, marker)) in enumerate(PLACES.items()):
+            own = orders.filter(pl.col("arm").str.starts_with(place))
+            if own.is_empty():
+                continue
+            points = mean_over_seeds(own, value, ("rate",))
+            shift = 0.008 * (k - 2)  # or intervals would hide each other
+            draw_intervals(axes, points["rate"] + shift, points, fmt=marker, color=colour, capsize=2, label=place)
+    axes.set_xlabel("connection rate $R_c$")
+
+
+def _draw_expansion(course: pl.DataFrame, scratch: pl.DataFrame, out: Path) -> None:
+    """`expansion`: the loss since growth for some ways to grow, beside scratch."""
+    since = course.filter("since_growth").drop_nulls("val_loss")
+    drawn = []
+    with style.paper():
+        figure = Figure(figsize=(5.6, 3.7))
+        axes = figure.subplots()
+        lines = [(SCRATCH, style.REFERENCE, scratch.drop_nulls("val_loss"))]
+        lines += [(arm, colour, since.filter(pl.col("arm") == arm)) for arm, colour in SHOWN.items()]
+        for arm, colour, rows in lines:
+            points = draw_over_seeds(axes, rows, "flops", "val_loss", colour=colour, line="-", label=arm, log=False)
+            drawn.append(points.select(pl.lit(arm).alias("arm"), pl.all()))
+        low, high = float(since["val_loss"].min()), float(since["val_loss"].max())  # type: ignore[arg-type]
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        axes.set_xlabel(FLOPS)
+        axes.xaxis.set_major_formatter(lambda value, _: human(value))
+        axes.set_ylabel(LOSS)
+        axes.legend()
+        style.save(figure, out / "expansion")
+    write_bytes(out / "expansion.csv", pl.concat(drawn).write_csv().encode())
