@@ -128,8 +128,8 @@ def cooled(trunk: Cell, flops: int) -> Cell:
     """The run along `trunk` whose decay ends when `flops` are spent, with those of all that it grew out of.
 
     Where the trunk, itself perhaps grown from a base, has made all but the last fifth of the steps that these FLOPs
-    pay for, the decay branches off, with the optimiser's moments. All branches are cut from one trunk, which must be long
-    enough for the largest budget (`trunk_for`); a plan refuses a step beyond its end.
+    pay for, the decay branches off, with the optimiser's moments. All branches are cut from one trunk, which must be
+    long enough for the largest budget (`trunk_for`); a plan refuses a step beyond its end.
     """
     n_steps = affordable(trunk, flops)
     decay = max(1, round(COOLDOWN * n_steps))
