@@ -22,6 +22,7 @@ from sweeps.study import Study
 from train.record import Profile
 
 GROWN_AT = 0.5  # of the target's steps
+LR: dict[Profile, float] = {"smoke": 3e-3, "cpu": 3e-3, "gpu": 1e-3}  # parameter tokens do not take the recipe's 1e-2
 ALIKE = 0.75  # of the full budget: what the target from scratch costs that makes as many steps as the grown one
 
 
@@ -50,7 +51,7 @@ def tokenformer(profile: Profile) -> list[Cell]:
 
     cells: list[Cell] = []
     for seed in scale.seeds:
-        recipe = target(profile, seed)
+        recipe = target(profile, seed) | {"optim.lr": LR[profile]}
         token = recipe | {"model.depth": depths.tokenformer}
         plain = recipe | {"model.depth": depths.transformer}
         token_base = token | {

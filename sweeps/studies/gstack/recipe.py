@@ -18,7 +18,7 @@ from sweeps.grid import Cell
 from train.record import Profile
 
 COOLDOWN = 0.2  # of a run's own steps
-LATEST = 0.4  # of the target's steps from scratch: the latest growth of any study, and the length of every base
+LATEST = 0.8  # of the target's steps from scratch: the latest growth of any study, and the length of every base
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ SCALES: dict[Profile, Scale] = {
         eval_every=2,
     ),
     "cpu": Scale(
-        width=64,
-        heads=4,
+        width=32,
+        heads=2,
         depth=8,
         base_depth=2,
         context=64,
         batch=16,
-        lr=3e-3,
-        warmup=20,
-        steps=400,
+        lr=1e-2,
+        warmup=30,
+        steps=1000,
         seeds=(0, 1, 2),
         val_windows=128,
-        eval_every=20,
+        eval_every=50,
     ),
     "gpu": Scale(
         width=256,
