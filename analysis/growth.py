@@ -1,8 +1,8 @@
 """Runs that grow out of others: how each came to be, its whole course, and what growing saves.
 
 A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the runs that a study is about. A run
-*continues* the one that it starts from where its model is as large and its learning rate goes on
-(`grow.schedule=continue`), as a decay does that branches off a trunk. Otherwise it *grows*.
+*continues* the one that it starts from where its model is the same and its learning rate goes on
+(`grow.schedule=continue`), as a decay does that branches off a trunk. Otherwise it *grows*; another model always does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from analysis.laws.base import Array
 from analysis.table import TableError, read_curves
 
 SIZE = ("model.depth", "model.width")
+GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
 FROM_SCRATCH = pl.col("growth").is_null()
 
 
@@ -76,7 +77,7 @@ def _links(run: dict[str, Any], by_id: dict[str, dict[str, Any]]) -> list[dict[s
 
 
 def _continues(run: dict[str, Any], base: dict[str, Any]) -> bool:
-    return run["grow.schedule"] == "continue" and all(run[name] == base[name] for name in SIZE)
+    return run["grow.schedule"] == "continue" and all(run[name] == base[name] for name in GROWING)
 
 
 def finals(traced: pl.DataFrame) -> pl.DataFrame:

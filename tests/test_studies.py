@@ -24,6 +24,12 @@ def smoke() -> Iterator[Smoke]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all studies, as a user has it: a run that two of them ask for is made once."""
+    return tmp_path_factory.mktemp("studies")
+
+
 def test_every_study_has_its_figures_and_the_other_way_round() -> None:
     assert set(STUDIES) == set(FIGURES)
 
@@ -38,13 +44,13 @@ def test_a_study_is_one_command(tmp_path: Path, cache_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("study", sorted(STUDIES))
-def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir: Path, smoke: Smoke) -> None:
+def test_a_study_runs_from_plan_to_claims(study: str, folder: Path, cache_dir: Path, smoke: Smoke) -> None:
     run = ["run", study, "--profile", "smoke", "--set", f"runtime.cache_dir={cache_dir}"]
     for module, command in (("sweeps", run), ("analysis", ["figure", study, "--profile", "smoke"])):
-        status, output = smoke.run(tmp_path, module, *command)
+        status, output = smoke.run(folder, module, *command)
         assert status == 0, output
 
-    results = tmp_path / "results" / study / "smoke"
+    results = folder / "results" / study / "smoke"
     claims = json.loads((results / "claims.json").read_text())["claims"]
     assert claims
     assert any(claim["estimate"] is not None for claim in claims), "smoke never reaches what the study is about"
@@ -60,9 +66,9 @@ def test_a_study_runs_from_plan_to_claims(study: str, tmp_path: Path, cache_dir:
         assert picture.with_suffix(".svg").exists()
         assert len(pl.read_csv(picture.with_suffix(".csv")))
 
-    records = sorted((tmp_path / "runs" / study).glob("*/run.json"))
+    records = sorted((folder / "runs" / study).glob("*/run.json"))
     before = [path.stat().st_mtime_ns for path in records]
-    status, output = smoke.run(tmp_path, "sweeps", *run)
+    status, output = smoke.run(folder, "sweeps", *run)
     assert status == 0, output
     assert before == [path.stat().st_mtime_ns for path in records], "a finished study was run again"
 

@@ -29,6 +29,10 @@ def row(run_id: str, base: str | None = None, step: int | None = None, **setting
         "grow.schedule": "restart",
         "model.depth": 8,
         "model.width": 64,
+        "model.mlp_hidden": 256,
+        "model.param_tokens": None,
+        "model.stages": None,
+        "model.templates": None,
         "schedule.shape": "constant",
         "n_steps": 10,
         "n_steps_inherited": 0,
@@ -74,9 +78,10 @@ def test_a_branch_is_told_by_the_growth_of_its_trunk() -> None:
         assert traced[name]["base_flops"] == 0
 
 
-def test_a_larger_model_grows_even_where_its_rate_goes_on() -> None:
-    runs = table(GRAPH[0], branch("grown", "base", 4))
-    assert trace(runs)["growth"].to_list() == [None, "grown"]
+@pytest.mark.parametrize("size", ["depth", "width", "mlp_hidden", "param_tokens", "stages", "templates"])
+def test_another_model_grows_even_where_its_rate_goes_on(size: str) -> None:
+    runs = table(row("base", **{f"model.{size}": 2}), branch("grown", "base", 4), branch("decay", "grown", 4))
+    assert trace(runs)["growth"].to_list() == [None, "grown", "grown"]
     same = table(row("base"), branch("decay", "base", 4))
     assert trace(same)["growth"].to_list() == [None, None]
 

@@ -37,7 +37,7 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.table.read_runs` of the base, the target from scratch, its stack and its zero growth to the end,
             and short runs of both with other moments and schedules.
     """
-    traced = trace(_growths(runs)).with_columns(pl.col("grow.depth").fill_null(SCRATCH).alias("arm"))
+    traced = trace(runs).with_columns(pl.col("grow.depth").fill_null(SCRATCH).alias("arm"))
     ends = finals(traced)
     course = courses(traced, ends["run_id"]).join(_settings(traced), on="run_id", how="left")
     short = traced.filter(pl.col("run_id") == pl.col("growth")).filter(pl.col("n_steps") == pl.col("n_steps").min())
@@ -48,18 +48,15 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
     return [*_jump_claims(close), _recovery_claim(course, close, budget), _end_claim(ends), *_restart_claims(close)]
 
 
-def _growths(runs: pl.DataFrame) -> pl.DataFrame:
-    """A run of another depth than its base grows here, even where the schedule goes on: that is `rate`."""
-    depth = runs.select(pl.col("run_id").alias("grow.base"), pl.col("model.depth").alias("depth_before"))
-    deeper = pl.col("depth_before") != pl.col("model.depth")
-    return runs.join(depth, on="grow.base", how="left", maintain_order="left").with_columns(
-        pl.col("grow.schedule").alias("rate"),
-        pl.when(deeper).then(pl.lit("restart")).otherwise("grow.schedule").alias("grow.schedule"),
-    )
-
-
 def _settings(traced: pl.DataFrame) -> pl.DataFrame:
-    return traced.select("run_id", "arm", "seed", "rate", pl.col("grow.optimizer").alias("moments"), "base_flops")
+    return traced.select(
+        "run_id",
+        "arm",
+        "seed",
+        "base_flops",
+        pl.col("grow.optimizer").alias("moments"),
+        pl.col("grow.schedule").alias("rate"),
+    )
 
 
 def jumps(course: pl.DataFrame) -> pl.DataFrame:

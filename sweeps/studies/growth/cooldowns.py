@@ -13,22 +13,11 @@ The `gpu` profile has not been run.
 from __future__ import annotations
 
 from sweeps.grid import Cell
-from sweeps.studies.gstack.recipe import COOLDOWN, SCALES, affordable, cooled, full_budget, target, trunk_for
+from sweeps.studies.gstack.recipe import SCALES, alone, cooled, full_budget, target, trunk_for
 from sweeps.study import Study
 from train.record import Profile
 
-N_BUDGETS: dict[Profile, int] = {"smoke": 3, "cpu": 6, "gpu": 6}
-
-
-def alone(arm: Cell, flops: int) -> Cell:
-    """The run of a cell with a decay of its own, which ends when `flops` are spent: what `cooled` comes to with a trunk
-    that nothing else branches off."""
-    n_steps = affordable(arm, flops)
-    return arm | {
-        "schedule": "wsd",
-        "schedule.cooldown": f"{max(1, round(COOLDOWN * n_steps))}steps",
-        "train.duration": f"{n_steps}steps",
-    }
+N_BUDGETS: dict[Profile, int] = {"smoke": 2, "cpu": 6, "gpu": 6}
 
 
 def cooldowns(profile: Profile) -> list[Cell]:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 from sweeps.graph import cost_of, grown
 from sweeps.grid import Cell
-from sweeps.studies.growth.cooldowns import alone
-from sweeps.studies.gstack.recipe import SCALES, cooled, target, trunk_for
+from sweeps.studies.gstack.recipe import SCALES, alone, cooled, target, trunk_for
 from sweeps.study import Study
 from train.record import Profile
 

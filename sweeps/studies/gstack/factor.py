@@ -17,7 +17,12 @@ from sweeps.studies.gstack.timing import scratch, size_of, stacked
 from sweeps.study import Study
 from train.record import Profile
 
-LEVELS = (0.35, 0.6, 1.0)  # of the full budget
+LEVELS: dict[Profile, tuple[float, ...]] = {
+    "smoke": (0.6, 1.0),
+    "cpu": (0.35, 0.6, 1.0),
+    "gpu": (0.35, 0.6, 1.0),
+}
+"""Budgets, of the full one."""
 
 
 def factor(profile: Profile) -> list[Cell]:
@@ -27,13 +32,13 @@ def factor(profile: Profile) -> list[Cell]:
     size, at = size_of(profile, 1), round(GROWN_AT * scale.steps)
     cells: list[Cell] = []
     for seed in scale.seeds:
-        cells += scratch(profile, seed, LEVELS, size)
-        cells += stacked(profile, seed, GROWN_AT, LEVELS, size)
+        cells += scratch(profile, seed, LEVELS[profile], size)
+        cells += stacked(profile, seed, GROWN_AT, LEVELS[profile], size)
         for depth in sorted({scale.depth // 2, 1} - {scale.base_depth}, reverse=True):
             small = base(profile, seed, {"model.depth": depth, "train.duration": f"{at}steps"})
             arm = grown(small, at, {"model.depth": scale.depth, "train.duration": f"{scale.steps}steps"})
             trunk = trunk_for(arm, full)
-            cells += [cooled(trunk, round(level * full)) for level in LEVELS]
+            cells += [cooled(trunk, round(level * full)) for level in LEVELS[profile]]
     return cells
 
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from sweeps.graph import grown
 from sweeps.grid import Cell
-from sweeps.studies.growth.cooldowns import alone
 from sweeps.studies.gstack.operators import BUDGET
-from sweeps.studies.gstack.recipe import SCALES, base, cooled, full_budget, trunk_for
+from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, full_budget, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
 from sweeps.studies.gstack.timing import scratch, size_of
 from sweeps.study import Study

@@ -24,13 +24,18 @@ from train.record import Profile
 DEPTH = ("stack", "interpolate", "zero", "random", "learn")
 WIDTH = ("direct", "zero", "random", "learn")
 BUDGET = 0.6  # of the full one
-SCRATCH = (0.35, 0.6, 1.0)
+SCRATCH: dict[Profile, tuple[float, ...]] = {
+    "smoke": (0.6, 1.0),
+    "cpu": (0.35, 0.6, 1.0),
+    "gpu": (0.35, 0.6, 1.0),
+}
+"""Budgets of scratch, of the full one."""
 RAMP = 0.1  # of the full budget's steps
 LEARN = 0.04  # of them
 
 
 def operators(profile: Profile) -> list[Cell]:
-    """Scratch at three budgets; every operator at the middle one."""
+    """Scratch at several budgets; every operator at one of them."""
     scale = SCALES[profile]
     full = full_budget(profile)
     budget = round(BUDGET * full)
@@ -38,7 +43,7 @@ def operators(profile: Profile) -> list[Cell]:
     narrow = size_of(profile, 2) | {"model.depth": scale.depth}
     cells: list[Cell] = []
     for seed in scale.seeds:
-        cells += scratch(profile, seed, SCRATCH, whole)
+        cells += scratch(profile, seed, SCRATCH[profile], whole)
         for axis, operator in [*(("depth", name) for name in DEPTH), *(("width", name) for name in WIDTH)]:
             small = base(profile, seed, whole if axis == "depth" else narrow)
             how = {f"grow.{axis}": operator} | _details(profile, axis, operator)

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 from sweeps.graph import cost_of, grown
 from sweeps.grid import Cell
-from sweeps.studies.growth.cooldowns import alone
 from sweeps.studies.gstack.operators import BUDGET, SCRATCH
-from sweeps.studies.gstack.recipe import SCALES, base, cooled, target, trunk_for
+from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, target, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
 from sweeps.studies.gstack.timing import scratch
 from sweeps.study import Study
@@ -32,7 +31,7 @@ from train.record import Profile
 
 BASE_DEPTH = 4
 FEWEST = 2  # blocks where stages begin, and a Learngene has
-PARTS: dict[Profile, int] = {"smoke": 3, "cpu": 6, "gpu": 6}  # partial stacks, of those of `parts`
+PARTS: dict[Profile, int] = {"smoke": 1, "cpu": 6, "gpu": 6}  # partial stacks, of those of `parts`
 
 
 def parts(depth: int) -> list[Cell]:
@@ -59,7 +58,7 @@ def patterns(profile: Profile) -> list[Cell]:
     for seed in scale.seeds:
         full = cost_of(target(profile, seed) | {"model.depth": depth}).flops
         budget = round(BUDGET * full)
-        cells += scratch(profile, seed, SCRATCH, {"model.depth": depth})
+        cells += scratch(profile, seed, SCRATCH[profile], {"model.depth": depth})
 
         two = base(profile, seed, {"model.depth": FEWEST})
         four, learngene, templates = (

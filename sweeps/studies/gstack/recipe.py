@@ -146,6 +146,17 @@ def cooled(trunk: Cell, flops: int) -> Cell:
     )
 
 
+def alone(arm: Cell, flops: int) -> Cell:
+    """The run of a cell with a decay of its own, which ends when `flops` are spent: what `cooled` comes to with a trunk
+    that nothing else branches off."""
+    n_steps = affordable(arm, flops)
+    return arm | {
+        "schedule": "wsd",
+        "schedule.cooldown": f"{max(1, round(COOLDOWN * n_steps))}steps",
+        "train.duration": f"{n_steps}steps",
+    }
+
+
 def trunk_for(trunk: Cell, flops: int) -> Cell:
     """The trunk, just long enough for the largest budget of its branches."""
     n_steps = affordable(trunk, flops)

@@ -14,10 +14,11 @@ from conf.schema import walk
 from conf.vocab import vocab_size
 from models.count import count_params
 from sweeps.plan import PlannedRun, make_plan
+from sweeps.studies.gstack.recipe import full_budget
 from sweeps.study import Study
 from train.record import MetricsWriter, Profile
 
-SCRATCH_AT = 1e12  # FLOPs at which `scratch_loss` is 3
+FULL = full_budget("cpu")  # FLOPs at which `scratch_loss` is 3
 N_ROWS = 12
 
 
@@ -35,7 +36,7 @@ Loss = Callable[[Simulated], float]
 
 
 def scratch_loss(flops: float) -> float:
-    return float(3 * (flops / SCRATCH_AT) ** -0.1)
+    return float(3 * (flops / FULL) ** -0.1)
 
 
 def simulate_growth(
@@ -65,7 +66,7 @@ def _settings(run: PlannedRun) -> dict[str, Any]:
 def _simulated(run: PlannedRun, by_id: dict[str, PlannedRun]) -> Simulated:
     settings, flops = _settings(run), run.cost.spent(run.cost.n_steps).flops
     grown = run
-    while grown.base is not None and grown.config.grow.schedule == "continue":
+    while grown.base is not None and grown.config.model == by_id[grown.base].config.model:
         grown = by_id[grown.base]
     if grown.base is None:
         return Simulated(settings, flops)

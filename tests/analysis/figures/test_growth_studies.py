@@ -18,11 +18,14 @@ from sweeps.studies.growth import tokenformer as tokenformer_study
 from sweeps.studies.gstack import noise as noise_study
 from sweeps.studies.gstack import patterns as patterns_study
 from sweeps.studies.gstack import spike as spike_study
+from sweeps.studies.gstack.recipe import SCALES
 from tests.analysis.figures.simulate_growth import Simulated, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
 from train.record import MetricsWriter
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
+
+SCALE = SCALES["cpu"]
 
 Course = Callable[[dict[str, Any], int], float]
 """A run, and its own step -> validation loss."""
@@ -48,18 +51,23 @@ def write_curves(runs: pl.DataFrame, loss: Course, *, n_rows: int = 13) -> None:
 # --- the spike -------------------------------------------------------------------------------------------
 
 
+GROWN_AT = round(spike_study.GROWN_AT * SCALE.steps)
+
+
 def spike_course(jump: dict[str, float], *, fresh: float, warm: float, falls: float, full_rate: float = 2.0) -> Course:
-    """The base ends at 2.5; a jump decays within 10 steps, and `falls` nats a step besides, times `full_rate` without a
-    warm-up. Fresh moments cost `fresh` at the full rate, and the base's own `warm`."""
+    """The base ends at 2.5; a jump decays within half a warm-up, and `falls` nats a warm-up besides, times `full_rate`
+    without one. Fresh moments cost `fresh` at the full rate, and the base's own `warm`."""
 
     def loss(run: dict[str, Any], step: int) -> float:
-        if run["grow.base"] is None or run["n_steps_inherited"] > 80:  # the base, the trunk from scratch, or a branch
-            return 2.5 if run["model.depth"] == 2 else 2.0
+        # The base, the trunk from scratch, or a branch.
+        if run["grow.base"] is None or run["n_steps_inherited"] > GROWN_AT:
+            return 2.5 if run["model.depth"] == SCALE.base_depth else 2.0
         full = run["grow.schedule"] == "continue"
         hump = 0.0 if not full else warm if run["grow.optimizer"] == "carry" else fresh
         rate = falls * (full_rate if full else 1)
-        start = jump[run["grow.depth"]] * math.exp(-step / 10)
-        return 2.5 + start + (hump if step > 0 else 0.0) - rate * step
+        warm_ups = step / SCALE.warmup
+        start = jump[run["grow.depth"]] * math.exp(-2 * warm_ups)
+        return 2.5 + start + (hump if step > 0 else 0.0) - rate * warm_ups
 
     return loss
 
@@ -74,26 +82,27 @@ def spike_runs(tmp_path: Path, course: Course, ends: dict[str, float]) -> pl.Dat
 
 
 def test_spike_as_published(tmp_path: Path) -> None:
-    course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=0.01)
+    course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=0.2)
     claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 7
     jump = claims[0].estimate
     assert jump == pytest.approx(0.4, abs=1e-3)
     drawn = pl.read_csv(tmp_path / "spike.csv")
     joined = drawn.filter(pl.col("axis") == "steps_in_all")
-    assert joined.filter(pl.col("arm") == "base")["x"].max() == joined.filter(pl.col("arm") == "stack")["x"].min() == 80
+    ends, begins = joined.filter(pl.col("arm") == "base")["x"].max(), joined.filter(pl.col("arm") == "stack")["x"].min()
+    assert ends == begins == GROWN_AT
     assert pl.read_csv(tmp_path / "restart.csv")["begins_with"].n_unique() == 4
 
 
 def test_spike_of_the_wrong_operator(tmp_path: Path) -> None:
     """Zero jumps and stack falls, so that it has nothing to recover from; and the base's own moments cost more."""
-    course = spike_course({"stack": -0.2, "zero": 0.3}, fresh=0.0, warm=2.0, falls=-0.01, full_rate=0.5)
+    course = spike_course({"stack": -0.2, "zero": 0.3}, fresh=0.0, warm=2.0, falls=-0.2, full_rate=0.5)
     claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.9, "zero": 1.8}), tmp_path)
     assert verdicts(claims) == [NOT_REPRODUCED] * 2 + [REPRODUCED] + [NOT_REPRODUCED] * 4
 
 
 def test_a_stack_that_never_comes_back(tmp_path: Path) -> None:
-    course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=-0.01)
+    course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=-0.2)
     claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
     assert claims[2].verdict == NOT_REPRODUCED
 
@@ -207,8 +216,10 @@ def token_claims(tmp_path: Path, jumps: dict[str, float], gain: float) -> list[s
     def loss(run: Simulated) -> float:
         return scratch_loss(run.flops) - (gain if run.growth is not None and token_arm(run.growth) == "frozen" else 0.0)
 
+    grown_at = round(tokenformer_study.GROWN_AT * SCALE.steps)
+
     def course(run: dict[str, Any], step: int) -> float:
-        jump = jumps[token_arm(run)] if run["grow.base"] is not None and run["n_steps_inherited"] == 200 else 0.0
+        jump = jumps[token_arm(run)] if run["grow.base"] is not None and run["grow.step"] == grown_at else 0.0
         return 2.5 + jump - 1e-3 * step * (run["grow.base"] is not None)
 
     runs = simulate_growth(tokenformer_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import pytest
 
 from analysis.figures.gstack import factor, law, operators, timing
 from analysis.figures.gstack.valleys import PUBLISHED, find_valleys, fit_rule
+from analysis.laws.base import Array
+from sweeps.graph import cost_of
 from sweeps.studies.gstack import factor as factor_study
 from sweeps.studies.gstack import law as law_study
 from sweeps.studies.gstack import operators as operators_study
+from sweeps.studies.gstack import spike as spike_study
 from sweeps.studies.gstack import timing as timing_study
-from tests.analysis.figures.simulate_growth import Loss, Simulated, scratch_loss, simulate_growth
+from sweeps.studies.gstack.recipe import SCALES, target
+from tests.analysis.figures.simulate_growth import FULL, Loss, Simulated, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -67,25 +72,49 @@ def test_operators_the_other_way_round(tmp_path: Path) -> None:
 # --- timing ----------------------------------------------------------------------------------------------
 
 
-def of_timing(best: Loss, *, bend: float = 0.1, gain: float = 0.3, untrained: float = 0.0) -> Loss:
+SCALE = SCALES["cpu"]
+
+
+def weight_of_flops(run: Simulated) -> float:
+    """How much a FLOP counts in the loss of a run: the less, the narrower its target is."""
+    return float(run.settings["model.width"] / SCALE.width) ** 1.5
+
+
+def log_tokens(shares: Sequence[float]) -> Array:
+    """log10 d of bases that make shares of the target's steps."""
+    return np.log10([round(share * SCALE.steps) * SCALE.batch * SCALE.context for share in shares])
+
+
+SWEEP = log_tokens(timing_study.SHARES["cpu"])
+
+
+def middle_of_the_sweep() -> float:
+    """log10 d in the middle of those bases that every budget of either size has room for."""
+    sizes = [timing_study.size_of("cpu", narrower) for narrower in timing_study.NARROWER["cpu"]]
+    levels = timing_study.LEVELS["cpu"]
+    shared = [
+        share
+        for share in timing_study.SHARES["cpu"]
+        if all(len(timing_study.stacked("cpu", 0, share, levels, size)) == len(levels) for size in sizes)
+    ]
+    return float(log_tokens(shared).mean())
+
+
+def of_timing(best: float, *, bend: float = 0.1, gain: float = 0.3, untrained: float = 0.0) -> Loss:
     """A parabola in log10 d around `best`, `gain` below scratch."""
 
     def loss(run: Simulated) -> float:
-        scratch = scratch_loss(run.flops * (run.settings["model.width"] / 64) ** 1.5)
+        scratch = scratch_loss(run.flops * weight_of_flops(run))
         if run.growth is None or run.base is None:
             return scratch
         d = run.growth["grow.step"] * run.settings["train.batch_size"] * run.settings["data.context"]
-        return scratch + (bend * (math.log10(d) - best(run)) ** 2 - gain if d else untrained)
+        return scratch + (bend * (math.log10(d) - best) ** 2 - gain if d else untrained)
 
     return loss
 
 
-def mid(_: Simulated) -> float:
-    return math.log10(4e4)
-
-
 def test_timing_as_published(tmp_path: Path) -> None:
-    runs = simulate_growth(timing_study.STUDIES[0], of_timing(mid), tmp_path / "runs")
+    runs = simulate_growth(timing_study.STUDIES[0], of_timing(middle_of_the_sweep()), tmp_path / "runs")
     assert verdicts(timing.timing(runs, tmp_path)) == [REPRODUCED] * 4
     drawn = pl.read_csv(tmp_path / "timing.csv")
     assert drawn["size"].n_unique() == 2
@@ -96,16 +125,12 @@ def test_timing_as_published(tmp_path: Path) -> None:
 
 def test_timing_that_does_not_matter_the_paper_s_way(tmp_path: Path) -> None:
     """A hill in place of the valley, no gain from the shortest base, and one from an untrained base."""
-    runs = simulate_growth(
-        timing_study.STUDIES[0], of_timing(mid, bend=-0.1, gain=-0.05, untrained=-0.3), tmp_path / "runs"
-    )
-    claims = timing.timing(runs, tmp_path)
+    hill = of_timing(middle_of_the_sweep(), bend=-0.1, gain=-0.05, untrained=-0.3)
+    claims = timing.timing(simulate_growth(timing_study.STUDIES[0], hill, tmp_path / "runs"), tmp_path)
     assert verdicts(claims)[:3] == [NOT_REPRODUCED] * 3
 
-    def late(_: Simulated) -> float:
-        return 6.0
-
-    runs = simulate_growth(timing_study.STUDIES[0], of_timing(late, bend=0.1, gain=0.3), tmp_path / "more")
+    later = of_timing(float(SWEEP.max()) + 0.8)  # than any base
+    runs = simulate_growth(timing_study.STUDIES[0], later, tmp_path / "more")
     assert verdicts(timing.timing(runs, tmp_path))[1:] == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
 
 
@@ -128,34 +153,42 @@ def test_factor(tmp_path: Path, sign: float, verdict: str) -> None:
 # --- law -------------------------------------------------------------------------------------------------
 
 
+def log_size(width: int) -> float:
+    return math.log10(12 * SCALE.depth * width**2)
+
+
+def through_the_sweep(a: float, b: float) -> dict[str, float]:
+    """The rule with its best d, at the middle of all sizes and budgets, in the middle of the sweep."""
+    sizes = [timing_study.size_of("cpu", narrower) for narrower in timing_study.NARROWER["cpu"]]
+    fulls = [cost_of(target("cpu", 0) | size).flops for size in sizes]
+    budgets = np.log10([level * full for full in fulls for level in timing_study.LEVELS["cpu"]])
+    log_n = np.mean([log_size(size["model.width"]) for size in sizes])
+    return {"a": a, "b": b, "c": middle_of_the_sweep() - a * float(log_n) - b * float((1 / budgets).mean())}
+
+
+RULE = through_the_sweep(a=0.2, b=50.0)
+AGAINST = through_the_sweep(a=-0.2, b=-50.0)
+
+
 def of_law(rule: dict[str, float], *, saved: float, decay: float, bend: float = 0.5) -> Loss:
-    """Stacks save a share of the compute, the less so the larger the budget, and have their best d by a rule."""
+    """Stacks save a share of the compute, the less so the larger the budget, and have their best d by a rule: a
+    parabola, of such a height that the base whose stack goes on to the full budget, which the laws are about, costs
+    nothing by its d."""
+    (usual,) = log_tokens([spike_study.GROWN_AT])
 
     def loss(run: Simulated) -> float:
-        small = (run.settings["model.width"] / 64) ** 1.5
         if run.growth is None or run.base is None:
-            return scratch_loss(run.flops * small)
-        flops = run.flops * (1 + saved * (run.flops / 1e12) ** -decay) * small
+            return scratch_loss(run.flops * weight_of_flops(run))
+        flops = run.flops * (1 + saved * (run.flops / FULL) ** -decay) * weight_of_flops(run)
         d = run.growth["grow.step"] * run.settings["train.batch_size"] * run.settings["data.context"]
-        n_params = 12 * run.settings["model.depth"] * run.settings["model.width"] ** 2
-        best = rule["a"] * math.log10(n_params) + rule["b"] / math.log10(run.flops) + rule["c"]
-        return scratch_loss(flops) + bend * (max(math.log10(max(d, 1)), 3.5) - best) ** 2
+        best = rule["a"] * log_size(run.settings["model.width"]) + rule["b"] / math.log10(run.flops) + rule["c"]
+        return scratch_loss(flops) + bend * float((math.log10(d) - best) ** 2 - (usual - best) ** 2)
 
     return loss
 
 
-RULE = {"a": 0.2, "b": 50.0, "c": -0.72}  # valleys inside the sweep
-AGAINST = {"a": -0.2, "b": -50.0, "c": 9.78}
-
-
-def read_at_best(loss: Loss, flat: Loss) -> Loss:
-    """The base of a fifth of the steps, whose stack the laws are about, without what its d costs."""
-    return lambda run: (flat if run.growth is not None and run.growth["grow.step"] == 80 else loss)(run)
-
-
 def simulated_law(tmp_path: Path, rule: dict[str, float], *, noise: float = 5e-4, **gain: float) -> pl.DataFrame:
-    loss = read_at_best(of_law(rule, **gain), of_law(rule, bend=0.0, **gain))
-    return simulate_growth(law_study.STUDIES[0], loss, tmp_path / "runs", noise=noise)
+    return simulate_growth(law_study.STUDIES[0], of_law(rule, **gain), tmp_path / "runs", noise=noise)
 
 
 def test_law_as_published(tmp_path: Path) -> None:
@@ -174,12 +207,15 @@ def test_law_against_the_paper(tmp_path: Path) -> None:
     assert verdicts(claims) == [NOT_REPRODUCED] * 6
 
 
+EXACT = {"a": 0.2, "b": 50.0, "c": -0.72}
+
+
 def exact_sweep(rng: np.random.Generator, noise: float) -> pl.DataFrame:
     """Parabolas around the rule's d at two sizes and three budgets of each, three seeds with levels of their own."""
     rows = []
     for size, full in ((393216.0, 1.2e12), (98304.0, 3.8e11)):
         for budget in (0.2 * full, 0.35 * full, 0.6 * full):
-            best = RULE["a"] * math.log10(size) + RULE["b"] / math.log10(budget) + RULE["c"]
+            best = EXACT["a"] * math.log10(size) + EXACT["b"] / math.log10(budget) + EXACT["c"]
             for seed, level in enumerate(0.01 * rng.standard_normal(3)):
                 for d in (1e4, 2e4, 4e4, 8e4, 16e4):
                     loss = 2 + level + 0.1 * (math.log10(d) - best) ** 2 + noise * rng.standard_normal()
@@ -190,21 +226,21 @@ def exact_sweep(rng: np.random.Generator, noise: float) -> pl.DataFrame:
 def test_the_rule_is_recovered_with_honest_intervals() -> None:
     rng = np.random.default_rng(0)
     exact = fit_rule(*find_valleys(exact_sweep(rng, noise=0.0)))
-    assert exact.values == pytest.approx(RULE, rel=1e-6)
+    assert exact.values == pytest.approx(EXACT, rel=1e-6)
 
     held, shifted = [], []
     for _ in range(40):
         rule = fit_rule(*find_valleys(exact_sweep(rng, noise=0.002)))
         assert rule.intervals is not None
         low, high = rule.intervals["b"]
-        held.append(low < RULE["b"] < high)
-        shifted.append(low < RULE["b"] + 60 < high)
+        held.append(low < EXACT["b"] < high)
+        shifted.append(low < EXACT["b"] + 60 < high)
     assert np.mean(held) >= 0.85  # 95 % of them up to the chance of 40 draws
     assert np.mean(shifted) < 0.5  # and the intervals are not so wide as to hold anything
 
 
 def test_valleys_at_an_end_make_no_rule(tmp_path: Path) -> None:
-    outside = RULE | {"c": RULE["c"] + 1.0}
+    outside = RULE | {"c": RULE["c"] + float(np.ptp(SWEEP))}  # beyond the longest base
     valleys, draws = find_valleys(timing.read_sweep(simulated_law(tmp_path, outside, saved=0.4, decay=0.0)))
     assert valleys["found"].max() < 0.95  # type: ignore[operator]  # a number
     rule = fit_rule(valleys, draws)
