@@ -232,6 +232,7 @@ def grow_state(
     *,
     param: ParamConfig,
     base_param: ParamConfig,
+    seed: int = 0,
 ) -> State:
     """The state of the grown model, in new tensors that share no storage.
 
@@ -241,6 +242,7 @@ def grow_state(
         fresh: the grown model's state as `models.build` draws it; its names, shapes, dtypes and devices are kept.
         cfg, param: what it grows into, resolved.
         how: the operators; not `learn` or `templates`.
+        seed: draws shares and noise.
 
     Raises:
         GrowthError: the one cannot become the other.
@@ -259,7 +261,7 @@ def grow_state(
         if source is None:
             grown[name] = new.clone()
             continue
-        tensor = widen(name, base[source], new, how.width, tied=tied)
+        tensor = widen(name, base[source], new, how.width, tied=tied, seed=seed)
         if name == "final_norm.gain" and how.width != "random":
             tensor *= logits
         if how.depth == "zero" and origin is not None:
@@ -268,7 +270,7 @@ def grow_state(
             if name.endswith("norm_input.gain") and cfg.layernorm_scaling:
                 tensor *= ((block + 1) / (origin.block + 1)) ** 0.5
         if how.noise and new.ndim > 1 and not is_gain(name):
-            tensor.lerp_(_shuffled(new, name), how.noise)
+            tensor.lerp_(_shuffled(new, name, seed), how.noise)
         grown[name] = tensor
     return grown
 
@@ -325,6 +327,6 @@ def _check_tables(base: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> No
             )
 
 
-def _shuffled(fresh: Tensor, name: str) -> Tensor:
-    order = torch.randperm(fresh.numel(), generator=generator("noise", name))
+def _shuffled(fresh: Tensor, name: str, seed: int) -> Tensor:
+    order = torch.randperm(fresh.numel(), generator=generator(seed, "noise", name))
     return fresh.flatten()[order.to(fresh.device)].view_as(fresh)

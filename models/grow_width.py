@@ -28,9 +28,9 @@ from torch import Tensor
 from conf.schema import ModelConfig
 
 
-def generator(purpose: str, name: str) -> torch.Generator:
+def generator(seed: int, purpose: str, name: str) -> torch.Generator:
     """Random numbers for one purpose and one parameter, whatever else grows."""
-    return torch.Generator().manual_seed(zlib.crc32(f"{purpose}/{name}".encode()))
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed}/{purpose}/{name}".encode()))
 
 
 def summed_axis(name: str, *, tied: bool) -> int | None:
@@ -91,11 +91,13 @@ def multiples(of: int, above: int) -> str:
 # --- the operators ---------------------------------------------------------------------------------------
 
 
-def widen(name: str, old: Tensor, fresh: Tensor, operator: str, *, tied: bool) -> Tensor:
+def widen(name: str, old: Tensor, fresh: Tensor, operator: str, *, tied: bool, seed: int) -> Tensor:
     """`old` in the shape of `fresh`, by `grow.width`; a tensor of its own in any case."""
     if old.shape == fresh.shape:
         return old.to(fresh, copy=True)
-    return _OPERATORS[operator](name, old.to(fresh), fresh, tied)
+    if operator == "direct":
+        return _direct(name, old.to(fresh), fresh, tied, seed)
+    return _zero(name, old.to(fresh), fresh, tied) if operator == "zero" else _in_corner(old.to(fresh), fresh.clone())
 
 
 def widen_moment(old: Tensor, fresh: Tensor, operator: str) -> Tensor:
@@ -105,11 +107,11 @@ def widen_moment(old: Tensor, fresh: Tensor, operator: str) -> Tensor:
     return _duplicate(old.to(fresh), fresh.shape) if operator == "direct" else _in_corner(old.to(fresh), fresh.clone())
 
 
-def _direct(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:
+def _direct(name: str, old: Tensor, fresh: Tensor, tied: bool, seed: int) -> Tensor:
     grown, axis = _duplicate(old, fresh.shape), summed_axis(name, tied=tied)
     if axis is None:
         return grown
-    return grown * shares(name, grown.shape, axis, fresh.shape[axis] // old.shape[axis]).to(grown)
+    return grown * shares(seed, name, grown.shape, axis, fresh.shape[axis] // old.shape[axis]).to(grown)
 
 
 def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:
@@ -121,20 +123,13 @@ def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:
     return _in_corner(old, grown)
 
 
-def _random(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:  # noqa: ARG001  # one signature for all
-    return _in_corner(old, fresh.clone())
-
-
-_OPERATORS = {"direct": _direct, "zero": _zero, "random": _random}
-
-
-def shares(name: str, shape: torch.Size, axis: int, copies: int) -> Tensor:
+def shares(seed: int, name: str, shape: torch.Size, axis: int, copies: int) -> Tensor:
     """What each of the copies along `axis` gets of what they share, in float64.
 
     Each entry draws a random order of `copies` separate strata of [1/2, 3/2), and a place in the lower half of its
     stratum; over their sum. So no two shares are equal, and for two copies they lie between 1/4 and 3/4.
     """
-    random = generator("shares", name)
+    random = generator(seed, "shares", name)
     split = (*shape[:axis], copies, shape[axis] // copies, *shape[axis + 1 :])
     order = torch.rand(split, generator=random).argsort(axis)
     drawn = 0.5 + (order + 0.5 * torch.rand(split, generator=random, dtype=torch.float64)) / copies

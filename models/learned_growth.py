@@ -89,6 +89,7 @@ class LearnedGrowth(nn.Module):
             that is not learned takes them.
         cfg, param: what it grows into, resolved.
         how: the operators; at least one is `learn`.
+        seed: draws the new rows of the maps for the width, and what an operator draws that is not learned.
 
     Raises:
         GrowthError: the one cannot become the other, or there is nothing to learn.
@@ -104,6 +105,7 @@ class LearnedGrowth(nn.Module):
         *,
         param: ParamConfig,
         base_param: ParamConfig,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         check_growth(base_cfg, cfg, how)
@@ -116,7 +118,7 @@ class LearnedGrowth(nn.Module):
             width="direct" if how.width == "learn" else how.width,
         )
         self.frozen = grow_state(
-            base, base_cfg, _like(fresh, between), between, first, param=param, base_param=base_param
+            base, base_cfg, _like(fresh, between), between, first, param=param, base_param=base_param, seed=seed
         )
         """What the maps are applied to: the base's weights, grown where nothing is learned."""
         self._names = list(fresh)
@@ -134,7 +136,7 @@ class LearnedGrowth(nn.Module):
         found = {axis for labels in self._axes.values() for axis in labels if axis is not None}
         sizes = {axis: (axis_size(axis, between), axis_size(axis, cfg)) for axis in sorted(found)}
         self.width_maps = nn.ParameterDict(
-            {axis: _widening(axis, few, many).to(like) for axis, (few, many) in sizes.items() if few != many}
+            {axis: _widening(axis, few, many, seed).to(like) for axis, (few, many) in sizes.items() if few != many}
         )
         kinds = [name.removeprefix("blocks.0.") for name in self.frozen if name.startswith("blocks.0.")]
         stacked = torch.arange(cfg.n_blocks) % max(1, self._n_blocks)
@@ -164,8 +166,8 @@ class LearnedGrowth(nn.Module):
         return tensor
 
 
-def _widening(axis: str, few: int, many: int) -> Tensor:
-    new = torch.randn(many - few, few, generator=generator("learn", axis)) / sqrt(many)
+def _widening(axis: str, few: int, many: int, seed: int) -> Tensor:
+    new = torch.randn(many - few, few, generator=generator(seed, "learn", axis)) / sqrt(many)
     return torch.cat((torch.eye(few), new))
 
 

@@ -59,13 +59,17 @@ def grow(weights: State, base: Config, fresh: State, config: Config) -> State | 
     Raises:
         GrowthError: the one model cannot become the other.
     """
-    how, before, params = config.grow, base.model, {"param": config.param, "base_param": base.param}
+    how, before = config.grow, base.model
     if how.depth == "templates":
         weights, before = untie_templates(weights, before, config.model, how)
         how = dataclasses.replace(how, depth="interpolate")  # of as many blocks; only their width may be left to grow
     if "learn" in {how.depth, how.width}:
-        return LearnedGrowth(weights, before, fresh, config.model, how, **params)
-    return grow_state(weights, before, fresh, config.model, how, **params)
+        return LearnedGrowth(
+            weights, before, fresh, config.model, how, param=config.param, base_param=base.param, seed=config.seed
+        )
+    return grow_state(
+        weights, before, fresh, config.model, how, param=config.param, base_param=base.param, seed=config.seed
+    )
 
 
 def _checkpoint(base: Base, config: Config) -> Path:

@@ -126,7 +126,7 @@ def test_direct_width_keeps_the_function(names: list[str]) -> None:
     """Splitting what is summed over is what does it; copies alone are the control."""
     assert change_by(*names, base_sizes=of(names), sizes=WIDE) < EXACT
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grow_width, "shares", lambda _, shape, *__: torch.ones(shape))
+        patch.setattr(grow_width, "shares", lambda _seed, _name, shape, *_: torch.ones(shape))
         loud = change_by(*names, base_sizes=of(names), sizes=WIDE)
     assert loud > 1e-2
 
@@ -244,17 +244,18 @@ def test_shares_make_the_gradients_of_copies_differ(even: bool) -> None:
 @pytest.mark.parametrize("copies", [1, 2, 3, 5])
 def test_shares_add_up_to_one_and_are_never_equal(copies: int) -> None:
     for axis, shape in ((1, (7, 4 * copies)), (0, (4 * copies, 7)), (2, (2, 7, 4 * copies))):
-        drawn = shares("x", torch.Size(shape), axis, copies).movedim(axis, -1).unflatten(-1, (copies, 4))
+        drawn = shares(0, "x", torch.Size(shape), axis, copies).movedim(axis, -1).unflatten(-1, (copies, 4))
         assert torch.allclose(drawn.sum(-2), torch.ones((), dtype=torch.float64), atol=1e-14)
         gaps = [(drawn[..., i, :] - drawn[..., j, :]).abs().min() for i, j in combinations(range(copies), 2)]
         assert all(gap > 0.3 / copies**2 for gap in gaps)
         assert drawn.min() > 0
         if copies > 1:
             assert drawn[..., 0, :].unique().numel() == 7 * 4 * (2 if axis == 2 else 1), "each entry its own"
-    two = shares("x", torch.Size((64, 64)), 1, 2)
+    two = shares(0, "x", torch.Size((64, 64)), 1, 2)
     assert two.min() >= 0.25
     assert two.max() <= 0.75
-    assert not torch.equal(two, shares("y", torch.Size((64, 64)), 1, 2))
+    assert not torch.equal(two, shares(0, "y", torch.Size((64, 64)), 1, 2))
+    assert not torch.equal(two, shares(1, "x", torch.Size((64, 64)), 1, 2))
 
 
 def _storages(*states: dict[str, Tensor]) -> list[int]:
