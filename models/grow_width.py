@@ -95,9 +95,7 @@ def widen(name: str, old: Tensor, fresh: Tensor, operator: str, *, tied: bool, s
     """`old` in the shape of `fresh`, by `grow.width`; a tensor of its own in any case."""
     if old.shape == fresh.shape:
         return old.to(fresh, copy=True)
-    if operator == "direct":
-        return _direct(name, old.to(fresh), fresh, tied, seed)
-    return _zero(name, old.to(fresh), fresh, tied) if operator == "zero" else _in_corner(old.to(fresh), fresh.clone())
+    return _OPERATORS[operator](name, old.to(fresh), fresh, tied, seed)
 
 
 def widen_moment(old: Tensor, fresh: Tensor, operator: str) -> Tensor:
@@ -114,13 +112,20 @@ def _direct(name: str, old: Tensor, fresh: Tensor, tied: bool, seed: int) -> Ten
     return grown * shares(seed, name, grown.shape, axis, fresh.shape[axis] // old.shape[axis]).to(grown)
 
 
-def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool) -> Tensor:
+def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool, _: int) -> Tensor:
     if is_gain(name):
         return _in_corner(old * sqrt(len(old) / len(fresh)), fresh.clone())
     axis = summed_axis(name, tied=tied)
     grown = fresh.clone()
     (grown if axis is None else grown.narrow(axis, 0, old.shape[axis])).zero_()
     return _in_corner(old, grown)
+
+
+def _random(_: str, old: Tensor, fresh: Tensor, __: bool, ___: int) -> Tensor:
+    return _in_corner(old, fresh.clone())
+
+
+_OPERATORS = {"direct": _direct, "zero": _zero, "random": _random}
 
 
 def shares(seed: int, name: str, shape: torch.Size, axis: int, copies: int) -> Tensor:

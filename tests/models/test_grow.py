@@ -224,7 +224,9 @@ def test_shares_make_the_gradients_of_copies_differ(even: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if even:
             patch.setattr(
-                grow_width, "shares", lambda _, shape, __, copies: torch.full(shape, 1 / copies, dtype=torch.float64)
+                grow_width,
+                "shares",
+                lambda _seed, _name, shape, __, copies: torch.full(shape, 1 / copies, dtype=torch.float64),
             )
         model = grown(trained_like(before), before, after)
     model(tokens(3, T, V)).square().mean().backward()
@@ -389,18 +391,18 @@ def test_zero_and_random_width_entry_by_entry() -> None:
     generator = torch.Generator().manual_seed(0)
     old, fresh = torch.randn(2, 3, generator=generator), torch.randn(4, 5, generator=generator)
     for name, summed in (("up.weight", 1), ("keys", 1), ("values", 0)):
-        zero = widen(name, old, fresh, "zero", tied=False)
+        zero = widen(name, old, fresh, "zero", tied=False, seed=0)
         assert torch.equal(zero[:2, :3], old)
         assert torch.equal(zero[2:, 3:], fresh[2:, 3:])
         read_by_old, read_by_new = (zero[:2, 3:], zero[2:, :3]) if summed == 1 else (zero[2:, :3], zero[:2, 3:])
         assert (read_by_old != 0).all()
         assert (read_by_new == 0).all()
-        random = widen(name, old, fresh, "random", tied=False)
+        random = widen(name, old, fresh, "random", tied=False, seed=0)
         assert torch.equal(random[:2, :3], old)
         kept = torch.zeros(4, 5, dtype=torch.bool)
         kept[:2, :3] = True
         assert torch.equal(random[~kept], fresh[~kept])
-    gain = widen("norm.gain", old[0], fresh[0], "zero", tied=False)
+    gain = widen("norm.gain", old[0], fresh[0], "zero", tied=False, seed=0)
     assert torch.allclose(gain, torch.cat((old[0] * (3 / 5) ** 0.5, fresh[0, 3:])))
     table = widen("tokens.weight", old, fresh[:2], "zero", tied=True)
     assert torch.equal(table, torch.cat((old, torch.zeros(2, 2)), dim=1))
