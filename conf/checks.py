@@ -207,6 +207,7 @@ def _check_training(config: Config) -> Iterator[str]:
         ("probe.every", config.probe.every),
         ("data.shift_every", config.data.shift_every),
         ("data.shift_for", config.data.shift_for),
+        ("grow.ramp", config.grow.ramp),
     ):
         if text is not None and Duration.parse(text).value == 0:
             yield f"{path}: {text!r} is not allowed; allowed: more than zero"

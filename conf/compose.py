@@ -196,7 +196,10 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         if override.is_delete() or override.value() == "???":
             raise ConfigError(f"{override.input_line}: a setting cannot be deleted or left open; allowed: key=value")
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: one run takes one value; many runs are `python -m sweeps`")
+            raise ConfigError(
+                f"{override.input_line}: one run takes one value; allowed: a list in quotes, {key}='1,2'; "
+                "many runs are `python -m sweeps`"
+            )
         if key in GROUPS:
             if override.value() not in choices(key):
                 raise ConfigError(f"{key}: {override.value()!r} is not a choice; allowed: {', '.join(choices(key))}")

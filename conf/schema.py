@@ -295,7 +295,9 @@ class TrainConfig:
     micro_batch: int | None = setting(None, "sequences per forward pass at most; as many as fit when null", ge=1)
     log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
     checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
-    keep: str | None = setting(None, "steps whose checkpoints are kept for other runs to start from: 0,200,400")
+    keep: str | None = setting(
+        None, "steps whose checkpoints are kept for others to start from: '0,200', in quotes"
+    )
     diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
 
 
@@ -313,7 +315,7 @@ class GrowConfig:
         "where the blocks of a deeper model come from",
         choices=("stack", "interpolate", "pattern", "zero", "random", "learn", "templates"),
     )
-    pattern: str | None = setting(None, "depth=pattern: the base's block for each block, from 0: 0,1,0,1")
+    pattern: str | None = setting(None, "depth=pattern: the base's block for each block, from 0: '0,1,0,1', in quotes")
     ramp: str | None = setting(
         None, "depth=random: how long the new blocks fade in, from nothing; at once when null", duration=SHARES
     )

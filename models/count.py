@@ -192,6 +192,8 @@ class RunCost:
     is charged as a whole step of the grown model, though its backward pass leaves out weights that have no map."""
     model: ModelConfig | None = None
     """What is trained."""
+    begun: int = 0
+    """Steps of its schedule that others have made before it (`grow.schedule=continue`)."""
 
     @property
     def n_tokens(self) -> int:
@@ -235,11 +237,13 @@ def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> Ru
     per_token = flops_per_token(config.model, vocab_size=vocab_size, context=context)
     per_token_6nd = flops_per_token_6nd(config.model, vocab_size=vocab_size, context=context)
     inherited = tuning = Spent()
+    begun = 0
     if base is not None:
         assert config.grow.step is not None  # the schema demands it
         if config.grow.step > base.n_steps:
             raise ConfigError(f"grow.step: {config.grow.step} is beyond the base's end; allowed: 0 to {base.n_steps}")
         inherited = base.spent(config.grow.step)
+        begun = base.begun + config.grow.step if config.grow.schedule == "continue" else 0
         if "learn" in {config.grow.depth, config.grow.width}:
             assert base.model is not None  # it was priced here
             forward, backward = learn_flops(
@@ -258,4 +262,5 @@ def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> Ru
         inherited=inherited,
         tuning=tuning,
         model=config.model,
+        begun=begun,
     )

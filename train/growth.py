@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conf.schema import Config
+from conf.schema import Config, ConfigError
+from models.count import RunCost
 from models.gpt import GPT
 from models.grow import State, grow_moments, grow_state
 from models.learned_growth import LearnedGrowth
@@ -20,7 +21,7 @@ from train.checkpoint import Position, optimizer_state, read_checkpoint
 from train.lineage import Base
 from train.loop import Job
 from train.ramp import Ramp
-from train.record import RecordError, checkpoint_at
+from train.record import RecordError, checkpoint_at, read_run
 from train.tune_growth import tune
 
 BEGIN = Position(0, 0.0, 0.0)
@@ -76,6 +77,11 @@ def _checkpoint(base: Base, config: Config) -> Path:
     step = config.grow.step
     assert step is not None  # the schema demands it
     path = checkpoint_at(base.folder, step)
+    diverged = (read_run(base.folder) or {}).get("diverged_at_step")
+    if path is None and diverged is not None and diverged <= step:
+        raise RecordError(
+            f"{base.folder}: diverged at step {diverged}, and has no step {step}; allowed: 0 to {diverged - 1}"
+        )
     if path is None:
         raise RecordError(
             f"{base.folder}: keeps no checkpoint of step {step}; allowed: after `train.keep={step}` there, "
@@ -91,10 +97,21 @@ def _restore(job: Job, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
                 tensor.copy_(moments[name][key])
 
 
-def build_ramp(config: Config, base: Base | None, model: GPT, n_steps: int) -> Ramp | None:
-    """How the new blocks fade in, over `n_steps` steps, or None where they are there at once."""
-    if config.grow.ramp is None or base is None or n_steps == 0:
+def build_ramp(config: Config, base: Base | None, model: GPT, cost: RunCost) -> Ramp | None:
+    """How the new blocks fade in, or None where they are there at once.
+
+    Raises:
+        ConfigError: there are no new blocks, or they would not be there at the end of the run.
+    """
+    if config.grow.ramp is None or base is None:
         return None
+    n_steps = cost.steps(config.grow.ramp)
+    if not 0 < n_steps <= cost.n_steps:
+        raise ConfigError(
+            f"grow.ramp: {config.grow.ramp!r} is {n_steps} of the run's {cost.n_steps} steps; allowed: 1 to all of them"
+        )
+    new = range(base.config.model.n_blocks, config.model.n_blocks)
+    if not new:
+        raise ConfigError(f"grow.ramp: {config.grow.ramp!r} does nothing without new blocks; allowed: null")
     shape = Shape(config.model.width, config.model.depth)
-    new = range(base.config.model.n_blocks, config.model.depth)
     return Ramp(model, residual_multiplier(config.param, shape), new, n_steps)

@@ -10,7 +10,7 @@ from conf.compose import read_config
 from conf.schema import Config, ConfigError
 from models.count import RunCost, run_cost
 from train.data import Corpus
-from train.record import RecordError, find_runs, read_run
+from train.record import RecordError, checkpoint_at, find_runs, read_run
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
     """
     if config.grow.base is None:
         return None
-    folder = _folder(Path(config.runtime.runs_dir), config.study, config.grow.base)
+    assert config.grow.step is not None  # the schema demands it
+    folder = _folder(Path(config.runtime.runs_dir), config.study, config.grow.base, config.grow.step)
     record = read_run(folder)
     try:
         found = read_config(folder / "config.yaml")
@@ -46,13 +47,38 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
     runtime = dataclasses.replace(found.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
     found = dataclasses.replace(found, runtime=runtime)
     before = find_base(found, corpus)
-    return Base(folder, found, run_cost(found, corpus.vocab_size, base=before.cost if before else None))
+    cost = run_cost(found, corpus.vocab_size, base=before.cost if before else None)
+    if found.grow.ramp is not None and config.grow.step < cost.steps(found.grow.ramp):
+        raise ConfigError(
+            f"grow.step: {config.grow.step} lies in the base's grow.ramp, where its new blocks are not there yet; "
+            f"allowed: {cost.steps(found.grow.ramp)} to {cost.n_steps}"
+        )
+    return Base(folder, found, cost)
 
 
-def _folder(runs_dir: Path, study: str, base: str) -> Path:
-    """The base's folder: beside the run's own, or anywhere under the same `runs_dir`."""
+def _folder(runs_dir: Path, study: str, base: str, step: int) -> Path:
+    """The base's folder, beside the run's own or anywhere under the same `runs_dir`; of several the first that has the
+    checkpoint."""
     near = runs_dir / study / base
-    found = [near] if (near / "run.json").exists() else [run for run in find_runs([runs_dir]) if run.name == base]
+    if (near / "run.json").exists() and checkpoint_at(near, step):
+        return near
+    found = [run for run in find_runs([runs_dir]) if run.name == base]
     if not found:
         raise ConfigError(f"grow.base: {base} is no run under {runs_dir}; allowed: the name of a run's folder there")
-    return found[0]
+    return next((run for run in found if checkpoint_at(run, step)), found[0])
+
+
+def check_base_lies_within(config: Config) -> None:
+    """A base that is given by its folder must lie under `runtime.runs_dir`, since a run's identity has its id only.
+
+    Args:
+        config: as composed, before it is resolved.
+
+    Raises:
+        ConfigError: it lies elsewhere.
+    """
+    base, runs_dir = config.grow.base, config.runtime.runs_dir
+    if base is None or "/" not in base.rstrip("/"):
+        return
+    if not Path(base).absolute().is_relative_to(Path(runs_dir).absolute()):
+        raise ConfigError(f"grow.base: {base} does not lie under runtime.runs_dir={runs_dir}; allowed: a run there")

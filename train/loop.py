@@ -29,7 +29,7 @@ from train.optim import set_lr
 from train.probes import ParameterProbe, probe_activations
 from train.progress import RunProgress
 from train.ramp import Ramp
-from train.record import MetricsWriter
+from train.record import MetricsWriter, RecordError, read_metrics
 from train.recorder import Recorder, hash_batch
 from train.schedule import Schedule
 from train.shift import Shift
@@ -81,9 +81,14 @@ class Cadence:
 def kept_steps(config: Config, cost: RunCost) -> frozenset[int]:
     """The steps of `train.keep`; raises `ConfigError` if the run has no such step."""
     steps = frozenset(parse_steps(config.train.keep)) if config.train.keep else frozenset()
-    if (last := max(steps, default=0)) > cost.n_steps:
-        raise ConfigError(f"train.keep: {last} is beyond the run's end; allowed: 0 to {cost.n_steps}")
+    check_kept(steps, cost.n_steps)
     return steps
+
+
+def check_kept(steps: Collection[int], n_steps: int) -> None:
+    """Raises `ConfigError` if one of the steps lies beyond the run's end."""
+    if (last := max(steps, default=0)) > n_steps:
+        raise ConfigError(f"train.keep: {last} is beyond the run's end; allowed: 0 to {n_steps}")
 
 
 class Clock:
@@ -230,15 +235,22 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
 
 
 def keep_passed(job: Job, start: Position, steps: Collection[int]) -> None:
-    """Carry out steps that the run has made already, and keep the checkpoints of some of them.
+    """Carry out steps that the run has made already, and keep the checkpoints of some of them. Writes nothing else.
 
-    Writes nothing else. On a CPU with one thread these are the weights that the run had.
+    Raises:
+        RecordError: on a CPU, a training loss is not what the run recorded; so the weights are not those that it had.
     """
     clock = Clock(start, job.device)
+    recorded = {row["step"]: row["train_loss"] for row in read_metrics(job.folder) if "train_loss" in row}
     if start.step in steps:
         keep_checkpoint(job.folder, job.model, job.optimizer, start)
     for step in range(start.step, max(steps)):
-        step_row(job, clock, step, probed=False)
+        loss = to_numbers(step_row(job, clock, step, probed=False))["train_loss"]
+        if job.device == "cpu" and loss != recorded.get(step + 1, loss):
+            raise RecordError(
+                f"{job.folder}: step {step + 1} made again has the loss {loss}, and not {recorded[step + 1]}; "
+                "its checkpoints cannot be made up for on this machine with this code; allowed: a new run"
+            )
         if step + 1 in steps:
             keep_checkpoint(job.folder, job.model, job.optimizer, clock.position(step + 1))
 

@@ -11,6 +11,8 @@ from models.gpt import GPT, Block
 class Ramp:
     """Y = X + c branch(X) in the new blocks, with c from 0 to 1 in equal steps (Yao et al. 2023, arXiv 2305.02869).
 
+    In post-norm the sum is normalised from the start, so that a new block is no identity at c = 0.
+
     Args:
         multiplier: on the branches of every other block, and of these ones at the end.
         blocks: the new ones.

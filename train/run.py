@@ -22,8 +22,8 @@ from train.data import Corpus, open_corpus
 from train.describe import Record
 from train.distributed import Ranks, join
 from train.growth import begin, build_ramp
-from train.lineage import Base, find_base
-from train.loop import Cadence, Interrupted, Job, Outcome, keep_passed, train
+from train.lineage import Base, check_base_lies_within, find_base
+from train.loop import Cadence, Interrupted, Job, Outcome, check_kept, keep_passed, train
 from train.optim import build_optimizer
 from train.progress import RunProgress, wants_progress
 from train.record import (
@@ -62,6 +62,7 @@ def run(config: Config) -> Record:
     """
     hardware.check_device(config.runtime.device)
     check_tracker(config.track.to)
+    check_base_lies_within(config)
     config = resolve(config, cuda=torch.cuda.is_available())
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
@@ -87,7 +88,8 @@ def run(config: Config) -> Record:
             record = _final(folder) or _lead(job)
             if steps := _unkept(folder, record, config):
                 log.info("making steps again, whose checkpoints others need: %s", ", ".join(map(str, steps)))
-                _keep_passed(assemble(config, corpus, cost, ranks, folder, base=base, shown=False), steps)
+                again = assemble(config, corpus, cost, ranks, folder, base=base, shown=False)
+                _keep_passed(dataclasses.replace(again, micro_batch=record["micro_batch"]), record, steps)
             return record
 
 
@@ -100,14 +102,20 @@ def _final(folder: Path) -> Record | None:
 
 
 def _unkept(folder: Path, record: Record, config: Config) -> list[int]:
-    """The steps of `train.keep` that a run has made without keeping their checkpoints."""
-    made = record.get("diverged_at_step", record["n_steps"] + 1)
+    """The steps of `train.keep` that a run has made without keeping their checkpoints.
+
+    Raises:
+        ConfigError: the run has no such step.
+    """
     steps = sorted(set(parse_steps(config.train.keep))) if config.train.keep else []
+    check_kept(steps, record["n_steps"])
+    made = record.get("diverged_at_step", record["n_steps"] + 1)
     return [step for step in steps if step < made and checkpoint_at(folder, step) is None]
 
 
-def _keep_passed(job: Job, steps: list[int]) -> None:
-    """From the last checkpoint before the first of the steps, or from the start."""
+def _keep_passed(job: Job, record: Record, steps: list[int]) -> None:
+    """From the last checkpoint before the first of the steps, or from the start, as the run made them."""
+    torch.set_num_threads(record["hardware"]["threads"])
     earlier = [step for step in range(steps[0]) if checkpoint_at(job.folder, step)]
     found = checkpoint_at(job.folder, earlier[-1]) if earlier else None
     keep_passed(job, load_checkpoint(found, job.model, job.optimizer) if found else begin(job), steps)
@@ -183,11 +191,9 @@ def assemble(
         forward=torch.compile(model) if config.runtime.compile else model,
         parameters=list(model.parameters()),
         base=base,
-        ramp=build_ramp(config, base, model, cost.steps(config.grow.ramp or "0steps")),
+        ramp=build_ramp(config, base, model, cost),
         optimizer=build_optimizer(model, parameter_rules(model, config.param), config.optim),
-        schedule=build_schedule(
-            config.schedule, peak=config.optim.lr, cost=cost, continued=config.grow.schedule == "continue"
-        ),
+        schedule=build_schedule(config.schedule, peak=config.optim.lr, cost=cost),
         corpus=corpus,
         micro_batch=min(config.train.micro_batch or _micro_batch(config, corpus.vocab_size, share), share),
         autocast=torch.autocast(device, dtype=torch.bfloat16, enabled=config.runtime.precision == "bf16"),

@@ -74,18 +74,18 @@ SHAPES: dict[str, Callable[[Schedule, int], float]] = {
 }
 
 
-def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost, continued: bool = False) -> Schedule:
+def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedule:
     """The schedule of a run, its durations turned into steps.
 
-    Args:
-        continued: count the steps of the runs that this one grew out of too (`grow.schedule=continue`): the schedule
-            is that of one run over all of them, and a share of the run is a share of that.
+    One that goes on where a base's stopped (`RunCost.begun`) is that of one run over all of these steps, and a share of
+    the run is a share of them.
 
     Raises:
-        ConfigError: the warm-up, or the warm-up and the cool-down, do not fit into the run.
+        ConfigError: the warm-up, or the warm-up and the cool-down, do not fit into the run; or the cool-down of a
+            schedule that goes on would have begun before this run.
     """
-    begun = cost.inherited.steps if continued else 0
-    cost = replace(cost, n_steps=begun + cost.n_steps)
+    begun, own = cost.begun, cost.n_steps
+    cost = replace(cost, n_steps=begun + own)
     n_steps, warmup = cost.n_steps, cost.steps(cfg.warmup)
     cooldown = cost.steps(cfg.cooldown) if cfg.shape == "wsd" else 0
     if warmup >= n_steps:
@@ -94,6 +94,11 @@ def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost, continued
         raise ConfigError(
             f"schedule.cooldown: {cfg.cooldown!r} is {cooldown} steps, after {warmup} of warm-up; "
             f"allowed: at most {n_steps - warmup} of the run's {n_steps}"
+        )
+    if begun and cooldown > own:
+        raise ConfigError(
+            f"schedule.cooldown: {cfg.cooldown!r} is {cooldown} steps, of which this run makes only the last {own}; "
+            f"allowed: at most {own} with grow.schedule=continue"
         )
     floor = cfg.floor / peak if cfg.floor_is == "absolute" else cfg.floor
     return Schedule(cfg.shape, n_steps, warmup, cooldown, floor, begun)

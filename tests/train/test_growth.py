@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from conf.compose import compose
 from conf.schema import Config, ConfigError
 from models.count import Spent
 from models.grow import GrowthError
@@ -84,6 +85,30 @@ def test_a_schedule_that_restarts_has_a_warm_up_of_its_own(tiny: Tiny) -> None:
     rates = [row["lr"] for row in metrics(run_dir(child)) if row["step"]]
     assert rates[:4] == sorted(rates[:4])
     assert rates[0] == pytest.approx(child.optim.lr / 5)
+
+
+def test_a_branch_off_a_grown_run_goes_on_in_its_schedule(tiny: Tiny) -> None:
+    """And not in that of the run before, whose steps do not count in it."""
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    cosine = ("schedule=cosine", "schedule.warmup=3steps", "model.depth=4")
+    whole = tiny(*cosine, *grown(trunk, 8), "train.keep='10'")
+    run(whole)
+    branch = tiny(
+        *cosine, *grown(whole, 10, "grow.schedule=continue", "grow.optimizer=carry"), "train.duration=10steps"
+    )
+    run(branch)
+    assert same(weights(branch), weights(whole))
+    rates = {row["step"]: row["lr"] for row in metrics(run_dir(whole)) if row["step"]}
+    assert [row["lr"] for row in metrics(run_dir(branch)) if row["step"]] == [rates[step] for step in range(11, 21)]
+
+
+def test_a_decay_does_not_begin_before_its_branch(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    late = grown(trunk, 12, "grow.schedule=continue", "grow.optimizer=carry")
+    with pytest.raises(ConfigError, match=r"schedule\.cooldown: '8steps' is 8 steps, of which this run makes only"):
+        run(tiny(*WSD, *late, "train.duration=7steps"))
 
 
 # --- what is inherited -----------------------------------------------------------------------------------
@@ -183,6 +208,30 @@ def test_a_finished_run_makes_up_for_a_checkpoint_that_it_did_not_keep(tiny: Tin
     assert (folder / "metrics.jsonl").read_bytes() == written
 
 
+def test_checkpoints_made_up_for_are_those_that_the_run_had(tiny: Tiny) -> None:
+    """Made again with its own micro-batches; and refused where its losses do not come out again."""
+    plain = tiny("schedule=constant", "train.micro_batch=8")
+
+    def late(steps: str) -> Config:
+        return dataclasses.replace(plain, train=dataclasses.replace(plain.train, keep=steps, micro_batch=1))
+
+    on_time = dataclasses.replace(plain, train=dataclasses.replace(plain.train, keep="12"))
+    run(on_time)
+    kept = folder_hash(checkpoint_at(run_dir(plain), 12))
+    shutil.rmtree(run_dir(plain) / "kept")
+    run(late("12"))
+    assert folder_hash(checkpoint_at(run_dir(plain), 12)) == kept
+
+    rows = (run_dir(plain) / "metrics.jsonl").read_text().splitlines()
+    rows[3] = rows[3].replace('"train_loss": ', '"train_loss": 1')
+    (run_dir(plain) / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    with pytest.raises(RecordError, match="step 3 made again has the loss"):
+        run(late("5"))
+    assert checkpoint_at(run_dir(plain), 5) is None
+    with pytest.raises(ConfigError, match=r"train\.keep: 21 is beyond"):
+        run(late("21"))
+
+
 def test_a_grown_run_that_was_killed_goes_on(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     trunk = tiny(*TRUNK)
     run(trunk)
@@ -220,6 +269,45 @@ def test_what_a_run_cannot_start_from(tiny: Tiny) -> None:
         assert "\n" not in str(raised.value)
     with pytest.raises(ConfigError, match=r"train\.keep: 21 is beyond"):
         run(tiny("train.keep='21'", "seed=3"))
+
+
+def test_a_ramp_ends_before_others_start_from_the_run(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    random = ("model.depth=4", "grow.depth=random")
+    ramped = tiny(*random, *grown(trunk, 8, "grow.ramp=10steps"), "train.keep='5,10'")
+    run(ramped)
+    run(tiny("model.depth=4", *grown(ramped, 10), "train.duration=1steps"))
+    for settings, words in (
+        (("model.depth=4", *grown(ramped, 5)), "lies in the base's grow.ramp"),
+        ((*random, *grown(trunk, 8, "grow.ramp=21steps")), "is 21 of the run's 20 steps"),
+        ((*grown(trunk, 8, "grow.ramp=5steps"), "grow.depth=random"), "does nothing without new blocks"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run(tiny(*settings))
+
+
+def test_a_ramp_knows_blocks_that_are_used_several_times(tiny: Tiny) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    shared = ("model.depth=8", "model.stages=4", "grow.depth=random")
+    run(tiny(*shared, *grown(trunk, 8, "grow.ramp=3steps"), "train.duration=4steps"))
+
+
+def test_a_base_that_diverged_says_when(tiny: Tiny) -> None:
+    wild = tiny("optim.lr=1e6", "schedule.warmup=0steps")
+    record = run(wild)
+    assert record["state"] == "diverged"
+    with pytest.raises(RecordError, match=rf"diverged at step {record['diverged_at_step']}, and has no step 18"):
+        run(tiny("optim.lr=1e-3", *grown(wild, 18)))
+
+
+def test_a_base_lies_under_the_folder_of_runs(tiny: Tiny, settings: Callable[..., list[str]]) -> None:
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    elsewhere = f"grow.base=/elsewhere/{run_id(trunk)}"
+    with pytest.raises(ConfigError, match=r"does not lie under runtime\.runs_dir"):
+        run(compose(settings(elsewhere, "grow.step=8")))
 
 
 def test_spent_adds_up() -> None:
