@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from analysis import style
 from analysis.claims import Claim
@@ -275,10 +275,15 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
         if len(inside):
             style.count_axis(axes, inside["budget"].to_numpy())
             axes.set_yscale("log")
+            for places in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                places(FuncFormatter(lambda value, _: human(value)))
             axes.legend(title="parameters")
         axes.set_xlabel(FLOPS)
         axes.set_ylabel("best tokens of the base, d")
+        n_inside = int((valleys["found"] >= FOUND).sum())
+        title = f"lowest inside the sweep, in {FOUND:.0%} of the resamples: {n_inside} of {len(valleys)}"
         if rule.values is not None:
-            axes.set_title(", ".join(f"{name} = {value:.3g}" for name, value in rule.values.items()))
+            title = ", ".join(f"{name} = {value:.3g}" for name, value in rule.values.items())
+        axes.set_title(title, fontsize="small")
         style.save(figure, out / "rule")
     write_bytes(out / "rule.csv", valleys.write_csv().encode())

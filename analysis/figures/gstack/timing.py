@@ -189,4 +189,4 @@ def _draw_size(axes: Axes, table: pl.DataFrame) -> None:
     axes.minorticks_off()
     axes.set_xlabel("tokens of the base before stacking, d")
     axes.set_ylabel(LOSS)
-    axes.legend()
+    axes.legend(loc="lower left")
