@@ -7,7 +7,7 @@ works in place, so that `torch.func.vmap` can lift a whole model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import floor, sqrt
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -287,13 +287,6 @@ PLACEMENTS: dict[str, frozenset[str]] = {
     "post": frozenset({"sum"}),  # norm(x + f(x)): Vaswani et al. 2017; the final norm stays (Li et al. 2024)
     "peri": frozenset({"input", "branch"}),  # x + norm f(norm x): Kim et al. 2025
 }
-
-
-def placement(cfg: ModelConfig, layer: int) -> str:
-    """Where block `layer` (from 0) normalises; `mix` is post in the first blocks and pre after (Li et al. 2024)."""
-    if cfg.norm_placement != "mix":
-        return cfg.norm_placement
-    return "post" if layer < floor(cfg.mix_fraction * cfg.depth + 1e-9) else "pre"  # 0.29 * 100 is 28.999…
 
 
 class Sublayer(nn.Module):

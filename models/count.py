@@ -199,10 +199,19 @@ class RunCost:
     def n_tokens(self) -> int:
         return self.n_steps * self.tokens_per_step
 
+    @property
+    def executed(self) -> Spent:
+        """What the run itself computes: the tuning before its first step, and its steps."""
+        return self.executed_by(self.n_steps)
+
+    def executed_by(self, step: int) -> Spent:
+        """What the run itself has computed when it has made `step` steps."""
+        flops, flops_6nd = (total * step // self.n_steps for total in (self.flops, self.flops_6nd))
+        return self.tuning + Spent(step, step * self.tokens_per_step, flops, flops_6nd)
+
     def spent(self, step: int) -> Spent:
         """All that the weights have cost when the run has made `step` steps of its own."""
-        flops, flops_6nd = (total * step // self.n_steps for total in (self.flops, self.flops_6nd))
-        return self.inherited + self.tuning + Spent(step, step * self.tokens_per_step, flops, flops_6nd)
+        return self.inherited + self.executed_by(step)
 
     def steps(self, duration: str) -> int:
         """A duration within this run, rounded to whole steps."""

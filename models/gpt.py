@@ -29,10 +29,10 @@ from models.blocks import (
     Sublayer,
     Table,
     Tap,
-    placement,
     rope_tables,
     soft_cap,
 )
+from models.growth_rules import placement
 from models.roles import Role
 from models.templates import Templates
 from models.tokenformer import Pattention, TokenMLP

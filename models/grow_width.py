@@ -19,13 +19,10 @@ their dimension and lie one after the other, so that an operator on the rows of 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from math import sqrt
 
 import torch
 from torch import Tensor
-
-from conf.schema import ModelConfig
 
 
 def generator(seed: int, purpose: str, name: str) -> torch.Generator:
@@ -57,35 +54,6 @@ _SUMMED = {
 
 def is_gain(name: str) -> bool:
     return name.endswith((".gain", ".gamma"))
-
-
-def impossible_sizes(base: ModelConfig, cfg: ModelConfig, operator: str) -> Iterator[str]:
-    """One line for each size that the base cannot grow into by `grow.width`; `direct` makes whole copies."""
-    sizes = [("width", base.width, cfg.width)]
-    if base.n_blocks and cfg.n_blocks:
-        sizes.append(("mlp_hidden", base.hidden, cfg.hidden))
-        if base.param_tokens is not None and cfg.param_tokens is not None:
-            sizes.append(("param_tokens", base.param_tokens, cfg.param_tokens))
-    for name, old, new in sizes:
-        if new < old:
-            yield f"model.{name}: {new} is less than the base's {old}; allowed: {old} or more"
-        if operator == "direct" and new % old:
-            yield (
-                f"model.{name}: {new} is no multiple of the base's {old}, of which grow.width=direct makes whole "
-                f"copies; allowed: {multiples(old, new)}"
-            )
-    if base.n_blocks and cfg.n_blocks and base.head_dim != cfg.head_dim:
-        fitting = cfg.width / base.head_dim
-        instead = f"{int(fitting)}" if fitting.is_integer() else f"with a model.width that {base.head_dim} divides"
-        yield (
-            f"model.heads: {cfg.heads} gives heads of {cfg.head_dim}, but the base's have {base.head_dim}, "
-            f"and only whole heads are added; allowed: {instead}"
-        )
-
-
-def multiples(of: int, above: int) -> str:
-    """The next two sizes that are whole copies, in words."""
-    return f"{(above // of + 1) * of}, {(above // of + 2) * of}, …"
 
 
 # --- the operators ---------------------------------------------------------------------------------------

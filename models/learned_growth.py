@@ -25,7 +25,7 @@ Rules beside the paper's:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
@@ -33,10 +33,10 @@ import torch
 from torch import Tensor, nn
 
 from conf.schema import GrowConfig, ModelConfig, ParamConfig
-from models.blocks import placement
 from models.gpt import GPT
-from models.grow import GrowthError, State, check_growth, grow_state
+from models.grow import State, grow_state
 from models.grow_width import generator
+from models.growth_rules import check_growth
 from models.parametrize import Shape, logit_multiplier
 
 # Outputs and inputs of each kind of matrix in a block.
@@ -109,8 +109,6 @@ class LearnedGrowth(nn.Module):
     ) -> None:
         super().__init__()
         check_growth(base_cfg, cfg, how)
-        for problem in _problems(base_cfg, cfg, how):
-            raise GrowthError(problem)
         between = _between(base_cfg, cfg, how)
         first = dataclasses.replace(  # what has its size already is copied by any operator
             how,
@@ -196,40 +194,3 @@ def _like(fresh: Mapping[str, Tensor], cfg: ModelConfig) -> State:
         name: fresh[name] if fresh[name].shape == meta.shape else fresh[name].new_zeros(meta.shape)
         for name, meta in smaller.items()
     }
-
-
-def _problems(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[str]:
-    deeper = cfg.n_blocks != base.n_blocks
-    if how.depth == "learn":
-        if not deeper:
-            yield (
-                f"grow.depth: 'learn' has nothing to learn between two models of {base.n_blocks} blocks; "
-                "allowed: with more blocks"
-            )
-        if not base.n_blocks:
-            yield "grow.depth: 'learn' adds up the base's blocks, and there are none; allowed: random"
-        places = {placement(model, block) for model in (base, cfg) for block in range(model.n_blocks)}
-        if len(places) > 1:
-            yield (
-                f"grow.depth: 'learn' adds up blocks that normalise in different places: {', '.join(sorted(places))}; "
-                "allowed: all of them in one"
-            )
-        if cfg.sigma_reparam:
-            yield (
-                "grow.depth: 'learn' is not allowed with model.sigma_reparam=true, since singular vectors of a sum "
-                "are no sum; allowed: stack, interpolate, pattern, zero, random"
-            )
-    if how.width == "learn":
-        wider = [(base.width, cfg.width)]
-        if base.n_blocks and cfg.n_blocks:
-            wider += [(base.hidden, cfg.hidden), (base.param_tokens or 0, cfg.param_tokens or 0)]
-        if all(old == new for old, new in wider):
-            yield (
-                f"grow.width: 'learn' has nothing to learn between two models of width {base.width}; "
-                "allowed: with a larger model.width, model.mlp_hidden or model.param_tokens"
-            )
-        if how.depth == "random" and deeper:
-            yield (
-                "grow.depth: 'random' is not allowed with grow.width=learn, since its blocks have nothing to be "
-                "widened from; allowed: stack, interpolate, pattern, zero, learn"
-            )

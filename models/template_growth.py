@@ -14,13 +14,14 @@ coefficients are on average. Gains are copied from the base's block in whose pla
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from conf.schema import GrowConfig, ModelConfig
-from models.grow import GrowthError, State, block_sources, check_growth
+from models.grow import State
+from models.growth_rules import block_sources, check_growth
 
 _COEFFICIENTS = ".coefficients"
 
@@ -38,8 +39,6 @@ def untie_templates(
         GrowthError: the base cannot become a model of `cfg`.
     """
     check_growth(base_cfg, cfg, how)
-    for problem in _problems(base_cfg, cfg):
-        raise GrowthError(problem)
     sources = block_sources(base_cfg.n_blocks, cfg.n_blocks, how)
     first = [source not in sources[:place] for place, source in enumerate(sources)]
 
@@ -79,16 +78,3 @@ def _at(block: int, name: str) -> str:
     """The name of the same parameter in another block."""
     _, _, rest = name.split(".", 2)
     return f"blocks.{block}.{rest}"
-
-
-def _problems(base: ModelConfig, cfg: ModelConfig) -> Iterator[str]:
-    if base.templates is None:
-        yield (
-            "grow.depth: 'templates' is not allowed with a base whose blocks have matrices of their own; "
-            "allowed: with one that has model.templates"
-        )
-    if cfg.templates is not None:
-        yield (
-            f"model.templates: {cfg.templates} is not allowed with grow.depth=templates, which gives each block "
-            "matrices of its own; allowed: null"
-        )

@@ -27,10 +27,10 @@ from sweeps.reuse import adopt
 from sweeps.study import DEVICE, Study
 from train.record import FINAL, PROFILES, Manifest, Profile
 
-EPILOG = """Exit status: 0 every run finished or diverged (both are results), 1 some run did not, or a check of the
-preflight failed, 2 a mistake in the command, 130 or 143 interrupted after the runs saved their checkpoints: the same
-command goes on. A study may ask for its grid to be widened until the best value is not at an end of it: `run` then
-adds runs, which `plan` and `status` show."""
+EPILOG = """Exit status: 0 every run finished or diverged (both are results) or has a base that diverged, 1 some run did
+not, or a check of the preflight failed, 2 a mistake in the command, 130 or 143 interrupted after the runs saved their
+checkpoints: the same command goes on. A study may ask for its grid to be widened until the best value is not at an end
+of it: `run` then adds runs, which `plan` and `status` show."""
 
 _PIPE_WIDTH = 160  # columns of a table that no terminal limits
 
@@ -77,7 +77,7 @@ def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
             plan = make_plan(study, profile, runs_dir=runs_dir)
             jobs, _ = share_cores(len(plan.runs), jobs=None, cores=usable_cores())
             done = sum(run.state in FINAL for run in plan.runs)
-            flops = human(sum(run.cost.flops for run in plan.runs), SI)
+            flops = human(sum(run.cost.executed.flops for run in plan.runs), SI)
             minutes = makespan((run.seconds for run in plan.runs), jobs) / 60
             table.add_row(profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}")
         console.print(study.name, style="bold", end="  ")
@@ -91,7 +91,7 @@ def _plan(plan: Plan) -> int:
     table = _table("run", *keys, "params", "tokens", "steps", "FLOPs", "state", "time")
     for run in plan.runs:
         cost = run.cost
-        sizes = (human(cost.n_params), human(cost.n_tokens), str(cost.n_steps), human(cost.flops, SI))
+        sizes = (human(cost.n_params), human(cost.n_tokens), str(cost.n_steps), human(cost.executed.flops, SI))
         table.add_row(run.run_id[:8], *_values(run, keys), *sizes, run.state, duration(run.seconds))
     console = _console()
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
@@ -159,6 +159,8 @@ def _result(run: PlannedRun) -> str:
         return summary(record)
     if run.state == "failed":
         return run.problem or str(record["error"])
+    if run.state == "base diverged":
+        return f"it starts from step {run.config.grow.step} of {(run.base or '')[:8]}"
     if run.state == "running":
         return f"step {last_step(run.folder)} of {run.cost.n_steps}"
     return last_log_line(run.folder) or ""
@@ -169,10 +171,12 @@ def _result(run: PlannedRun) -> str:
 
 def _totals(plan: Plan, console: Console) -> None:
     runs, missing = plan.runs, plan.missing
-    flops = human(sum(run.cost.flops for run in missing), SI)
+    flops = human(sum(run.cost.executed_by(run.until).flops for run in missing), SI)
     same = f" ({plan.n_cells} cells, some of them the same run)" if plan.n_cells > len(runs) else ""
     done = sum(run.state in FINAL for run in runs)
-    console.print(f"{len(runs)} runs{same}: {done} done, {len(missing)} to start", soft_wrap=True)
+    lost = sum(run.state == "base diverged" for run in runs)
+    never = f", {lost} whose base diverged" if lost else ""
+    console.print(f"{len(runs)} runs{same}: {done} done{never}, {len(missing)} to start", soft_wrap=True)
     if missing:
         console.print(
             f"to start: {flops} FLOPs, about {duration(plan.seconds_left)} with {plan.jobs} at a time, "
@@ -190,12 +194,10 @@ def _graph(plan: Plan, console: Console) -> None:
     console.print("the graph: bases, and by step the runs that start from them", style="bold")
     for line in lines(nodes):
         console.print(line, soft_wrap=True)
-    verdict = f"sharing saves {found.saved:.0%}"
-    if found.saved < 0:  # only together with the other studies
-        verdict = f"{-found.saved:.0%} more, since bases go further than this study needs, for others"
+    beyond = f"; after the last step that is used, bases take {human(found.beyond, SI)} more" if found.beyond else ""
     console.print(
         f"{counted(found.n_bases, 'base')} shared by {counted(found.n_grown, 'run')}: {human(found.shared, SI)} FLOPs, "
-        f"and {human(found.apart, SI)} if every run made its own way; {verdict}",
+        f"and {human(found.apart, SI)} if every run made its own way; sharing saves {found.saved:.0%}{beyond}",
         soft_wrap=True,
     )
 

@@ -65,12 +65,15 @@ def core_rate(seconds: float = 0.02) -> float:
     return 2 * size**3 / best
 
 
-def run_seconds(config: Config, cost: RunCost, at: Speed) -> float:
-    """Estimated seconds of a run: its matmuls with those of the evaluations, its steps, its start and end."""
-    evaluations = math.ceil(cost.n_steps / cost.every(config.eval.every))
+def run_seconds(config: Config, cost: RunCost, at: Speed, *, until: int | None = None) -> float:
+    """Estimated seconds of a run up to a step, or its end: its matmuls with those of the evaluations, its steps and
+    those of its tuning, its start and end."""
+    until = cost.n_steps if until is None else until
+    evaluations = math.ceil(until / cost.every(config.eval.every))
     forward_flops = cost.flops / cost.n_tokens / 3
     eval_flops = evaluations * config.eval.sequences * config.data.context * forward_flops
-    return (cost.flops + eval_flops) / at.flops_per_second + cost.n_steps * at.step_seconds + at.run_seconds
+    steps = until + cost.tuning.tokens // cost.tokens_per_step
+    return (cost.executed_by(until).flops + eval_flops) / at.flops_per_second + steps * at.step_seconds + at.run_seconds
 
 
 def makespan(seconds: Iterable[float], jobs: int) -> float:

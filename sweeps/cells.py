@@ -1,5 +1,6 @@
 """A study from a file: `{"study": "planned/alpha", "claim": "…", "cells": [{"model.width": 48, …}, …]}`.
 
+A run that starts from another one has that one's cell under `grow.base`: `{"grow.base": {"model.width": 48, …}, …}`.
 Other keys of the file are notes of whoever wrote it. The cells are the same at every profile, which then only says
 where they run: `cpu` or `gpu`.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.schema import UserError
+from sweeps.graph import BASE, base_of
 from sweeps.grid import Cell
 from sweeps.plan import RESERVED
 from sweeps.study import Study
@@ -53,15 +55,17 @@ def read_study(path: Path, *, taken: Collection[str]) -> Study:
         raise CellsError(
             f"--cells {path}: cells is {'empty' if cells == [] else _type(cells)}; allowed: a list of cells"
         )
-    for number, cell in enumerate(cells, start=1):
-        _check_cell(f"--cells {path}: cell {number}", cell)
-    found: list[Cell] = cells
+    found = [_checked(f"--cells {path}: cell {number}", cell) for number, cell in enumerate(cells, start=1)]
     return Study(name, claim, lambda profile: [dict(cell) for cell in found])  # noqa: ARG005  # the same at each
 
 
-def _check_cell(where: str, cell: Any) -> None:
+def _checked(where: str, cell: Any) -> Cell:
+    """The cell, with its base's own cell as `sweeps.graph.grown` writes it."""
     if not isinstance(cell, dict):
         raise CellsError(f"{where} is a {_type(cell)}; allowed: an object of settings")
+    if isinstance(cell.get(BASE), dict | str):
+        base = _checked(f"{where}: {BASE}", base_of(cell))
+        cell = cell | {BASE: json.dumps(base, sort_keys=True)}
     for key, value in cell.items():
         if re.fullmatch(r"\w+(\.\w+)*", key) is None:
             raise CellsError(f"{where}: {key!r} is no setting; allowed: a full path such as model.width")
@@ -70,6 +74,7 @@ def _check_cell(where: str, cell: Any) -> None:
             raise CellsError(f"{where}: {key} is no part of a cell; {use}")
         if not isinstance(value, (str, int, float, bool)) and value is not None:
             raise CellsError(f"{where}: {key} is a {_type(value)}; allowed: text, a number, true, false or null")
+    return cell
 
 
 def _type(value: Any) -> str:

@@ -65,15 +65,6 @@ def chain(run_id: str, nodes: Mapping[str, Node]) -> list[str]:
     return [*([] if base is None else chain(base, nodes)), run_id]
 
 
-def kept_steps(nodes: Mapping[str, Node]) -> dict[str, list[int]]:
-    """Steps of each base whose checkpoints others start from; that of its end is there anyway."""
-    steps: dict[str, set[int]] = {}
-    for node in nodes.values():
-        if node.base is not None and node.step < nodes[node.base].cost.n_steps:
-            steps.setdefault(node.base, set()).add(node.step)
-    return {base: sorted(found) for base, found in steps.items()}
-
-
 @dataclass(frozen=True)
 class Sharing:
     """FLOPs of all runs as they are shared, and if every run made its bases' steps itself."""
@@ -81,11 +72,14 @@ class Sharing:
     n_bases: int
     n_grown: int
     shared: int
+    """With each base up to the last step that a run starts from, unless its end is asked for too."""
+    beyond: int
+    """What bases compute after that."""
     apart: int
 
     @property
     def saved(self) -> float:
-        """The share of the FLOPs that sharing saves."""
+        """The share of the FLOPs that sharing saves, never negative."""
         return 1 - self.shared / self.apart
 
 
@@ -95,10 +89,14 @@ def sharing(nodes: Mapping[str, Node], wanted: Iterable[str]) -> Sharing:
     Args:
         wanted: the runs that a study asks for; a base that is only a base would not be run apart.
     """
-    apart = sum(nodes[run_id].cost.spent(nodes[run_id].cost.n_steps).flops for run_id in wanted)
-    shared = sum(node.cost.tuning.flops + node.cost.flops for node in nodes.values())
-    bases = {node.base for node in nodes.values() if node.base is not None}
-    return Sharing(len(bases), sum(node.base is not None for node in nodes.values()), shared, apart)
+    used = {run_id: nodes[run_id].cost.n_steps for run_id in wanted}
+    apart = sum(nodes[run_id].cost.spent(step).flops for run_id, step in used.items())
+    starts = [(node.base, node.step) for node in nodes.values() if node.base is not None]
+    for base, step in starts:
+        used[base] = max(used.get(base, 0), step)
+    shared = sum(nodes[run_id].cost.executed_by(step).flops for run_id, step in used.items())
+    whole = sum(node.cost.executed.flops for node in nodes.values())
+    return Sharing(len(dict(starts)), len(starts), shared, whole - shared, apart)
 
 
 def lines(nodes: Mapping[str, Node]) -> list[str]:

@@ -20,10 +20,10 @@ from typing import NamedTuple
 from rich.console import Console
 
 from sweeps import preload
-from sweeps.plan import Plan, PlannedRun, RunState, state_of
+from sweeps.plan import Plan, PlannedRun, RunState, diverged_by, state_of
 from sweeps.progress import Board
 from sweeps.worker import work
-from train.record import FINAL, RecordError, read_run
+from train.record import FINAL, RecordError, checkpoint_at, read_run
 
 LOG = "log.txt"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,8 @@ TRAINER = Trainer("train.run", "train.__main__:main")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one started run ended. `problem` is one line, and None for a result (finished or diverged)."""
+    """How one run ended, or why it was not started. `problem` is one line, and None for a result (finished, diverged,
+    or out of reach since its base diverged)."""
 
     run: PlannedRun
     state: RunState
@@ -83,6 +84,10 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
         while running or (waiting and not signals):
             while len(running) < plan.jobs and not signals and (run := _next(waiting, running)) is not None:
                 waiting.remove(run)
+                if (left_out := _left_out(run, done.outcomes)) is not None:
+                    done.outcomes.append(left_out)
+                    board.say(f"{run.run_id[:8]} not started: {left_out.problem or left_out.state}")
+                    continue
                 process = _start(context, run, plan.threads, trainer)
                 running[process.sentinel] = run, process
                 board.started(run)
@@ -93,10 +98,6 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
                 process.close()
                 done.outcomes.append(outcome)
                 board.ended(run, outcome.state, outcome.problem)
-                if outcome.state not in FINAL and not signals:
-                    for orphan in _orphans(run, waiting):
-                        waiting.remove(orphan)
-                        done.outcomes.append(Outcome(orphan, orphan.state, f"its base {run.run_id[:8]} has not ended"))
             if len(signals) > heard:
                 heard = len(signals)
                 board.say("stopping: the runs save their checkpoints; once more kills them")
@@ -119,10 +120,27 @@ def _next(waiting: Sequence[PlannedRun], running: Running) -> PlannedRun | None:
     return next((run for run in waiting if run.base not in to_come), None)
 
 
-def _orphans(base: PlannedRun, waiting: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The waiting runs that grow out of a run, over any number of others."""
-    children = [run for run in waiting if run.base == base.run_id]
-    return [*children, *(orphan for child in children for orphan in _orphans(child, waiting))]
+def _left_out(run: PlannedRun, outcomes: Sequence[Outcome]) -> Outcome | None:
+    """What becomes of a run whose base is not to come and has no checkpoint for it; None if it can start."""
+    if run.base is None:
+        return None
+    folder, step = run.folder.parent / run.base, run.config.grow.step or 0
+    try:
+        if checkpoint_at(folder, step) is not None:
+            return None
+        record = read_run(folder)
+        state = state_of(folder, record)
+    except RecordError:
+        record, state = None, "failed"
+    lost = any(outcome.run.run_id == run.base and outcome.state == "base diverged" for outcome in outcomes)
+    if lost or diverged_by(record, step):
+        return Outcome(run, "base diverged", None)
+    why = "has not ended"
+    if state == "running":
+        why = "is in another process's hands"
+    elif state in FINAL:
+        why = f"keeps no checkpoint of step {step}"
+    return Outcome(run, run.state, f"its base {run.base[:8]} {why}")
 
 
 def _seconds_behind(run: PlannedRun, runs: Sequence[PlannedRun]) -> float:
@@ -148,7 +166,8 @@ def _outcome(run: PlannedRun, status: int | None, *, stopping: bool) -> Outcome:
     except RecordError as error:
         return Outcome(run, "failed", str(error))
     state = state_of(run.folder, record)
-    if state in FINAL or state == "running":  # the latter in another process's hands
+    made_up = run.state != "lacks checkpoint" or status == 0
+    if (state in FINAL and made_up) or state == "running":  # the latter in another process's hands
         return Outcome(run, state, None)
     if stopping:
         return Outcome(run, "interrupted", "stopped")

@@ -13,16 +13,19 @@ from conf.compose import compose
 from conf.schema import NOT_IDENTITY, Config, UserError, parse_steps, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
+from models.growth_rules import check_growth
 from sweeps.bracket import Bracket, widened
 from sweeps.budget import Speed, makespan, run_seconds, speed
-from sweeps.graph import BASE, Node, base_of, kept_steps
+from sweeps.graph import BASE, Node, base_of
 from sweeps.grid import Cell, overrides
 from sweeps.study import DEVICE, Study
 from train.record import FINAL, Manifest, Profile, RecordError, checkpoint_at, is_alive, read_run, run_dir
 
-RunState = Literal["planned", "running", "interrupted", "finished", "diverged", "failed", "lacks checkpoint"]
+RunState = Literal[
+    "planned", "running", "interrupted", "finished", "diverged", "failed", "lacks checkpoint", "base diverged"
+]
 
-# States that `run` starts from; the others are complete, or in another process's hands.
+# States that `run` starts from; the others are complete, can never begin, or are in another process's hands.
 STARTABLE: tuple[RunState, ...] = ("planned", "interrupted", "failed", "lacks checkpoint")
 
 GPU_JOBS = 8
@@ -43,12 +46,14 @@ class PlannedRun:
     cost: RunCost
     record: dict[str, Any] | None
     state: RunState
+    until: int
+    """The step that it goes up to if it is started: its last one, or the last whose checkpoint it lacks."""
     seconds: float
     """Measured if it is finished, otherwise estimated."""
     problem: str | None = None
     """Why its record cannot be read; its folder must go before it can run again."""
     base: str | None = None
-    """Id of the run that it starts from, which must have ended."""
+    """Id of the run that it starts from, which must keep the checkpoint first."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ class Plan:
 
     @property
     def manifest(self) -> Manifest:
-        return Manifest(self.study.name, self.profile, tuple(run.run_id for run in self.runs))
+        """The runs that end, sooner or later."""
+        ids = tuple(run.run_id for run in self.runs if run.state != "base diverged")
+        return Manifest(self.study.name, self.profile, ids)
 
     @property
     def varied(self) -> list[str]:
@@ -110,7 +117,8 @@ def make_plan(
         jobs: runs at a time; as many as there are cores or missing runs when None, and at most `GPU_JOBS` on a GPU.
 
     Raises:
-        UserError: a cell or an extra override that is no possible run, or more jobs than cores.
+        UserError: a cell or an extra override that is no possible run, a model that cannot grow out of its base's, or
+            more jobs than cores.
     """
     extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
     for key in sorted(extra_keys & RESERVED.keys()):
@@ -141,8 +149,9 @@ def make_plan(
         bracket = widened(cells, study.widen, lambda cell: draft(cell).final_loss)
         cells = [*cells, *bracket.cells]
         wanted |= {draft(cell).folder.name for cell in bracket.cells}
-    for name, steps in kept_steps({name: draft.node for name, draft in drafts.items()}).items():
-        drafts[name].keep(steps)
+    for one in reversed(drafts.values()):  # a run comes after its base, and here before it
+        if one.base is not None and one.state in STARTABLE:
+            one.base.keep(one.start)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
     jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=usable_cores(), device=DEVICE[profile])
@@ -156,8 +165,12 @@ class _Draft:
 
     def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config, folder: Path, base: _Draft | None) -> None:
         self.cell, self.argv, self.config, self.folder, self.base = cell, argv, config, folder, base
+        if base is not None:
+            check_growth(base.config.model, config.model, config.grow)
         before = None if base is None else base.cost
         self.cost: RunCost = run_cost(config, vocab_size(config.data), base=before)
+        self.until = self.cost.n_steps
+        self.kept: set[int] = set()
         self.record: dict[str, Any] | None = None
         self.problem: str | None = None
         self.state: RunState = "failed"
@@ -166,26 +179,47 @@ class _Draft:
             self.state = state_of(self.folder, self.record)
         except RecordError as error:
             self.problem = f"{error}; delete the folder to run it again"
+        if base is not None and self.state in STARTABLE and base.never_reaches(self.start):
+            self.state = "base diverged"
 
     @property
-    def node(self) -> Node:
-        return Node(self.base.folder.name if self.base else None, self.config.grow.step or 0, self.cost)
+    def start(self) -> int:
+        """The base's step that the run starts from."""
+        return self.config.grow.step or 0
 
-    def keep(self, steps: Sequence[int]) -> None:
-        """Have the run keep the checkpoints of these steps, besides those of its own cell."""
-        every = sorted({*steps, *parse_steps(self.config.train.keep or str(steps[0]))})
-        text = ",".join(map(str, every))
-        self.argv = (*(word for word in self.argv if not word.startswith("train.keep=")), f"train.keep='{text}'")
-        made = self.record.get("diverged_at_step", math.inf) if self.record else 0
-        if self.state in FINAL and any(step < made and checkpoint_at(self.folder, step) is None for step in every):
+    def never_reaches(self, step: int) -> bool:
+        """Whether nothing can ever start from this step."""
+        return self.state == "base diverged" or diverged_by(self.record, step)
+
+    def keep(self, step: int) -> None:
+        """Have the run keep the checkpoint of this step, besides others; if it has ended without, make it up."""
+        self.kept.add(step)
+        if self.state in (*FINAL, "lacks checkpoint") and checkpoint_at(self.folder, step) is None:
+            self.until = step if self.state in FINAL else max(self.until, step)
             self.state = "lacks checkpoint"
 
     @property
+    def overrides(self) -> tuple[str, ...]:
+        """What starts the run."""
+        if not self.kept:
+            return self.argv
+        steps = {*self.kept, *parse_steps(self.config.train.keep or str(min(self.kept)))}
+        keep = f"train.keep='{','.join(map(str, sorted(steps)))}'"
+        return (*(word for word in self.argv if not word.startswith("train.keep=")), keep)
+
+    @property
     def final_loss(self) -> float | None:
-        """The validation loss at the end; infinite if the run diverged, None if it has not ended."""
+        """The validation loss at the end; infinite if the run or its base diverged, None if it has not ended."""
+        if self.state == "base diverged":
+            return math.inf
         if self.record is None or self.record["state"] not in FINAL:
             return None
         return math.inf if self.record["state"] == "diverged" else float(self.record["val_loss"])
+
+
+def diverged_by(record: Mapping[str, Any] | None, step: int) -> bool:
+    """Whether a run diverged at or before a step, so that it has no checkpoint of it."""
+    return record is not None and record["state"] == "diverged" and bool(record["diverged_at_step"] <= step)
 
 
 def _composed(argv: Sequence[str]) -> Config:
@@ -196,20 +230,23 @@ def _composed(argv: Sequence[str]) -> Config:
 
 
 def _priced(name: str, draft: _Draft, pace: Speed) -> PlannedRun:
-    cost = draft.cost
-    measured = draft.record is not None and draft.state == "finished"
+    cost, until = draft.cost, draft.until
+    seconds = run_seconds(draft.config, cost, pace, until=until)
+    if draft.record is not None and draft.state == "finished":
+        seconds = draft.record["seconds"]
     return PlannedRun(
         run_id=name,
         folder=draft.folder,
         cell=draft.cell,
-        overrides=draft.argv,
+        overrides=draft.overrides,
         config=draft.config,
         cost=cost,
         record=draft.record,
         problem=draft.problem,
         state=draft.state,
-        seconds=draft.record["seconds"] if draft.record and measured else run_seconds(draft.config, cost, pace),
-        base=draft.node.base,
+        until=until,
+        seconds=seconds,
+        base=draft.base.folder.name if draft.base else None,
     )
 
 

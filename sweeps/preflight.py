@@ -234,7 +234,9 @@ def study_seconds(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> l
     found: list[float] = []
     for run in plan.runs:
         ratio = float(np.interp(np.log(_flops_per_step(run)), sizes, ratios))
-        found.append(ratio * (run_seconds(run.config, run.cost, pace) - pace.run_seconds) + pace.run_seconds)
+        found.append(
+            ratio * (run_seconds(run.config, run.cost, pace, until=run.until) - pace.run_seconds) + pace.run_seconds
+        )
     return found
 
 

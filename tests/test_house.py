@@ -23,7 +23,7 @@ ALLOWED = {
     "conf": ("conf",),
     "models": ("models", "conf"),
     "train": ("train", "models", "conf"),
-    "sweeps": ("sweeps", "conf", "models.count", "train.record"),
+    "sweeps": ("sweeps", "conf", "models.count", "models.growth_rules", "train.record"),
     "analysis": (
         "analysis",
         "conf",
@@ -40,6 +40,7 @@ TORCH_FREE = (
     "conf.compose",
     "conf.vocab",
     "models.count",
+    "models.growth_rules",
     "models.parametrize",
     "models.roles",
     "train.record",

@@ -182,9 +182,14 @@ def step_name(step: int) -> str:
 
 
 def checkpoint_at(folder: Path, step: int) -> Path | None:
-    """A complete checkpoint of a run folder at this very step, if there is one."""
-    found = (folder / name / step_name(step) for name in (KEPT, CHECKPOINT))
-    return next((path for path in found if path.is_dir()), None)
+    """A complete checkpoint of a run folder at this very step that stays there, if there is one."""
+    kept, last = (folder / name / step_name(step) for name in (KEPT, CHECKPOINT))
+    if kept.is_dir():
+        return kept
+    if not last.is_dir():
+        return None
+    ended = (read_run(folder) or {}).get("state") in FINAL  # any other run deletes it when it goes on
+    return last if ended else None
 
 
 # --- metrics ---------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from conf.schema import Config, GrowConfig, resolve
 from models import blocks, grow_width
 from models.build import build
 from models.gpt import GPT
-from models.grow import GrowthError, block_sources, check_growth, grow_moments, grow_state
+from models.grow import grow_moments, grow_state
 from models.grow_width import shares, widen
+from models.growth_rules import GrowthError, block_sources, check_growth
 from tests.helpers import tokens
 
 V, T = 40, 12

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from conf.schema import Config, GrowConfig
 from models.count import learn_flops
 from models.gpt import GPT
-from models.grow import GrowthError, check_growth, grow_state
+from models.grow import grow_state
+from models.growth_rules import GrowthError, check_growth
 from models.learned_growth import LearnedGrowth, axes, axis_size
 from models.template_growth import orthogonal_rows, untie_templates
 from tests.helpers import tokens

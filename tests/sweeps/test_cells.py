@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.__main__ import main
+from sweeps.cells import read_study
+from sweeps.graph import grown
+from sweeps.plan import make_plan
 from sweeps.registry import STUDIES
 from tests.sweeps.fake_train import FINISH, RAISE, TRAINER
 from train.record import Manifest
@@ -53,6 +56,20 @@ def test_the_cells_of_a_file_are_planned_run_and_shown(folder: Path, capsys: pyt
     assert capsys.readouterr().out.count("finished") == 2
 
 
+def test_a_base_is_an_object_or_text(folder: Path) -> None:
+    """And comes to the cells that `sweeps.graph.grown` makes, over any number of bases."""
+    small = {"train.duration": "20steps", "model.width": 16, "model.heads": 2, "model.depth": 2}
+    own = {"train.duration": "20steps", "model.width": 16, "model.heads": 2}
+    once = grown(small, 5, {"model.depth": 4})
+    twice = grown(once, 8, {"model.depth": 8})
+    first = own | {"grow.base": small, "grow.step": 5, "model.depth": 4}
+    second = own | {"grow.base": first, "grow.step": 8, "model.depth": 8}
+    study = read_study(Path(written(GOOD | {"cells": [first, second, once, twice]})), taken=())
+    assert study.cells("cpu") == [once, twice, once, twice]
+    runs = make_plan(study, "cpu", runs_dir=folder / "runs").runs
+    assert [run.config.model.depth for run in runs] == [2, 4, 8]
+
+
 def test_a_run_that_fails_is_said_and_the_other_ends(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failing = [GOOD["cells"][0], GOOD["cells"][1] | {"seed": RAISE}]
     assert main(["run", "--cells", written(GOOD | {"cells": failing})], trainer=TRAINER) == 1
@@ -61,6 +78,12 @@ def test_a_run_that_fails_is_said_and_the_other_ends(folder: Path, capsys: pytes
 
 
 CELL = {"model.width": 16}
+
+
+def based(base: object) -> dict[str, object]:
+    return {"grow.base": base, "grow.step": 3}
+
+
 BAD_FILES = {
     "not JSON": ("{", "not JSON"),
     "a list": ([CELL], "holds a list"),
@@ -78,6 +101,20 @@ BAD_FILES = {
     "an override": (GOOD | {"cells": [{"+model.width": 16}]}, "is no setting"),
     "unknown key": (GOOD | {"cells": [{"model.widht": 16}]}, "did you mean model.width?"),
     "impossible run": (GOOD | {"cells": [{"model.width": 16, "model.heads": 3}]}, "does not divide"),
+    "a base's device": (
+        GOOD | {"cells": [based({"runtime.device": "cpu"})]},
+        "cell 1: grow.base: runtime.device is no",
+    ),
+    "a device in text": (
+        GOOD | {"cells": [based('{"runtime.device": "cpu"}')]},
+        "grow.base: runtime.device is no part",
+    ),
+    "a base of lists": (GOOD | {"cells": [based({"seed": [1]})]}, "cell 1: grow.base: seed is a list"),
+    "a base by its id": (GOOD | {"cells": [based("0123456789abcdef")]}, "the base's own cell, as JSON"),
+    "impossible growth": (
+        GOOD | {"cells": [based({"model.depth": 2}) | {"model.depth": 5}]},
+        "model.depth: 5 is no mul",
+    ),
     "not a number": (GOOD | {"cells": [{"optim.lr": float("nan")}]}, "optim.lr"),
 }
 

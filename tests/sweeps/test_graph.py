@@ -10,11 +10,13 @@ from rich.console import Console
 
 from conf.schema import UserError
 from models.count import RunCost, Spent
-from sweeps.graph import Node, base_of, grown, kept_steps, lines, sharing
+from sweeps.__main__ import main
+from sweeps.budget import run_seconds
+from sweeps.graph import Node, base_of, grown, lines, sharing
 from sweeps.launch import TRAINER, local
 from sweeps.plan import make_plan
 from sweeps.study import Study
-from train.record import checkpoint_at, read_run, write_run
+from train.record import Manifest, checkpoint_at, locked, read_run, step_name, write_run
 
 SMALL = {
     "data": "markov",
@@ -48,7 +50,7 @@ def test_a_base_is_planned_once_and_keeps_what_its_children_need(tmp_path):
     assert {run.base for run in rest} == {base.run_id}
     assert base.config.model.depth == 2
     assert [run.config.grow.step for run in rest] == [5, 10, 20]
-    assert "train.keep='5,10'" in base.overrides  # the last checkpoint stays anyway
+    assert "train.keep='5,10,20'" in base.overrides
     assert base.run_id not in plan.wanted
     assert [run.cost.inherited.tokens for run in rest] == [step * 8 * 16 for step in (5, 10, 20)]
     assert rest[0].cell["grow.base"] == base.run_id
@@ -89,9 +91,9 @@ def test_sharing_counts_every_base_once():
     found = sharing(nodes, wanted=["b", "c", "d"])
     assert (found.n_bases, found.n_grown) == (1, 2)
     assert found.shared == 1000 + 100 + 100 + 50
+    assert found.beyond == 0
     assert found.apart == (500 + 100) + (1000 + 100) + 50
     assert found.saved == pytest.approx(1 - 1250 / 1750)
-    assert kept_steps(nodes) == {"a": [50]}
     assert lines(nodes) == ["a (100 steps)", "  step 50: b", "  step 100: c"]
 
 
@@ -123,16 +125,149 @@ def test_a_finished_base_without_the_checkpoint_is_run_again_for_it(tmp_path):
     assert [run.state for run in a_plan(tmp_path, grown(SMALL, 5, DEEP)).runs] == ["finished"] * 2
     shutil.rmtree(base.folder / "kept")
     assert checkpoint_at(base.folder, 5) is None
-    assert a_plan(tmp_path, grown(SMALL, 5, DEEP)).runs[0].state == "lacks checkpoint"
+    assert a_plan(tmp_path, grown(SMALL, 5, DEEP)).missing == []  # nobody needs it
+    base, done, new = a_plan(tmp_path, grown(SMALL, 5, DEEP), grown(SMALL, 10, DEEP)).runs
+    assert [base.state, done.state, new.state] == ["lacks checkpoint", "finished", "planned"]
+    assert "train.keep='10'" in base.overrides  # and not that of the run that is finished
+    assert (base.until, base.cost.n_steps) == (10, 20)
+    assert base.seconds < run_seconds(base.config, base.cost, plan.speed)
 
 
-def test_a_base_that_diverged_before_the_step_is_not_run_again(tmp_path):
-    plan = a_plan(tmp_path, grown(SMALL, 5, DEEP))
-    folder = plan.runs[0].folder
-    folder.mkdir(parents=True)
-    record = {"run_id": folder.name, "state": "diverged", "diverged_at_step": 3, "seconds": 1.0}
-    write_run(folder, record)
-    assert a_plan(tmp_path, grown(SMALL, 5, DEEP)).runs[0].state == "diverged"
+def test_the_last_checkpoint_of_a_base_is_made_again_too(tmp_path):
+    local(a_plan(tmp_path, SMALL), TRAINER, Console(quiet=True))
+    (base,) = a_plan(tmp_path, SMALL).runs
+    last = grown(SMALL, 20, DEEP)
+    assert [run.state for run in a_plan(tmp_path, last).runs] == ["finished", "planned"]  # `checkpoint/` will do
+    shutil.rmtree(base.folder / "checkpoint")
+    plan = a_plan(tmp_path, last)
+    assert [run.state for run in plan.runs] == ["lacks checkpoint", "planned"]
+    local(plan, TRAINER, Console(quiet=True))
+    assert a_plan(tmp_path, last).missing == []
+
+
+def test_a_run_under_way_gives_nobody_its_own_checkpoint(tmp_path):
+    """It deletes it when it saves the next one."""
+    kept, last = (tmp_path / name / step_name(5) for name in ("kept", "checkpoint"))
+    last.mkdir(parents=True)
+    for state, usable in (("running", False), ("failed", False), ("finished", True), ("diverged", True)):
+        write_run(tmp_path, ANYTHING | {"state": state})
+        assert checkpoint_at(tmp_path, 5) == (last if usable else None)
+    kept.mkdir(parents=True)
+    write_run(tmp_path, ANYTHING | {"state": "running"})
+    assert checkpoint_at(tmp_path, 5) == kept
+
+
+def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(tmp_path):
+    child = grown(SMALL, 5, DEEP)
+    plan = a_plan(tmp_path, child, grown(child, 5, {"model.depth": 8}), SMALL | {"seed": 1})
+    base, first, second, other = plan.runs
+    with locked(base.folder):
+        write_run(base.folder, ANYTHING | {"run_id": base.run_id, "state": "running"})
+        plan = a_plan(tmp_path, child, grown(child, 5, {"model.depth": 8}), SMALL | {"seed": 1})
+        assert [run.state for run in plan.runs] == ["running", "planned", "planned", "planned"]
+        outcomes = {outcome.run.run_id: outcome for outcome in local(plan, TRAINER, Console(quiet=True)).outcomes}
+    assert outcomes[first.run_id].problem == f"its base {base.run_id[:8]} is in another process's hands"
+    assert outcomes[second.run_id].problem == f"its base {first.run_id[:8]} has not ended"
+    assert outcomes[other.run_id].state == "finished"
+    assert not first.folder.exists()
+
+
+# --- bases that diverge ----------------------------------------------------------------------------------
+
+ANYTHING = {"run_id": "x", "val_loss": 1.0, "val_loss_se": 0.1, "seconds": 1.0, "diverged_at_step": 8, "error": "it"}
+WILD = SMALL | {"optim.lr": 1e6, "schedule.warmup": "0steps"}
+TAME = DEEP | {"optim.lr": 1e-3}
+
+
+def test_a_base_that_diverged_leaves_its_later_children_out(tmp_path):
+    late = grown(SMALL, 8, DEEP)
+    cells = [grown(SMALL, 7, DEEP), late, grown(late, 5, {"model.depth": 8})]
+    base = a_plan(tmp_path, *cells).runs[0]
+    base.folder.mkdir(parents=True)
+    write_run(base.folder, ANYTHING | {"state": "diverged"})
+    plan = a_plan(tmp_path, *cells)
+    assert [run.state for run in plan.runs] == ["lacks checkpoint", "planned", "base diverged", "base diverged"]
+    assert [run.run_id for run in plan.missing] == list(plan.manifest.run_ids) == [run.run_id for run in plan.runs[:2]]
+    assert "train.keep='7'" in plan.runs[0].overrides
+
+
+def test_a_sweep_ends_well_though_a_base_diverged(tmp_path, capsys):
+    late = grown(WILD, 18, TAME)
+    study = a_study(late, grown(late, 5, {"model.depth": 8}), SMALL)
+    where = ["--runs-dir", str(tmp_path / "runs"), "--profile", "smoke", "--set", f"runtime.cache_dir={tmp_path}/cache"]
+
+    def sweeps(command):
+        status = main([command, study.name, *where], studies={study.name: study})
+        return status, capsys.readouterr().out
+
+    for _ in range(2):
+        status, said = sweeps("run")
+        assert (status, "failed" in said) == (0, False)
+        assert "4 runs: 2 done, 2 whose base diverged, 0 to start" in said
+    manifest = Manifest.read(tmp_path / "runs", study.name, "smoke")
+    states = [read_run(tmp_path / "runs" / study.name / name)["state"] for name in manifest.run_ids]
+    assert states == ["diverged", "finished"]
+    assert sweeps("status")[1].count("base diverged") == 2
+    assert sweeps("plan")[1].count("base diverged") == 3  # two rows and the sum
+
+
+# --- what a plan refuses ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model.depth": 5}, "model.depth: 5 is no multiple"),
+        ({"model.depth": 1}, "model.depth: 1 is less"),
+        ({"model.norm": "layernorm"}, "model.norm"),
+        ({"grow.width": "learn"}, "grow.width: 'learn' has nothing to learn"),
+        ({"grow.depth": "templates"}, "grow.depth: 'templates' is not allowed"),
+    ],
+)
+def test_what_cannot_grow_is_seen_before_the_base_is_trained(tmp_path, capsys, settings, words):
+    a_plan(tmp_path, grown(SMALL, 5, DEEP))  # is possible
+    study = a_study(grown(SMALL, 5, DEEP | settings))
+    argv = ["run", study.name, "--runs-dir", str(tmp_path / "runs"), "--profile", "smoke"]
+    assert main(argv, studies={study.name: study}) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {words}")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+# --- what it costs ---------------------------------------------------------------------------------------
+
+
+def test_the_tuning_of_a_learned_growth_is_in_every_price(tmp_path):
+    few, many = (
+        a_plan(tmp_path, grown(SMALL, 5, DEEP | {"grow.depth": "learn", "grow.learn_steps": steps})).runs[1]
+        for steps in (10, 200)
+    )
+    assert few.cost.flops == many.cost.flops
+    assert many.cost.executed.flops == many.cost.flops + many.cost.tuning.flops > 5 * few.cost.executed.flops
+    assert many.cost.spent(10) == many.cost.inherited + many.cost.executed
+    plan = a_plan(tmp_path, SMALL)
+    assert many.seconds - few.seconds > 190 * plan.speed.step_seconds
+    found = sharing({"a": Node(None, 0, plan.runs[0].cost), "b": Node("a", 5, many.cost)}, wanted=["b"])
+    assert found.shared == found.apart == plan.runs[0].cost.flops // 4 + many.cost.executed.flops
+
+
+def test_a_base_is_charged_up_to_the_last_step_that_is_used(tmp_path, capsys):
+    nodes = {"a": node(None, 0, 100), "b": node("a", 50, 10, 500), "c": node("a", 20, 10, 200)}
+    found = sharing(nodes, wanted=["b", "c"])
+    assert (found.shared, found.beyond, found.apart) == (500 + 100 + 100, 500, 600 + 300)
+    whole = sharing(nodes, wanted=["a", "b", "c"])
+    assert (whole.shared, whole.beyond, whole.apart) == (1000 + 100 + 100, 0, 1000 + 600 + 300)
+    alone = sharing({"a": nodes["a"], "c": nodes["c"]}, wanted=["c"])
+    assert (alone.saved, alone.beyond) == (0, 800)
+
+    for cells, goes_on in (([grown(SMALL, 5, DEEP)], True), ([SMALL, grown(SMALL, 5, DEEP)], False)):
+        study = a_study(*cells)
+        argv = ["plan", study.name, "--runs-dir", str(tmp_path / "runs"), "--profile", "smoke"]
+        assert main(argv, studies={study.name: study}) == 0
+        said = capsys.readouterr().out
+        assert ("sharing saves 0%" in said) == goes_on
+        assert ("; after the last step that is used, bases take" in said) == goes_on
 
 
 def test_grown_takes_the_bases_settings_but_not_its_growth():

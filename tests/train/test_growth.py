@@ -18,7 +18,7 @@ from torch import Tensor
 from conf.compose import compose
 from conf.schema import Config, ConfigError
 from models.count import Spent
-from models.grow import GrowthError
+from models.growth_rules import GrowthError
 from tests.helpers import interrupt_at, metrics
 from train import loop
 from train.checkpoint import latest

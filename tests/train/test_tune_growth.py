@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from conf.schema import Config
 from models.count import learn_flops, run_cost
-from models.grow import GrowthError
+from models.growth_rules import GrowthError
 from models.learned_growth import LearnedGrowth
 from tests.helpers import metrics
 from train import growth, loop, tune_growth

@@ -5,6 +5,11 @@ anew at growth. Here both operators also go on with the base's moments, with its
 or with both, for as long as the jump lasts, since what a fresh optimiser does to the loss by itself is not the
 operator's doing. The long runs are those of the other studies of stacking.
 
+What the `cpu` profile found (a target of 99K parameters without embeddings, three seeds): at growth the loss of the
+stack jumps by 0.33 nats (0.19 to 0.48), that of zero by nothing; the stack is back below the base's last loss after 3 %
+of the full budget (1 to 5), and at its end the two differ by less than can be told (0.006, -0.019 to 0.031). Fresh
+moments at the full rate make a spike of 0.05 nats where the function is kept, and a new warm-up prevents it.
+
 The `gpu` profile has not been run.
 """
 
