@@ -25,6 +25,7 @@ from analysis.order import Done, Order, by_group, carry_out, needs_curves, predi
 from analysis.pictures import check_picture
 from analysis.plan_command import add_plan_command
 from analysis.report import print_claims, print_fit, print_laws
+from analysis.run_curves import curves_of_runs
 from analysis.table import CONVENTIONS
 from conf.door import Parser, counted
 from conf.schema import UserError
@@ -165,7 +166,11 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
     if getattr(options, "data", None) is not None:
         points = table.load_csv(options.data)
     elif curves:
-        points, known = table.curves_of_runs(_run_folders(options), params=options.params)
+        folders = _run_folders(options)
+        points, known, without = curves_of_runs(folders, params=options.params)
+        if without:
+            count = f"{counted(len(without), 'run')} of {len(folders)}"
+            print(f"{count} left out: grown from another model, or its schedule restarted", file=sys.stderr)
         schedules = known if schedules is None else schedules
     else:
         points = table.read_runs(_run_folders(options), params=options.params)

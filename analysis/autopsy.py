@@ -25,6 +25,7 @@ import numpy as np
 from analysis.autopsy_signals import REACH, Event, Signals
 from analysis.laws.base import Array
 from conf.schema import Config
+from models.count import RunCost
 from models.parametrize import Shape, rule
 from models.roles import Role
 
@@ -278,9 +279,13 @@ def _learning_rate(signals: Signals) -> Cause:
     steps, rates = signals.series("lr")
     peak = signals.config.optim.lr
     top = int(rates.argmax())
-    warm = int(steps[top]) if rates[top] >= 0.99 * peak else None  # else the run ended in its warm-up
     n_steps = signals.record.get("n_steps", int(steps[-1]))
-    early = warm is None or event.step <= warm + AFTER_WARMUP * n_steps
+    grow = signals.config.grow
+    begun = grow.step or 0 if grow.schedule == "continue" else 0  # at least: the base may itself continue another run
+    before = _warmed_up_before(signals, begun, n_steps)
+    # None: the run ended in its warm-up.
+    warm = before if before is not None else int(steps[top]) if rates[top] >= 0.99 * peak else None
+    early = warm is None or event.step <= warm + AFTER_WARMUP * (begun + n_steps)
     when = "in the warm-up" if warm is None or event.step <= warm else f"{event.step - warm} steps after the warm-up"
     now = float(np.interp(event.step, steps, rates))
     grown, sizes = _gradient_growth(signals, event)
@@ -295,6 +300,16 @@ def _learning_rate(signals: Signals) -> Cause:
         step=event.step,
         blind=None if signals.names(MATRICES + "/update_rms") else _missing("update RMS"),
     )
+
+
+def _warmed_up_before(signals: Signals, begun: int, n_steps: int) -> int | None:
+    """The step, 0 or less, at which the warm-up ended in the runs that this one continues; None if it was not there."""
+    if begun == 0:
+        return None
+    record = signals.record
+    whole = RunCost(record["n_params_total"], record["tokens_per_step"], begun + n_steps, 0, 0)  # FLOPs make no step
+    ended = whole.steps(signals.config.schedule.warmup) - begun
+    return ended if ended <= 0 else None
 
 
 def epsilon_of(tensor: str, config: Config) -> float:

@@ -1,13 +1,14 @@
 """Runs that grow out of others: how each came to be, its whole course, and what growing saves.
 
 A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the runs that a study is about. A run
-*continues* the one that it starts from where its model is the same and its learning rate goes on
+*continues* the one that it starts from where its model and weights are the same and its learning rate goes on
 (`grow.schedule=continue`), as a decay does that branches off a trunk. Otherwise it *grows*; another model always does.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,52 @@ import numpy as np
 import polars as pl
 
 from analysis.laws.base import Array
-from analysis.table import TableError, read_curves
+from analysis.table import TableError, read_curves, read_runs
+from train.record import checkpoint_at, find_runs, read_run
 
 SIZE = ("model.depth", "model.width")
 GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
 FROM_SCRATCH = pl.col("growth").is_null()
+
+
+def with_bases(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame:
+    """The table of runs (`analysis.table.read_runs`) and, after them, of all that they have grown out of.
+
+    Raises:
+        RecordError, TableError: a folder without a readable record, or a base that is not there.
+    """
+    folders = list(folders)
+    while True:
+        runs = read_runs(folders, params=params)
+        known, bases = set(runs["run_id"]), dict[str, Path]()
+        for run in runs.iter_rows(named=True):
+            base = run["grow.base"]
+            if base is not None and base not in known and base not in bases:
+                bases[base] = _base_folder(run)
+        if not bases:
+            return runs
+        folders += bases.values()
+
+
+def _base_folder(run: Mapping[str, Any]) -> Path:
+    """Where the trainer looks for it: beside the run, or anywhere under the same runs folder; of several the first that
+    has the checkpoint."""
+    folder, base, study = Path(run["folder"]).resolve(), run["grow.base"], Path(run["study"]).parts
+    beside = (Path(run["folder"]).parent / base, folder.parent / base)  # the run may be a link from another study
+    in_place = folder.parent.parts[-len(study) :] == study
+    runs_dir = folder.parents[len(study)] if in_place else folder.parent
+    for near in beside:
+        if _is_run(near, base) and checkpoint_at(near, run["grow.step"]):
+            return near
+    found = [near for near in (*beside, *find_runs([runs_dir])) if near.name == base and _is_run(near, base)]
+    if not found:
+        raise TableError(f"grow.base: {base}, which {run['folder']} starts from, is no run under {runs_dir}")
+    return next((one for one in found if checkpoint_at(one, run["grow.step"])), found[0])
+
+
+def _is_run(folder: Path, run_id: str) -> bool:
+    record = read_run(folder)
+    return record is not None and record["run_id"] == run_id
 
 
 def trace(runs: pl.DataFrame) -> pl.DataFrame:
@@ -32,7 +74,8 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
     - `annealed`: whether the run ends with a decay.
     - `growth`: id of the run that last grew, itself or one before it, and `base_depth`, `base_width` of what it grew
       out of; null from scratch.
-    - `base_steps`, `base_tokens`, `base_flops`: what had been spent before that growth; 0 from scratch.
+    - `base_steps`, `base_tokens`, `base_flops`: what had been spent before that growth; 0 from scratch, null where a
+      run that broke does not say.
     - `grow.*` are the settings of that growth, not those with which a branch continues its trunk; null from scratch.
 
     Raises:
@@ -54,9 +97,9 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
                 "left_at": [*(link["grow.step"] for link in links[1:]), None],
                 "annealed": run["schedule.shape"] == "wsd",
                 "growth": growth and growth["run_id"],
-                "base_steps": 0 if growth is None else growth["n_steps_inherited"],
-                "base_tokens": 0 if growth is None else growth["n_tokens_inherited"],
-                "base_flops": 0 if growth is None else growth["flops_inherited"],
+                "base_steps": 0 if growth is None else growth.get("n_steps_inherited"),
+                "base_tokens": 0 if growth is None else growth.get("n_tokens_inherited"),
+                "base_flops": 0 if growth is None else growth.get("flops_inherited"),
                 "base_depth": base and base["model.depth"],
                 "base_width": base and base["model.width"],
             }
@@ -77,7 +120,8 @@ def _links(run: dict[str, Any], by_id: dict[str, dict[str, Any]]) -> list[dict[s
 
 
 def _continues(run: dict[str, Any], base: dict[str, Any]) -> bool:
-    return run["grow.schedule"] == "continue" and all(run[name] == base[name] for name in GROWING)
+    altered = run.get("grow.noise") or "learn" in (run["grow.depth"], run.get("grow.width"))
+    return run["grow.schedule"] == "continue" and not altered and all(run[name] == base[name] for name in GROWING)
 
 
 def finals(traced: pl.DataFrame) -> pl.DataFrame:
@@ -102,25 +146,28 @@ def courses(traced: pl.DataFrame, run_ids: pl.Series) -> pl.DataFrame:
 
     Returns:
         `run_id` (whose course it is), `part` (the run that made the row), `since_growth` (whether the weights had their
-        last growth behind them; all of a course from scratch has), and the metrics, `flops` and `tokens` being those of
-        the whole course.
+        last growth behind them; all of a course from scratch has), `course_step` (steps since the first run began), and
+        the metrics, `flops` and `tokens` being those of the whole course, `step` that of the part.
     """
     chosen = traced.filter(pl.col("run_id").is_in(run_ids.implode()))
     folder_of = dict(zip(traced["run_id"], traced["folder"], strict=True))
     growth_of = dict(zip(traced["run_id"], traced["growth"], strict=True))
     parts = sorted({part for chain in chosen["chain"] for part in chain})
     metrics = read_curves([Path(folder_of[part]) for part in parts])
-    # A linked folder is named after the run too.
-    by_part = {str(key[0]): rows for key, rows in metrics.group_by("curve", maintain_order=True)}
+    by_folder = {str(key[0]): rows for key, rows in metrics.group_by("curve", maintain_order=True)}
+    none = metrics.clear()  # of a run that has only begun
+    by_part = {part: by_folder.get(Path(folder_of[part]).name, none) for part in parts}
     found = []
     for run_id, chain, left_at in chosen.select("run_id", "chain", "left_at").iter_rows():
-        for k, (part, left) in enumerate(zip(chain, left_at, strict=True)):
+        begun_at = accumulate(left_at[:-1], initial=0)
+        for k, (part, left, begun) in enumerate(zip(chain, left_at, begun_at, strict=True)):
             rows = by_part[part] if left is None else by_part[part].filter(pl.col("step") <= left)
             if k > 0 and growth_of[part] != part:  # it continues from weights that were measured
                 rows = rows.filter(pl.col("step") > 0)
             since = pl.lit(growth_of[part] == growth_of[run_id]).alias("since_growth")
-            found.append(rows.select(pl.lit(run_id).alias("run_id"), pl.col("curve").alias("part"), since, pl.all()))
-    return pl.concat(found, how="diagonal").drop("curve")
+            names = pl.lit(run_id).alias("run_id"), pl.lit(part).alias("part")
+            found.append(rows.select(*names, since, (pl.col("step") + begun).alias("course_step"), pl.exclude("curve")))
+    return pl.concat(found, how="diagonal")
 
 
 def speed_up(scratch_flops_K: Array, scratch_loss_K: Array, flops: float, loss: float) -> tuple[float, str | None]:

@@ -37,14 +37,14 @@ def cost_of(table: pl.DataFrame, x: str | None = None, *, curves: bool = False) 
     Args:
         x: the column that a law of one variable reads.
         curves: rows are points of training curves, which are run as a whole: each costs what the last of its curve
-            does, by `flops`, or by N times its steps.
+            does, by `flops`, 6 N D, or N times its steps.
     """
     size = next((names for names in _SIZES if set(names) <= set(table.columns)), _SIZES[0])
     n_params = np.sum([numbers(table, name) for name in size], axis=0)
     n_tokens, step = numbers(table, "n_tokens"), numbers(table, "step")
     flops = numbers(table, "flops")
     if curves:
-        ways = [flops, n_params * step, step]
+        ways = [flops, 6 * n_params * n_tokens, n_params * step, step]
     else:
         ways = [flops, 6 * n_params * n_tokens, numbers(table, x or ""), n_params, n_tokens]
     cost = next((way for way in ways if np.isfinite(way).all()), None)
@@ -59,7 +59,8 @@ def cost_of(table: pl.DataFrame, x: str | None = None, *, curves: bool = False) 
 def split(table: pl.DataFrame, rule: str, x: str | None = None, *, curves: bool = False) -> Split:
     """Part a table by `largest` (the dearest point, with its replicates), a fraction such as `0.2` (the dearest fifth),
     or a condition on columns (`n_params > 1e7`). Points that cost the same are held out together, and so are, by the
-    first two rules, all points of a curve.
+    first two rules, all points of a curve, but for those that a fitted curve shares (`analysis.run_curves`): a trunk's
+    loss that is fitted cannot be predicted as well.
 
     Raises:
         FitError: the rule cannot be read, or leaves no point on one side.
@@ -73,7 +74,7 @@ def split(table: pl.DataFrame, rule: str, x: str | None = None, *, curves: bool 
         held = np.isin(np.arange(len(table)), where(numbered, rule, option="--holdout")["__row"].to_numpy())
         if held.all():
             raise FitError(f"--holdout {rule!r}: holds out every point; allowed: a rule that leaves some to fit")
-        return Split(rule, held)
+        return Split(rule, _unseen(table, held, rule))
     if share is not None and not 0 < share < 1:
         raise FitError(f"--holdout {rule}: is not allowed; allowed: largest, a fraction in (0, 1), a condition")
     cost = cost_of(table, x, curves=curves)
@@ -87,7 +88,18 @@ def split(table: pl.DataFrame, rule: str, x: str | None = None, *, curves: bool 
     if held.all():
         what = "curve" if curves else "point"
         raise FitError(f"--holdout {rule}: every {what} costs the same; allowed: a condition on columns")
-    return Split(rule, held)
+    return Split(rule, _unseen(table, held, rule))
+
+
+def _unseen(table: pl.DataFrame, held: Rows, rule: str) -> Rows:
+    """The held rows that are no measurement of a fitted curve too."""
+    if not {"measured_by", "step"} <= set(table.columns):
+        return held
+    made = table.select(pl.struct("measured_by", "step")).to_series()
+    found: Rows = held & ~made.is_in(made.filter(~held).implode()).to_numpy()
+    if not found.any():
+        raise FitError(f"--holdout {rule}: every point that it holds out lies on a fitted curve too; allowed: another")
+    return found
 
 
 def score(result: FitResult, held: Any, target: Array, rule: str) -> dict[str, Any]:

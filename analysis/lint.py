@@ -3,8 +3,9 @@
 A finding excludes nothing by itself: its rows are drawn hollow, and left out where `--exclude` names it. What the
 data cannot tell about a law (too few points, too narrow a range) is found by `analysis.identify` in the fit.
 
-The columns read are those of a table of runs: `state`, `lr`, `loss`, `schedule.*`, `data_fingerprint`, `code_*`; and
-`lr_final`, the rate at the point, for a table from elsewhere. Ones that are not there find nothing.
+The columns read are those of a table of runs: `state`, `lr`, `loss`, `schedule.*`, `data_fingerprint`, `code_*`,
+`*_inherited`; of curves of runs, `measured_by`; and `lr_final`, the rate at the point, for a table from elsewhere. Ones
+that are not there find nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FINDINGS = {
     "not_annealed": "the learning rate at the point is more than a tenth of its peak",
     "mixed_data": "runs on other data than most",
     "mixed_code": "runs of another code version than most, or of files that differ from it",
+    "grown": "runs that grew out of another model, which has seen some of their tokens",
     "duplicate": "rows that repeat an earlier one",
 }
 ANNEALED = 0.1
@@ -124,9 +126,20 @@ def _mixed_code(table: pl.DataFrame) -> tuple[Rows, str]:
     return rows, f"{_runs(table, rows)} of another code version than most, or of edited files"
 
 
+def _grown(table: pl.DataFrame) -> tuple[Rows, str]:
+    """The rows whose inherited tokens have not cost what a token of their own model does."""
+    as_own = numbers(table, "n_tokens_inherited") * numbers(table, "flops_per_token")
+    rows = np.abs(numbers(table, "flops_inherited") - as_own) > 1e-9 * as_own  # False where any is missing
+    return rows, f"{_runs(table, rows)} grown from another model, which has seen some of the tokens"
+
+
 def _duplicate(table: pl.DataFrame) -> tuple[Rows, str]:
+    """The rows that agree in all they hold; of curves that branch off one trunk also those that the trunk measured."""
     names = [name for name in table.columns if name not in ("folder", "run_id")]
     rows: Rows = ~table.select(pl.struct(names).is_first_distinct()).to_series().to_numpy()
+    measurement = ("measured_by", "step", "loss")
+    if set(measurement) <= set(table.columns):
+        rows |= ~table.select(pl.struct(measurement).is_first_distinct()).to_series().to_numpy()
     repeat = "1 row repeats" if rows.sum() == 1 else f"{int(rows.sum())} rows repeat"
     return rows, f"{repeat} an earlier one"
 
@@ -162,5 +175,6 @@ _FINDERS: dict[str, Callable[[pl.DataFrame], tuple[Rows, str]]] = {
     "not_annealed": _not_annealed,
     "mixed_data": _mixed_data,
     "mixed_code": _mixed_code,
+    "grown": _grown,
     "duplicate": _duplicate,
 }

@@ -207,7 +207,9 @@ def _patterns(options: argparse.Namespace) -> list[str]:
 
 
 def _rate(measured: pl.DataFrame) -> float:
-    """FLOP/s of a run as it was measured, evaluations and start included."""
+    """FLOP/s of a run as it was measured, evaluations and start included; its seconds are its own, and so its FLOPs."""
+    if "flops_own" in measured.columns:
+        measured = measured.with_columns(flops=pl.coalesce("flops_own", "flops"))
     flops, seconds = read_column(measured, "flops"), read_column(measured, "seconds")
     return float(flops.sum() / seconds.sum())
 
@@ -243,6 +245,8 @@ def _setting(options: argparse.Namespace) -> Setting:
         if key in PLANNED or key.startswith("runtime.") or (key == "optim.lr" and options.asked == "lr"):
             use = PLANNED.get(key, "options of `sweeps run`" if key.startswith("runtime.") else "--lr")
             raise FitError(f"--set {key}: a plan leaves it open; allowed: {use}")
+        if key.startswith("grow."):
+            raise FitError(f"--set {key}: a plan prices runs that start from nothing; allowed: without it")
     base = compose(options.set)
     parsed = OverridesParser.create().parse_overrides(list(options.set))
     given = {override.key_or_group: override.value() for override in parsed}

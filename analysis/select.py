@@ -13,9 +13,10 @@ def finished(runs: pl.DataFrame) -> pl.DataFrame:
 def hold_out_largest(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(the others, the runs of the largest model at its most tokens). Replicates by seed are held out together.
 
-    The tokens are those that were planned: a run that broke must not hand its place to a shorter one.
+    The tokens are those that were planned, with what a grown run inherits: a run that broke must not hand its place to
+    a shorter one.
     """
-    planned = pl.col("n_steps") * pl.col("tokens_per_step")
+    planned = pl.col("n_tokens_planned")
     largest = pl.col("n_params") == pl.col("n_params").max()
     held = largest & (planned == planned.filter(largest).max())
     return runs.filter(~held), runs.filter(held)

@@ -6,6 +6,7 @@ A table of runs has one row per run:
 - every setting of `config.yaml` under its full path: `model.width`, `optim.lr`, …;
 - what the laws read: `n_params` (by the chosen convention), `loss` (validation loss, nats per token), `lr` (peak),
   `batch_tokens`;
+- `n_tokens_planned`: what `n_tokens` was to be, also of a run that broke; with those of the runs that it grew out of;
 - `capped_loss`: the loss, but that at initialisation where it is higher or the run diverged, as LR sensitivity counts
   it (Wortsman et al. 2023, arXiv 2309.14322, section 2.2).
 
@@ -94,9 +95,20 @@ def read_runs(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame
             "capped_loss": _capped_loss(record),
             "lr": settings["optim.lr"],
             "batch_tokens": record.get("tokens_per_step"),
+            "n_tokens_planned": _planned_tokens(record, settings),
         }
         rows.append({"folder": str(folder), **settings, **measured, **named})
     return _frame(rows)
+
+
+def _planned_tokens(record: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
+    steps, per_step = record.get("n_steps"), record.get("tokens_per_step")
+    if steps is None or per_step is None:
+        return None
+    if settings["grow.base"] is not None and "learn" in (settings["grow.depth"], settings["grow.width"]):
+        steps += settings["grow.learn_steps"]
+    inherited = record.get("n_tokens_inherited")  # not there before a run has ended
+    return int((record.get("n_steps_inherited", 0) * per_step if inherited is None else inherited) + steps * per_step)
 
 
 def _capped_loss(record: Mapping[str, Any]) -> float | None:
@@ -117,27 +129,6 @@ def read_curves(folders: Sequence[Path]) -> pl.DataFrame:
     if not rows:
         raise TableError("none of the runs has a row of metrics")
     return _frame(rows)
-
-
-def curves_of_runs(folders: Sequence[Path], *, params: str = "total") -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(points, schedules) of runs: the rows where the validation loss was measured (`curve`, `step`, `lr`, `loss`,
-    `n_params`, `n_tokens`, `flops`, `batch_tokens`, and the run's `state` and settings), and `curve`, `step`, `lr` of
-    every logged step.
-
-    Raises:
-        RecordError, TableError: a folder without a readable record, or runs that measured nothing.
-    """
-    runs = read_runs(folders, params=params)
-    metrics = read_curves(folders)
-    own = runs.drop([name for name in ("loss", "lr", "n_tokens", "flops") if name in runs.columns])
-    own = own.with_columns(pl.Series("curve", [folder.name for folder in folders]))
-    own = own.select([name for name in own.columns if name == "curve" or name not in metrics.columns])
-    measured = metrics.filter(pl.col("val_loss").is_not_null() & (pl.col("step") > 0))
-    points = measured.select(
-        "curve", "step", "lr", pl.col("val_loss").alias("loss"), pl.col("tokens").alias("n_tokens"), "flops"
-    ).join(own, on="curve", how="left", maintain_order="left")
-    schedules = metrics.filter(pl.col("lr").is_not_null()).select("curve", "step", "lr")
-    return points, schedules
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from math import sin
 from pathlib import Path
@@ -16,7 +17,7 @@ from analysis.__main__ import main
 from analysis.autopsy import LIKELY, Autopsy, autopsy, epsilon_of
 from analysis.autopsy_signals import Event, Signals, find_events, read_signals
 from analysis.table import TableError
-from conf.schema import Config, ModelConfig, OptimConfig, ParamConfig
+from conf.schema import Config, GrowConfig, ModelConfig, OptimConfig, ParamConfig
 from train.record import run_dir
 from train.replay import replay
 from train.run import run
@@ -203,6 +204,27 @@ def test_learning_rate_too_high() -> None:
     other = examine(rows_of(with_logits, 46), diverged_at_step=46, state="diverged")
     assert name_of(other) == "attention-logit growth"  # the mechanism says more than the rate does
     assert score(other, "learning rate too high") < LIKELY
+
+
+def test_a_branch_has_had_its_warm_up_in_the_run_that_it_continues() -> None:
+    """A burst 40 steps into a run at its peak rate is early in a run of its own, and late in one that goes on."""
+
+    def burst(row: Row, step: int) -> None:
+        diverge(row, step, 40)
+        row["lr"] = Config().optim.lr
+        if step >= 39:
+            row["grad_norm"] *= 10
+
+    sizes = {"n_params_total": 1000, "tokens_per_step": 1}
+    texts = {}
+    for schedule in ("continue", "restart"):
+        config = dataclasses.replace(Config(), grow=GrowConfig(base="b" * 16, step=10 * N, schedule=schedule))
+        found = examine(rows_of(burst, 44), config=config, diverged_at_step=44, state="diverged", **sizes)
+        cause = next(one for one in found.causes if one.name == "learning rate too high")
+        texts[schedule] = cause.criteria[0].text
+        assert cause.criteria[0].met == (schedule == "restart")
+    assert re.search(r"is \d{4} steps after the warm-up", texts["continue"])
+    assert "is 39 steps after" in texts["restart"]
 
 
 def test_a_spike_without_a_cause_is_unknown() -> None:

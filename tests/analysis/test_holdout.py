@@ -46,6 +46,31 @@ def test_a_curve_costs_what_its_last_point_does() -> None:
     assert cost_of(table.with_columns(n_params=pl.Series([9, 1, 9, 1])), curves=True).tolist() == [18, 5, 18, 5]
 
 
+def test_a_curve_without_flops_costs_its_tokens() -> None:
+    """Of two curves of as many steps the one of larger batches is dearer."""
+    table = pl.DataFrame({"curve": ["a", "b"], "step": [5, 5], "n_params": [2, 2], "n_tokens": [10, 20]})
+    assert cost_of(table, curves=True).tolist() == [120, 240]
+    assert cost_of(table.drop("n_tokens"), curves=True).tolist() == [10, 10]
+
+
+def test_what_a_fitted_curve_shares_is_not_held_out() -> None:
+    """Two branches of a trunk: of the longer one only its own rows are news."""
+    table = pl.DataFrame(
+        {
+            "curve": ["short"] * 3 + ["long"] * 4,
+            "measured_by": ["trunk", "trunk", "short", "trunk", "trunk", "trunk", "long"],
+            "step": [1, 2, 3, 1, 2, 3, 4],
+            "flops": [1, 2, 3, 1, 2, 3, 4],
+        }
+    )
+    for rule in ("largest", "curve = 'long'"):
+        assert split(table, rule, curves=True).held.nonzero()[0].tolist() == [5, 6]
+        apart = table.with_columns(measured_by="curve")
+        assert split(apart, rule, curves=True).held.nonzero()[0].tolist() == [3, 4, 5, 6]
+    with pytest.raises(FitError, match="lies on a fitted curve too"):
+        split(table, "curve = 'long' and step = 2", curves=True)
+
+
 # --- rules -----------------------------------------------------------------------------------------------
 
 LADDER = pl.DataFrame({

@@ -40,6 +40,15 @@ PLANTED: dict[str, tuple[pl.DataFrame, tuple[int, ...]]] = {
     "not_annealed": (sweep(lr_final=[0.0, 0.0, 0.2e-3, *[0.0] * 5]), (2,)),
     "mixed_data": (sweep(data_fingerprint=but("f00d", "beef", 1)), (1,)),
     "mixed_code": (sweep(code_commit=but("c0de", "01d", 6, 7)), (6, 7)),
+    # Row 1 continues a model of its own FLOPs per token, rows 2 and 3 another's.
+    "grown": (
+        sweep(
+            flops_per_token=[6e6] * 4 + [24e6] * 4,
+            n_tokens_inherited=[0, 100, 100, 100, None, 0, 0, 0],
+            flops_inherited=[0.0, 600e6, 150e6, 700e6, None, 0.0, 0.0, 0.0],
+        ),
+        (2, 3),
+    ),
 }
 
 
@@ -121,6 +130,20 @@ def test_points_of_a_curve_are_one_run() -> None:
     (found,) = lint(table, curves=True)
     assert found.sentence == "1 run on other data than most (data_fingerprint)"
     assert found.rows == (3, 4)
+
+
+def test_a_trunk_that_stands_in_several_curves_is_one_measurement() -> None:
+    table = pl.DataFrame(
+        {
+            "curve": ["long", "long", "short", "short"],
+            "measured_by": ["trunk", "long", "trunk", "short"],
+            "step": [4, 8, 4, 8],
+            "loss": [3.0, 2.0, 3.0, 2.1],
+        }
+    )
+    (found,) = lint(table, curves=True)
+    assert (found.name, found.rows) == ("duplicate", (2,))
+    assert lint(table.drop("measured_by"), curves=True) == []
 
 
 # --- tables from elsewhere -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from analysis.__main__ import main
@@ -17,7 +18,7 @@ from analysis.columns import FitError
 from analysis.design import Aim, Limits, relax
 from analysis.fit import fit
 from analysis.laws.chinchilla import chinchilla
-from analysis.plan_command import Budget
+from analysis.plan_command import Budget, _rate
 from analysis.planner import Plan, Planner, quantity
 from analysis.prior import assumed_prior, law_of
 from conf.compose import compose
@@ -258,6 +259,13 @@ def test_a_plan_for_the_rate_and_one_for_all(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "all.json").read_text())["for"] is None
 
 
+def test_a_rate_is_of_what_the_runs_themselves_computed() -> None:
+    """A grown run's FLOPs are those of its bases too, its seconds are not."""
+    runs = pl.DataFrame({"flops": [100, 300], "seconds": [1.0, 1.0]})
+    assert _rate(runs) == 200
+    assert _rate(runs.with_columns(flops_own=pl.Series([None, 200]))) == 150
+
+
 def test_measured_runs_are_the_prior_the_noise_and_the_rate(tmp_path: Path) -> None:
     folders = write_ladder(tmp_path / "runs", steps=10, noise=0.003)
     flops = sum(json.loads((folder / "run.json").read_text())["flops"] for folder in folders)
@@ -312,6 +320,7 @@ MISTAKES = {
     "no width": (["--for", "alpha", *FLOPS, "--widths", "16,x"], "'x' is not allowed"),
     "upside down": (["--for", "alpha", *FLOPS, "--tokens-per-param", "9..3"], "upside down"),
     "planned key": (["--for", "alpha", *FLOPS, "--set", "model.width=8"], "--widths"),
+    "grown run": (["--for", "alpha", *FLOPS, "--set", "grow.step=4"], "start from nothing"),
     "runtime key": (["--for", "alpha", *FLOPS, "--set", "runtime.threads=1"], "leaves it open"),
     "unknown key": (["--for", "alpha", *FLOPS, "--set", "optim.lrr=1"], "did you mean optim.lr?"),
     "two widths for lr": (["--for", "lr", *FLOPS], "one width"),

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from analysis import select
+from analysis.run_curves import curves_of_runs
 from analysis.table import (
     TableError,
-    curves_of_runs,
     load_csv,
     numbers,
     read_curves,
@@ -75,7 +75,8 @@ def test_curves_are_long_and_hold_what_a_step_measured(folders: list[Path]) -> N
 
 
 def test_points_of_curves_come_with_their_whole_schedules(folders: list[Path]) -> None:
-    points, schedules = curves_of_runs(folders)
+    points, schedules, left_out = curves_of_runs(folders)
+    assert left_out == ()
     metrics = read_curves(folders)
     assert len(points) == 40  # half of the steps measured a validation loss
     assert len(schedules) == 80
@@ -92,7 +93,7 @@ def test_points_of_curves_come_with_their_whole_schedules(folders: list[Path]) -
     assert (first["state"], first["model.width"]) == ("finished", 32)
     # of the step, not of the end of the run
     assert first["n_tokens"] < record["n_tokens"]
-    by_other, _ = curves_of_runs(folders, params="non_embedding")
+    by_other, _, _ = curves_of_runs(folders, params="non_embedding")
     assert by_other["n_params"][0] == record["n_params_non_embedding"]
 
 
@@ -116,7 +117,7 @@ def test_a_study_with_open_runs_makes_no_table(tmp_path: Path) -> None:
 
 def test_the_largest_run_is_held_out_with_its_replicates() -> None:
     """By the tokens that were planned: the last one broke after 5 of its 20."""
-    planned = {"n_steps": [90, 10, 20, 20], "tokens_per_step": [1, 1, 1, 1]}
+    planned = {"n_tokens_planned": [90, 10, 20, 20]}
     runs = pl.DataFrame(
         {"n_params": [1, 2, 2, 2], "n_tokens": [90, 10, 20, 5], "loss": [4.0, 3.0, 2.0, 2.1], **planned}
     )

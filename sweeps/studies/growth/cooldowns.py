@@ -7,6 +7,10 @@ that takes the weights and begins with fresh moments is not, and shows that the 
 spaced, as one would choose for a law; with lengths that double, the longest is half of all the work, and sharing saves
 less. The target and its trunk are those of the studies of stacking.
 
+What the `cpu` profile found (99K parameters without embeddings, three seeds): the branch is the run from scratch, to
+the last bit, at all six lengths, for 57 % less compute. A branch with fresh moments ends 0.014 nats (0.003 to 0.024)
+higher. The decay gains 0.032 nats (0.009 to 0.055) over the trunk at as many tokens.
+
 The `gpu` profile has not been run.
 """
 

@@ -1,0 +1,76 @@
+"""Training curves of runs, as laws of curves read them: the loss at each step, and the learning rate up to there.
+
+Such a law speaks of one model trained from its first step on. A run that continues another one
+(`analysis.growth`) is therefore read as the whole of its chain: the rows and rates of the trunk up to where it was
+left, then its own, with steps counted on. Where the optimiser's moments were carried along (`grow.optimizer=carry`),
+that is the curve of the run from scratch under the same schedule. A run that grew out of another model, or whose
+schedule restarted, has no such curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from analysis.growth import courses, trace, with_bases
+from analysis.table import TableError
+
+
+def curves_of_runs(
+    folders: Sequence[Path], *, params: str = "total"
+) -> tuple[pl.DataFrame, pl.DataFrame, tuple[str, ...]]:
+    """The curves of runs, and which runs have none.
+
+    Args:
+        folders: run folders, each once; the runs that they continue are looked for where the trainer does.
+        params: which count becomes `n_params`; one of `analysis.table.CONVENTIONS`.
+
+    Returns:
+        points: the rows where the validation loss was measured: `curve` (the folder's name), `step`, `lr`, `loss`,
+            `n_params`, `n_tokens`, `flops`, `batch_tokens`, `measured_by` (the id of the run that made the row:
+            branches of one trunk share its rows), and the run's `state` and settings.
+        schedules: `curve`, `step`, `lr` of every logged step.
+        left_out: ids of the runs that grew out of another model, had their learning rate restarted, their weights
+            altered, or the tokens of a step changed.
+
+    Raises:
+        RecordError, TableError: a folder without a readable record, a base that is not there, or no run with a curve
+            that measured something.
+    """
+    runs = with_bases(folders, params=params).unique("run_id", keep="first", maintain_order=True)
+    asked = runs.filter(pl.col("folder").is_in([str(folder) for folder in folders]))
+    traced = trace(runs)
+    batch_of = dict(zip(runs["run_id"], runs["batch_tokens"], strict=True))
+    origins = traced.select("run_id", "growth", "chain").iter_rows()
+    single = {run for run, growth, chain in origins if growth is None and len({batch_of[part] for part in chain}) == 1}
+    left_out = tuple(run for run in asked["run_id"] if run not in single)
+    whole = asked.filter(~pl.col("run_id").is_in(left_out))
+    if whole.is_empty():
+        raise TableError(
+            "no run has a curve from its first step on: each grew out of another model, or its schedule restarted; "
+            "allowed: runs from scratch, or that continue one with grow.schedule=continue"
+        )
+    course = courses(traced, whole["run_id"])
+    if "val_loss" not in course.columns:
+        raise TableError("none of the runs has measured a validation loss")
+
+    name = pl.Series("curve", [Path(folder).name for folder in whole["folder"]], dtype=pl.String)
+    rows = (
+        course.drop("step")
+        .rename({"course_step": "step"})
+        .join(whole.select("run_id", name), on="run_id", how="left", maintain_order="left")
+    )
+    of_the_row = {"loss", "lr", "n_tokens", *course.columns} - {"run_id"}
+    own = whole.select(pl.exclude(of_the_row))
+    points = (
+        rows.filter(pl.col("val_loss").is_not_null() & (pl.col("step") > 0))
+        .select(
+            "curve", "step", "lr", pl.col("val_loss").alias("loss"), pl.col("tokens").alias("n_tokens"), "flops",
+            pl.col("part").alias("measured_by"), "run_id",
+        )
+        .join(own, on="run_id", how="left", maintain_order="left")
+    )  # fmt: skip
+    schedules = rows.filter(pl.col("lr").is_not_null()).select("curve", "step", "lr")
+    return points, schedules, left_out
