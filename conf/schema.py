@@ -295,9 +295,7 @@ class TrainConfig:
     micro_batch: int | None = setting(None, "sequences per forward pass at most; as many as fit when null", ge=1)
     log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
     checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
-    keep: str | None = setting(
-        None, "steps whose checkpoints are kept for others to start from: '0,200', in quotes"
-    )
+    keep: str | None = setting(None, "steps whose checkpoints are kept for others to start from: '0,200', in quotes")
     diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
 
 
