@@ -110,13 +110,13 @@ def draw_sensitivity(
             label=name.replace("\n", " "),
         )
     style.count_axis(axes, np.array([*table["size"], 1.5 * table["size"].max()]))  # type: ignore[operator]  # a number
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.1 * len(arms)))  # the legend stands above the intervals
     axes.set_xlabel(size_label)
     if value == "sensitivity":
         low, high = float(table["lr_low"].min()), float(table["lr_high"].max())  # type: ignore[arg-type]
         axes.set_ylabel("LR sensitivity (nats)")
         axes.set_title(f"rates {low:g} to {high:g}")
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def draw_intervals(axes: Axes, x: Any, points: pl.DataFrame, **look: Any) -> None:

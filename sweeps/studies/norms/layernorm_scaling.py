@@ -6,6 +6,11 @@ rate; at the greatest depth and one rate Scaled Init (GPT-2's), Post-LN and Peri
 block and the angles between blocks' inputs are measured. Peri-LN is not in the paper; it bounds the same variance by
 other means. The one rate is 3e-3 at `cpu`, where both arms do better with it than with the paper's 1e-3.
 
+What the `cpu` profile found (627K parameters at depth 12, four seeds): LayerNorm Scaling keeps the last block's
+variance 0.83 decades (0.63 to 1.02) below that of pre-LN and ends 0.18 nats (0.08 to 0.28) lower at depth 12. Whether
+that gain grows with depth is inconclusive. The reason given for it is not seen: deep blocks turn the stream less than
+in pre-LN (by 0.019 pi, 0.009 to 0.028), and removing one costs no more.
+
 The `gpu` profile has not been run.
 """
 

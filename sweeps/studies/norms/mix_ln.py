@@ -6,6 +6,11 @@ much gives a matrix the gain that it has in the paper's 130M model. At 0.02 and 
 the stream that at initialisation no placement tilts the gradients. A share of 0 is pre-LN, and one of 1 is Post-LN with
 the final norm.
 
+What the `cpu` profile found (358K parameters, 12 blocks, three seeds): gradients tilt as published, down with depth in
+pre-LN and up in Post-LN, and a quarter of Post-LN blocks makes them more even than Post-LN does, though no more so than
+pre-LN. Mix-LN trains at rates 0.47 decades (0.41 to 0.53) above those of Post-LN; pre-LN bears still higher ones. No
+share of Post-LN blocks has a loss below that of pre-LN, within 0.02 nats.
+
 The `gpu` profile has not been run.
 """
 

@@ -1,9 +1,15 @@
 """Pre-LN, Peri-LN and Post-LN over learning rates and seeds (Kim et al. 2025, arXiv 2502.02732).
 
-Peri-LN normalises a branch at its input and at its output, and the embedding once. All weights and embeddings come
-from N(0, 0.02), gradients are clipped at 1, and the warm-up takes a tenth of the steps; there is no weight decay, so
-that nothing but the placement holds the residual stream. The paper has 400M to 3.2B parameters, 30B tokens, five seeds,
-and learning rates from 1e-4 to 5e-3; a model this narrow takes higher ones.
+Peri-LN normalises a branch at its input and at its output, and the embedding once. All weights and embeddings come from
+N(0, 0.02), gradients are clipped at 1, and the warm-up takes a tenth of the steps; there is no weight decay, so that
+nothing but the placement holds the residual stream. The paper has 400M to 3.2B parameters, 30B tokens, five seeds, and
+learning rates from 1e-4 to 5e-3; a model this narrow takes higher ones.
+
+What the `cpu` profile found (428K parameters, 8 blocks, five seeds): Peri-LN fails at none of the rates, and pre-LN
+from 1e-2 on (0.88 decades apart, 0.50 to 1.26); its sensitivity is lower by 0.15 (0.06 to 0.23), its best loss by 0.16
+nats (0.08 to 0.23), and its stream at 1e-2 has a variance 2.2 decades below that of pre-LN. Post-LN fails earliest of
+the three, but at 3e-3 it is as good as any. Gradient norms at initialisation are less even over the blocks under
+Peri-LN, and not more.
 
 The `gpu` profile has not been run.
 """
