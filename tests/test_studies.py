@@ -45,7 +45,8 @@ def test_a_study_is_one_command(tmp_path: Path, cache_dir: Path) -> None:
 
 @pytest.mark.parametrize("study", sorted(STUDIES))
 def test_a_study_runs_from_plan_to_claims(study: str, folder: Path, cache_dir: Path, smoke: Smoke) -> None:
-    run = ["run", study, "--profile", "smoke", "--set", f"runtime.cache_dir={cache_dir}"]
+    settings = ["--set", f"runtime.cache_dir={cache_dir}", "--set", "train.checkpoint_every=100%"]
+    run = ["run", study, "--profile", "smoke", *settings]
     for module, command in (("sweeps", run), ("analysis", ["figure", study, "--profile", "smoke"])):
         status, output = smoke.run(folder, module, *command)
         assert status == 0, output
