@@ -9,6 +9,7 @@ from pathlib import Path
 from conf.compose import read_config
 from conf.schema import Config, ConfigError
 from models.count import RunCost, run_cost
+from models.growth_rules import check_growth
 from train.data import Corpus
 from train.record import RecordError, checkpoint_at, find_runs, read_run
 
@@ -28,6 +29,7 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
     Raises:
         ConfigError, RecordError: there is no such run, it cannot be read, or it saw other data: a grown run goes on in
             the data where its base stopped.
+        GrowthError: the base's model cannot become this one.
     """
     if config.grow.base is None:
         return None
@@ -44,6 +46,7 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
         raise ConfigError(
             f"seed: {config.seed} is not the base's, whose order the data go on in; allowed: {found.seed}"
         )
+    check_growth(found.model, config.model, config.grow)
     runtime = dataclasses.replace(found.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
     found = dataclasses.replace(found, runtime=runtime)
     before = find_base(found, corpus)

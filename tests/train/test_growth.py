@@ -267,6 +267,8 @@ def test_what_a_run_cannot_start_from(tiny: Tiny) -> None:
         with pytest.raises(error, match=words) as raised:
             run(tiny(*settings))
         assert "\n" not in str(raised.value)
+    impossible = tiny(*grown(trunk, 8, "model.depth=3"))
+    assert not run_dir(impossible).exists(), "refused before anything was built"
     with pytest.raises(ConfigError, match=r"train\.keep: 21 is beyond"):
         run(tiny("train.keep='21'", "seed=3"))
 
