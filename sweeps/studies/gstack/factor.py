@@ -4,6 +4,10 @@ The paper grows to 24 blocks from 12, 6, 3 and 1, and to 32 from 8, 4, 2 and 1. 
 L/2, L/4 and one; all bases make the same number of steps, which a deeper one pays more for. g = 1 is the target from
 scratch.
 
+What the `cpu` profile found (a target of 99K parameters without embeddings, three seeds): the loss is lowest at g = 4
+at each of three budgets, which is 0.034 nats (0.016 to 0.053) below scratch at the largest; how 2 and 8 compare is
+within the noise. A base of one block does not lose to scratch here (0.032 below, from 0.084 below to 0.021 above).
+
 The `gpu` profile has not been run.
 """
 
