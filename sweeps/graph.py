@@ -123,6 +123,6 @@ def lines(nodes: Mapping[str, Node]) -> list[str]:
 def cost_of(cell: Cell) -> RunCost:
     """What the run of a cell costs, with what it inherits; raises `ConfigError` if it is no possible run."""
     before = base_of(cell)
-    placeholder = {} if before is None else {BASE: "0" * 16}
-    config = compose(overrides(cell | placeholder))
+    named = {} if before is None else {BASE: "0" * 16}  # any id: what a base costs is not in its name
+    config = compose(overrides(cell | named))
     return run_cost(config, vocab_size(config.data), base=None if before is None else cost_of(before))
