@@ -59,12 +59,6 @@ class Node:
     cost: RunCost
 
 
-def chain(run_id: str, nodes: Mapping[str, Node]) -> list[str]:
-    """The runs that a run grows out of, the first one first, and itself."""
-    base = nodes[run_id].base
-    return [*([] if base is None else chain(base, nodes)), run_id]
-
-
 @dataclass(frozen=True)
 class Sharing:
     """FLOPs of all runs as they are shared, and if every run made its bases' steps itself."""
