@@ -7,7 +7,7 @@ A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import polars as pl
 
 from analysis.laws.base import Array
 from analysis.table import TableError, read_curves, read_runs
-from train.record import checkpoint_at, find_runs, read_run
+from train.record import base_folder
 
 SIZE = ("model.depth", "model.width")
 GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
+DECAYS = ("cosine", "linear", "wsd")
 FROM_SCRATCH = pl.col("growth").is_null()
 
 
@@ -37,31 +38,25 @@ def with_bases(folders: Sequence[Path], *, params: str = "total") -> pl.DataFram
         for run in runs.iter_rows(named=True):
             base = run["grow.base"]
             if base is not None and base not in known and base not in bases:
-                bases[base] = _base_folder(run)
+                bases[base] = find_base(Path(run["folder"]), run["study"], base, run["grow.step"])
         if not bases:
             return runs
         folders += bases.values()
 
 
-def _base_folder(run: Mapping[str, Any]) -> Path:
-    """Where the trainer looks for it: beside the run, or anywhere under the same runs folder; of several the first that
-    has the checkpoint."""
-    folder, base, study = Path(run["folder"]).resolve(), run["grow.base"], Path(run["study"]).parts
-    beside = (Path(run["folder"]).parent / base, folder.parent / base)  # the run may be a link from another study
-    in_place = folder.parent.parts[-len(study) :] == study
-    runs_dir = folder.parents[len(study)] if in_place else folder.parent
-    for near in beside:
-        if _is_run(near, base) and checkpoint_at(near, run["grow.step"]):
-            return near
-    found = [near for near in (*beside, *find_runs([runs_dir])) if near.name == base and _is_run(near, base)]
-    if not found:
-        raise TableError(f"grow.base: {base}, which {run['folder']} starts from, is no run under {runs_dir}")
-    return next((one for one in found if checkpoint_at(one, run["grow.step"])), found[0])
+def find_base(folder: Path, study: str, base: str, step: int) -> Path:
+    """The folder of the run that the run in `folder` starts from, where the trainer looks for it.
 
-
-def _is_run(folder: Path, run_id: str) -> bool:
-    record = read_run(folder)
-    return record is not None and record["run_id"] == run_id
+    Raises:
+        TableError: there is none.
+    """
+    real, parts = folder.resolve(), Path(study).parts  # the run may be a link from another study
+    in_place = real.parent.parts[-len(parts) :] == parts
+    runs_dir = real.parents[len(parts)] if in_place else real.parent
+    found = base_folder(base, step, beside=[folder.parent, real.parent], below=runs_dir)
+    if found is None:
+        raise TableError(f"grow.base: {base}, which {folder} starts from, is no run under {runs_dir}")
+    return found
 
 
 def trace(runs: pl.DataFrame) -> pl.DataFrame:
@@ -95,7 +90,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
             | {
                 "chain": [link["run_id"] for link in links],
                 "left_at": [*(link["grow.step"] for link in links[1:]), None],
-                "annealed": run["schedule.shape"] == "wsd",
+                "annealed": run["schedule.shape"] in DECAYS,
                 "growth": growth and growth["run_id"],
                 "base_steps": 0 if growth is None else growth.get("n_steps_inherited"),
                 "base_tokens": 0 if growth is None else growth.get("n_tokens_inherited"),

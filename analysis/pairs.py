@@ -89,21 +89,24 @@ class Pairs:
         return sum(run.state == "diverged" for pair in self.pairs for run in (pair.a, pair.b))
 
 
-def read_side(table: pl.DataFrame, metric: str) -> list[Run]:
+def read_side(table: pl.DataFrame, metric: str, bases: pl.DataFrame | None = None) -> list[Run]:
     """The runs of one side.
 
     Args:
         table: rows of `analysis.table.read_runs`.
+        bases: rows of all that they have grown out of (`analysis.growth.with_bases`), if of anything.
         metric: a column of numbers. Any of `LOSSES` is at most `loss_at_init`, which is what a diverged run has.
 
     Raises:
-        TableError: no such column, no numbers in it, or a diverged run whose record lacks `loss_at_init`.
+        TableError: no such column, no numbers in it, a diverged run whose record lacks `loss_at_init`, or a grown run
+            whose base is not there.
     """
     if metric not in table.columns:
         raise TableError(f"--metric {metric}: no such column; there are: {', '.join(table.columns)}")
     if not (table[metric].dtype.is_numeric() or table[metric].dtype == pl.Null):
         raise TableError(f"--metric {metric}: holds {table[metric].dtype}; allowed: a column of numbers")
     names = [name for name in identity(Config()) if name != "seed"]
+    known = {} if bases is None else {row["run_id"]: row for row in bases.iter_rows(named=True)}
     return [
         Run(
             run_id=row["run_id"],
@@ -111,10 +114,26 @@ def read_side(table: pl.DataFrame, metric: str) -> list[Run]:
             state=row["state"],
             seed=row["seed"],
             value=_value(row, metric),
-            settings={name: row[name] for name in names} | {DATA: row.get(DATA)},
+            settings={name: row[name] for name in names}
+            | {"grow.base": _base_in_words(row, known), DATA: row.get(DATA)},
         )
         for row in table.iter_rows(named=True)
     ]
+
+
+def _base_in_words(row: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What a run has grown out of, alike for all seeds: where the settings of its base differ from its own."""
+    if row["grow.base"] is None:
+        return None
+    base = known.get(row["grow.base"])
+    if base is None:
+        raise TableError(f"grow.base: {row['grow.base']}, which {row['folder']} starts from, is not among the runs")
+    compared = {
+        name: default if name.startswith("grow.") else row[name] for name, default in identity(Config()).items()
+    }
+    itself = {name: base[name] for name in compared if name != "seed"} | {"grow.base": _base_in_words(base, known)}
+    differing = [f"{name}={value}" for name, value in itself.items() if value != compared[name]]
+    return f"({', '.join(differing)})"
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.difference import LEVEL, Difference, Units, difference, plan_looks, pocock_level, units_of
+from analysis.growth import find_base, with_bases
 from analysis.pairs import DATA, SIDES, Pairs, Run, pair_runs, read_side
-from analysis.table import TableError, read_runs
+from analysis.table import TableError
 from conf.door import counted
 from conf.schema import Config, RuntimeConfig, resolve, walk
 from train.record import read_run, run_dir, run_id, write_json
@@ -162,17 +163,14 @@ class Arms:
 
     def __init__(self, pairs: Pairs, runs_dir: Path) -> None:
         """Raises `TableError` if the runs cannot be repeated with another seed."""
-        from conf.compose import read_config  # Hydra takes a while to import
-
         if not pairs.told_by:
             raise TableError("--until: no setting tells A from B, so that further runs would be the same for both")
         self.runs_dir = runs_dir
-        self.cells: list[tuple[Config, Config]] = []
+        self.cells: list[tuple[Lineage, Lineage]] = []
         for cell in pairs.cells:
             pair = next(pair for pair in pairs.pairs if pair.cell == cell)
-            configs = [read_config(Path(run.folder) / "config.yaml") for run in (pair.a, pair.b)]
-            self.cells.append((configs[0], configs[1]))
-        everyone = [config for cell in self.cells for config in cell]
+            self.cells.append((_lineage(Path(pair.a.folder)), _lineage(Path(pair.b.folder))))
+        everyone = [config for cell in self.cells for lineage in cell for config in lineage]
         self.device = _common("runtime.device", [config.runtime.device for config in everyone])
         self.cache_dir = everyone[0].runtime.cache_dir
         if self.device not in _PROFILES:
@@ -184,7 +182,7 @@ class Arms:
                     f"--until: runs with runtime.precision={config.runtime.precision} on {self.device} cannot be "
                     f"added by a sweep; allowed: {usual}"
                 )
-        settings = json.dumps([[_settings(config) for config in cell] for cell in self.cells], sort_keys=True)
+        settings = json.dumps([[_cell(lineage) for lineage in cell] for cell in self.cells], sort_keys=True)
         names = "-".join(name.rpartition(".")[2] for name in list(pairs.told_by)[:3])
         self.study = f"{STUDIES}/{names}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
@@ -198,7 +196,7 @@ class Arms:
         from hydra.core.override_parser.types import Quote, QuotedString
 
         file = self.runs_dir / self.study / "cells.json"
-        cells = [_settings(config) | {"seed": seed} for seed in seeds for cell in self.cells for config in cell]
+        cells = [_cell(lineage, seed=seed) for seed in seeds for cell in self.cells for lineage in cell]
         claim = "more seeds for both arms of a comparison"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"study": self.study, "claim": claim, "cells": cells})
@@ -234,22 +232,40 @@ class Arms:
             for config, folder in zip(configs, folders, strict=True):
                 if read_run(folder) is None:
                     raise TableError(f"{self.study}: the sweep did not make run {run_id(config)}, seed {config.seed}")
-            sides.append(read_side(read_runs(folders), metric))
+            known = with_bases(folders)
+            sides.append(read_side(known[: len(folders)], metric, known))
         return sides[0], sides[1]
 
-    def added(self, config: Config, seed: int) -> Config:
-        """The config of a run that is added, from that of a run at hand."""
+    def added(self, lineage: Lineage, seed: int) -> Config:
+        """The config of a run that is added, from that of a run at hand; its bases are added with it."""
+        config, *before = lineage
         runtime = dataclasses.replace(config.runtime, runs_dir=str(self.runs_dir))
-        return dataclasses.replace(config, study=self.study, seed=seed, runtime=runtime)
+        grow = dataclasses.replace(config.grow, base=run_id(self.added(before, seed)) if before else None)
+        return dataclasses.replace(config, study=self.study, seed=seed, runtime=runtime, grow=grow)
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """A cell of a sweep: every setting but the seed and what the sweep sets itself."""
-    return {
+Lineage = Sequence[Config]
+"""The settings of a run and of all that it has grown out of, itself first."""
+
+
+def _lineage(folder: Path) -> Lineage:
+    from conf.compose import read_config  # Hydra takes a while to import
+
+    config = read_config(folder / "config.yaml")
+    if config.grow.base is None or config.grow.step is None:  # with the one there is the other
+        return [config]
+    return [config, *_lineage(find_base(folder, config.study, config.grow.base, config.grow.step))]
+
+
+def _cell(lineage: Lineage, **seed: int) -> dict[str, Any]:
+    """A cell of a sweep: every setting but what the sweep sets itself, and the base's cell; `seed` is that of both."""
+    config, *before = lineage
+    own = {
         path: value
         for path, _, value in walk(config)
         if path not in ("study", "seed") and not path.startswith(("runtime.", "track."))
     }
+    return own | seed | ({"grow.base": _cell(before, **seed)} if before else {})
 
 
 def _common(name: str, values: Sequence[str]) -> str:

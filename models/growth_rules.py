@@ -38,12 +38,20 @@ def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
         *_broken_promises(base, cfg, how),
         *_unlearnable(base, cfg, how),
         *_not_untied(base, cfg, how),
+        *_idle_width(base, cfg, how),
     ):
         raise GrowthError(problem)
     if how.depth == "learn":  # whose blocks come from all of the base's
         _check_no_fewer(base.n_blocks, cfg.n_blocks, _blocks_setting(cfg))
         return
-    for block, origin in enumerate(origins(base, cfg, how)):
+    found = origins(base, cfg, how)
+    as_they_were = [Origin(block, intact=True) for block in range(base.n_blocks)]
+    if found == as_they_were and how.depth in {"interpolate", "zero", "random"}:
+        raise GrowthError(
+            f"grow.depth: {how.depth!r} does nothing between two models of {base.n_blocks} blocks; "
+            "allowed: stack, or more blocks"
+        )
+    for block, origin in enumerate(found):
         if origin is None:
             continue
         old, new = placement(base, origin.block), placement(cfg, block)
@@ -122,6 +130,21 @@ def impossible_sizes(base: ModelConfig, cfg: ModelConfig, operator: str) -> Iter
         )
 
 
+def _grows_wider(base: ModelConfig, cfg: ModelConfig) -> bool:
+    sizes = [(base.width, cfg.width)]
+    if base.n_blocks and cfg.n_blocks:
+        sizes += [(base.hidden, cfg.hidden), (base.param_tokens or 0, cfg.param_tokens or 0)]
+    return any(new > old for old, new in sizes)
+
+
+def _idle_width(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[str]:
+    if how.width in {"zero", "random"} and not _grows_wider(base, cfg):
+        yield (
+            f"grow.width: {how.width!r} does nothing between two models of width {base.width}; "
+            "allowed: direct, or a larger model.width, model.mlp_hidden or model.param_tokens"
+        )
+
+
 def multiples(of: int, above: int) -> str:
     """The next two sizes that are whole copies, in words."""
     return f"{(above // of + 1) * of}, {(above // of + 2) * of}, …"
@@ -152,10 +175,7 @@ def _unlearnable(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterat
                 "are no sum; allowed: stack, interpolate, pattern, zero, random"
             )
     if how.width == "learn":
-        wider = [(base.width, cfg.width)]
-        if base.n_blocks and cfg.n_blocks:
-            wider += [(base.hidden, cfg.hidden), (base.param_tokens or 0, cfg.param_tokens or 0)]
-        if all(old == new for old, new in wider):
+        if not _grows_wider(base, cfg):
             yield (
                 f"grow.width: 'learn' has nothing to learn between two models of width {base.width}; "
                 "allowed: with a larger model.width, model.mlp_hidden or model.param_tokens"

@@ -112,7 +112,7 @@ class LearnedGrowth(nn.Module):
         between = _between(base_cfg, cfg, how)
         first = dataclasses.replace(  # what has its size already is copied by any operator
             how,
-            depth="interpolate" if how.depth == "learn" else how.depth,
+            depth="stack" if how.depth == "learn" else how.depth,
             width="direct" if how.width == "learn" else how.width,
         )
         self.frozen = grow_state(

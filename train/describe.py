@@ -74,8 +74,10 @@ def result(job: Job, outcome: Outcome) -> Record:
         "mfu": flops_made / train_seconds / (job.matmul_rate * job.ranks.world),
     }
     rows = read_metrics(job.folder)
-    if rows[0]["step"] == 0 and "val_loss" in rows[0]:  # resuming keeps this row; a loss that is no number has no name
-        ended["loss_at_init"] = rows[0]["val_loss"]
+    root = rows if job.base is None else read_metrics(job.base.first.folder)  # what a run grew out of is no init
+    for row in root[:1]:
+        if row["step"] == 0 and "val_loss" in row:  # resuming keeps this row; a loss that is no number has no name
+            ended["loss_at_init"] = row["val_loss"]
     if outcome.flight_events is not None:
         ended["flight_events"] = outcome.flight_events
     if outcome.diverged_at_step is not None:

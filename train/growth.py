@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from train.checkpoint import Position, optimizer_state, read_checkpoint
 from train.lineage import Base
 from train.loop import Job
 from train.ramp import Ramp
-from train.record import RecordError, checkpoint_at, read_run
 from train.tune_growth import tune
 
 BEGIN = Position(0, 0.0, 0.0)
@@ -38,7 +36,7 @@ def begin(job: Job) -> Position:
         return BEGIN
     start = time.perf_counter()
     config, before = job.config, job.base.config
-    weights, moments = read_checkpoint(_checkpoint(job.base, config))
+    weights, moments = read_checkpoint(job.base.checkpoint())
     grown = grow(weights, before, job.model.state_dict(), config)
     if isinstance(grown, LearnedGrowth):
         job.model.load_state_dict(tune(job, grown))
@@ -63,7 +61,7 @@ def grow(weights: State, base: Config, fresh: State, config: Config) -> State | 
     how, before = config.grow, base.model
     if how.depth == "templates":
         weights, before = untie_templates(weights, before, config.model, how)
-        how = dataclasses.replace(how, depth="interpolate")  # of as many blocks; only their width may be left to grow
+        how = dataclasses.replace(how, depth="stack")  # of as many blocks; only their width may be left to grow
     if "learn" in {how.depth, how.width}:
         return LearnedGrowth(
             weights, before, fresh, config.model, how, param=config.param, base_param=base.param, seed=config.seed
@@ -71,23 +69,6 @@ def grow(weights: State, base: Config, fresh: State, config: Config) -> State | 
     return grow_state(
         weights, before, fresh, config.model, how, param=config.param, base_param=base.param, seed=config.seed
     )
-
-
-def _checkpoint(base: Base, config: Config) -> Path:
-    step = config.grow.step
-    assert step is not None  # the schema demands it
-    path = checkpoint_at(base.folder, step)
-    diverged = (read_run(base.folder) or {}).get("diverged_at_step")
-    if path is None and diverged is not None and diverged <= step:
-        raise RecordError(
-            f"{base.folder}: diverged at step {diverged}, and has no step {step}; allowed: 0 to {diverged - 1}"
-        )
-    if path is None:
-        raise RecordError(
-            f"{base.folder}: keeps no checkpoint of step {step}; allowed: after `train.keep={step}` there, "
-            "which a finished run makes up for"
-        )
-    return path
 
 
 def _restore(job: Job, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -101,7 +82,7 @@ def build_ramp(config: Config, base: Base | None, model: GPT, cost: RunCost) -> 
     """How the new blocks fade in, or None where they are there at once.
 
     Raises:
-        ConfigError: there are no new blocks, or they would not be there at the end of the run.
+        ConfigError: the new blocks would not be there at the end of the run.
     """
     if config.grow.ramp is None or base is None:
         return None
@@ -111,7 +92,5 @@ def build_ramp(config: Config, base: Base | None, model: GPT, cost: RunCost) -> 
             f"grow.ramp: {config.grow.ramp!r} is {n_steps} of the run's {cost.n_steps} steps; allowed: 1 to all of them"
         )
     new = range(base.config.model.n_blocks, config.model.n_blocks)
-    if not new:
-        raise ConfigError(f"grow.ramp: {config.grow.ramp!r} does nothing without new blocks; allowed: null")
     shape = Shape(config.model.width, config.model.depth)
     return Ramp(model, residual_multiplier(config.param, shape), new, n_steps)

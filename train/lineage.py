@@ -11,7 +11,7 @@ from conf.schema import Config, ConfigError
 from models.count import RunCost, run_cost
 from models.growth_rules import check_growth
 from train.data import Corpus
-from train.record import RecordError, checkpoint_at, find_runs, read_run
+from train.record import RecordError, base_folder, checkpoint_at, read_run
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,30 @@ class Base:
     folder: Path
     config: Config
     cost: RunCost
+    step: int
+    """Where the other one leaves it."""
+    before: Base | None
+    """The one that it grew out of itself."""
+
+    @property
+    def first(self) -> Base:
+        """The run at the root, which started from its own init."""
+        return self if self.before is None else self.before.first
+
+    def checkpoint(self) -> Path:
+        """The folder of its checkpoint at `step`; raises `RecordError` if it keeps none."""
+        step, path = self.step, checkpoint_at(self.folder, self.step)
+        diverged = (read_run(self.folder) or {}).get("diverged_at_step")
+        if path is None and diverged is not None and diverged <= step:
+            raise RecordError(
+                f"{self.folder}: diverged at step {diverged}, and has no step {step}; allowed: 0 to {diverged - 1}"
+            )
+        if path is None:
+            raise RecordError(
+                f"{self.folder}: keeps no checkpoint of step {step}; allowed: after `train.keep={step}` there, "
+                "which a finished run makes up for"
+            )
+        return path
 
 
 def find_base(config: Config, corpus: Corpus) -> Base | None:
@@ -34,7 +58,12 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
     if config.grow.base is None:
         return None
     assert config.grow.step is not None  # the schema demands it
-    folder = _folder(Path(config.runtime.runs_dir), config.study, config.grow.base, config.grow.step)
+    runs_dir = Path(config.runtime.runs_dir)
+    folder = base_folder(config.grow.base, config.grow.step, beside=[runs_dir / config.study], below=runs_dir)
+    if folder is None:
+        raise ConfigError(
+            f"grow.base: {config.grow.base} is no run under {runs_dir}; allowed: the name of a run's folder there"
+        )
     record = read_run(folder)
     try:
         found = read_config(folder / "config.yaml")
@@ -56,19 +85,7 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
             f"grow.step: {config.grow.step} lies in the base's grow.ramp, where its new blocks are not there yet; "
             f"allowed: {cost.steps(found.grow.ramp)} to {cost.n_steps}"
         )
-    return Base(folder, found, cost)
-
-
-def _folder(runs_dir: Path, study: str, base: str, step: int) -> Path:
-    """The base's folder, beside the run's own or anywhere under the same `runs_dir`; of several the first that has the
-    checkpoint."""
-    near = runs_dir / study / base
-    if (near / "run.json").exists() and checkpoint_at(near, step):
-        return near
-    found = [run for run in find_runs([runs_dir]) if run.name == base]
-    if not found:
-        raise ConfigError(f"grow.base: {base} is no run under {runs_dir}; allowed: the name of a run's folder there")
-    return next((run for run in found if checkpoint_at(run, step)), found[0])
+    return Base(folder, found, cost, config.grow.step, before)
 
 
 def check_base_lies_within(config: Config) -> None:

@@ -192,6 +192,24 @@ def checkpoint_at(folder: Path, step: int) -> Path | None:
     return last if ended else None
 
 
+def base_folder(base: str, step: int, *, beside: Sequence[Path], below: Path) -> Path | None:
+    """Where the run lies that another one starts from at `step`: in one of the folders `beside`, or anywhere `below`.
+
+    Of several the first that has the checkpoint, or else the first; None if there is none.
+    """
+
+    def found() -> Iterator[Path]:
+        yield from (folder / base for folder in beside if (folder / base / "run.json").exists())
+        yield from (run for run in find_runs([below]) if run.name == base)
+
+    first = None
+    for folder in found():
+        if checkpoint_at(folder, step) is not None:
+            return folder
+        first = first or folder
+    return first
+
+
 # --- metrics ---------------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,8 @@ def run(config: Config) -> Record:
         corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir), progress=shown)
         base = find_base(config, corpus)
         cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
+        if base is not None and latest(folder) is None:
+            base.checkpoint()  # must be there before anything is built or written
         if config.train.batch_size % ranks.world:
             raise ConfigError(
                 f"train.batch_size: {config.train.batch_size} cannot be shared by {ranks.world} processes; "

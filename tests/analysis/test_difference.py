@@ -578,3 +578,41 @@ def test_real_seeds_are_added_until_the_test_decides(
     assert alone is not None
     assert records["B"]["run_id"] == alone["run_id"]
     assert records["B"]["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-9)
+
+
+def test_grown_arms_pair_by_what_their_bases_are_and_not_by_their_names(
+    tmp_path: Path, settings: Callable[..., list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two operators on a common base, and two bases under one operator; seeds that are added bring their own bases."""
+    fixed = ("schedule=constant", "train.checkpoint_every=100%", "train.duration=6steps")
+
+    def train_arms(seed: int) -> None:
+        for depth in (1, 2):
+            small = settings(*fixed, "train.keep='4'", f"model.depth={depth}", f"seed={seed}", f"study=base{depth}")
+            assert train(small) == 0
+            base = next(run for run in (runs / f"base{depth}").glob("*") if (read_run(run) or {})["seed"] == seed)
+            for how in ("stack", "interpolate"):
+                grow = (f"grow.base={base.name}", "grow.step=4", f"grow.depth={how}", "model.depth=4", f"seed={seed}")
+                assert train(settings(*fixed, *grow, f"study={how}{depth}")) == 0
+
+    runs, out = tmp_path / "runs", tmp_path / "d.json"
+    for seed in (0, 1):
+        train_arms(seed)
+
+    def told_by(a: str, b: str, *more: str) -> dict[str, Any]:
+        assert main(["difference", f"{runs}/{a}", f"{runs}/{b}", "--out", str(out), *more]) == 0
+        found = json.loads(out.read_text())
+        assert len({pair["seed"] for pair in found["pairs"]}) == len(found["pairs"]) >= 2
+        told: dict[str, Any] = found["told_by"]
+        return told
+
+    assert told_by("stack2", "interpolate2") == {"grow.depth": {"A": ["stack"], "B": ["interpolate"]}}
+    between = told_by("stack1", "stack2", "--runs-dir", str(runs), "--until", "9", "--max-seeds", "3", "--jobs", "1")
+    assert between == {"grow.base": {"A": ["(model.depth=1)"], "B": ["(model.depth=2)"]}}
+    added = {pair["seed"]: pair for pair in json.loads(out.read_text())["pairs"]}[2]
+    train_arms(2)
+    alone = [run for run in (runs / "stack2").glob("*") if (read_run(run) or {})["seed"] == 2]
+    assert [run.name for run in alone] == [added["B"]["run_id"]], "what the trainer alone makes of that seed"
+    capfd.readouterr()
+    assert main(["difference", f"{runs}/base2", f"{runs}/stack2", "--metric", "capped_loss"]) == 0
+    assert "grow.base null -> (model.depth=2)" in capfd.readouterr().out

@@ -78,6 +78,12 @@ def test_a_branch_is_told_by_the_growth_of_its_trunk() -> None:
         assert traced[name]["base_flops"] == 0
 
 
+@pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd", "inverse_sqrt"])
+def test_a_rate_that_falls_to_its_floor_has_annealed(shape: str) -> None:
+    (annealed,) = trace(table(row("run", **{"schedule.shape": shape})))["annealed"]
+    assert annealed is (shape in {"cosine", "linear", "wsd"})
+
+
 @pytest.mark.parametrize("size", ["depth", "width", "mlp_hidden", "param_tokens", "stages", "templates"])
 def test_another_model_grows_even_where_its_rate_goes_on(size: str) -> None:
     runs = table(row("base", **{f"model.{size}": 2}), branch("grown", "base", 4), branch("decay", "grown", 4))

@@ -265,14 +265,26 @@ def _storages(*states: dict[str, Tensor]) -> list[int]:
     return [tensor.untyped_storage().data_ptr() for state in states for tensor in state.values()]
 
 
-@pytest.mark.parametrize("sizes", [DEEP, WIDE, {**DEEP, **WIDE}, {}], ids=str)
-@pytest.mark.parametrize("depth", ["stack", "zero", "random", "interpolate"])
-@pytest.mark.parametrize("width", ["direct", "random"])
-def test_nothing_shares_storage(sizes: dict[str, int], depth: str, width: str) -> None:
+DEPTHS = [{"depth": name} for name in ("stack", "zero", "random", "interpolate")]
+WIDTHS = [{"width": name} for name in ("direct", "zero", "random")]
+NOTHING: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "how"),
+    [
+        *((DEEP, depth) for depth in DEPTHS),
+        *((WIDE, width) for width in WIDTHS),
+        *(({**DEEP, **WIDE}, {**depth, **width}) for depth in DEPTHS for width in WIDTHS),
+        (NOTHING, NOTHING),
+    ],
+    ids=str,
+)
+def test_nothing_shares_storage(sizes: dict[str, int], how: dict[str, str]) -> None:
     before, after = settings(), settings(**sizes)
     base, fresh = trained_like(before).state_dict(), fresh_model(after).state_dict()
-    how = GrowConfig(depth=depth, width=width)
-    state = grow_state(base, before.model, fresh, after.model, how, param=after.param, base_param=before.param)
+    by = GrowConfig(**how)
+    state = grow_state(base, before.model, fresh, after.model, by, param=after.param, base_param=before.param)
     pointers = _storages(base, fresh, state)
     assert len(set(pointers)) == len(pointers)
     assert list(state) == list(fresh)
@@ -315,8 +327,8 @@ def test_what_keeps_the_function_keeps_it_twice(how: dict[str, str]) -> None:
 def test_growing_nothing_returns_equal_copies(names: list[str]) -> None:
     config = settings(*names, **of(names))
     base = trained_like(config)
-    operators = [{"depth": "random"}, {"width": "random"}, {"width": "zero"}, {"depth": "interpolate"}, {}]
-    for how in [*operators, *([] if names in POST else [{"depth": "zero"}])]:
+    in_order = ",".join(map(str, range(config.model.n_blocks)))
+    for how in [NOTHING, *([{"depth": "pattern", "pattern": in_order}] if in_order else [])]:
         model = grown(base, config, config, **how)
         assert all(torch.equal(tensor, base.state_dict()[name]) for name, tensor in model.state_dict().items())
     if names != SIGMA:
@@ -608,7 +620,22 @@ IMPOSSIBLE: list[tuple[list[str], dict[str, Any], dict[str, Any], dict[str, Any]
     (SIGMA, {}, {"mlp_hidden": 48}, {}, "model.mlp_hidden: 48 is not the base's, with model.sigma_reparam=true"),
     (SIGMA, {}, DEEP, {"noise": 0.1}, "grow.noise: 0.1 is not allowed with model.sigma_reparam=true; allowed: 0"),
     ([], {}, {"depth": 4, "stages": 4}, {"depth": "zero"}, "grow.depth: 'zero' is not allowed with model.stages=4"),
+    ([], {}, {}, {"depth": "random"}, "grow.depth: 'random' does nothing between two models of 2 blocks"),
+    ([], {}, WIDE, {"depth": "zero"}, "grow.depth: 'zero' does nothing between two models of 2 blocks"),
+    ([], {"depth": 0}, {"width": 32, "heads": 4}, {"depth": "interpolate"}, "does nothing between two models of 0"),
+    ([], {}, DEEP, {"width": "zero"}, "grow.width: 'zero' does nothing between two models of width 16"),
+    ([], {"depth": 0}, {"mlp_hidden": 48}, {"width": "random"}, "grow.width: 'random' does nothing"),
 ]
+
+
+def test_an_operator_that_acts_is_let_through() -> None:
+    """The control of those that do nothing: any axis that grows, blocks that are repeated, blocks that are untied."""
+    small = settings().model
+    for sizes in ({"width": 32, "heads": 4}, {"mlp_hidden": 25}):
+        check_growth(small, settings(**sizes).model, GrowConfig(width="zero"))
+    shared, untied = settings(depth=4, stages=2).model, settings(depth=4).model
+    for depth in ("interpolate", "zero", "random"):
+        check_growth(shared, untied, GrowConfig(depth=depth))
 
 
 @pytest.mark.parametrize(

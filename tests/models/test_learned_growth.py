@@ -254,7 +254,7 @@ COSTS = [
     ([], {**DEEP, **WIDE}, LEARN_BOTH),
     ([], {**DEEP, "mlp_hidden": 30}, LEARN_BOTH),
     ([], {**DEEP, **WIDE}, GrowConfig(depth="learn", width="direct")),
-    ([], {**DEEP, **WIDE}, GrowConfig(depth="interpolate", width="learn")),
+    ([], {**DEEP, **WIDE}, GrowConfig(width="learn")),
     (["model.activation=swiglu", "model.qk_norm=model", "model.position=learned"], {**DEEP, **WIDE}, LEARN_BOTH),
     (["model.norm_placement=peri", "model.tie_embeddings=true", "model.qk_norm=head"], {**DEEP, **WIDE}, LEARN_BOTH),
     (["model.qk_norm=qkv"], {**DEEP, **WIDE}, LEARN_BOTH),
@@ -344,8 +344,8 @@ def test_untied_templates_grow_in_width_afterwards() -> None:
     """What is left is an ordinary growth between two models of as many blocks."""
     base, model, middle = untied([], depth=2)
     wide = settings(depth=2, **{name: WIDE[name] for name in ("width", "heads", "mlp_hidden")})
-    assert change(base, grown(model, middle, wide, depth="interpolate", width="direct")) < EXACT
-    learned(model, middle, wide, GrowConfig(depth="interpolate", width="learn"))
+    assert change(base, grown(model, middle, wide, width="direct")) < EXACT
+    learned(model, middle, wide, GrowConfig(width="learn"))
 
 
 # --- what cannot be --------------------------------------------------------------------------------------

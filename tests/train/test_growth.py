@@ -103,6 +103,16 @@ def test_a_branch_off_a_grown_run_goes_on_in_its_schedule(tiny: Tiny) -> None:
     assert [row["lr"] for row in metrics(run_dir(branch)) if row["step"]] == [rates[step] for step in range(11, 21)]
 
 
+def test_the_loss_at_initialisation_is_that_before_any_training(tiny: Tiny) -> None:
+    """Also of what has grown, which begins far below it."""
+    trunk = tiny(*TRUNK)
+    middle = tiny("model.depth=4", *grown(trunk, 12), "train.keep='6'")
+    top = tiny("model.depth=8", *grown(middle, 6))
+    at_init = {run(config)["loss_at_init"] for config in (trunk, middle, top)}
+    assert len(at_init) == 1
+    assert metrics(run_dir(top))[0]["val_loss"] < at_init.pop() - 0.1
+
+
 def test_a_decay_does_not_begin_before_its_branch(tiny: Tiny) -> None:
     trunk = tiny(*TRUNK)
     run(trunk)
@@ -267,8 +277,7 @@ def test_what_a_run_cannot_start_from(tiny: Tiny) -> None:
         with pytest.raises(error, match=words) as raised:
             run(tiny(*settings))
         assert "\n" not in str(raised.value)
-    impossible = tiny(*grown(trunk, 8, "model.depth=3"))
-    assert not run_dir(impossible).exists(), "refused before anything was built"
+        assert not run_dir(tiny(*settings)).exists(), "refused before anything was built or written"
     with pytest.raises(ConfigError, match=r"train\.keep: 21 is beyond"):
         run(tiny("train.keep='21'", "seed=3"))
 
@@ -283,7 +292,6 @@ def test_a_ramp_ends_before_others_start_from_the_run(tiny: Tiny) -> None:
     for settings, words in (
         (("model.depth=4", *grown(ramped, 5)), "lies in the base's grow.ramp"),
         ((*random, *grown(trunk, 8, "grow.ramp=21steps")), "is 21 of the run's 20 steps"),
-        ((*grown(trunk, 8, "grow.ramp=5steps"), "grow.depth=random"), "does nothing without new blocks"),
     ):
         with pytest.raises(ConfigError, match=words):
             run(tiny(*settings))
