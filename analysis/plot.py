@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from analysis import style
 from analysis.allocation_plot import plot_allocation
@@ -17,7 +17,6 @@ from analysis.order import Done
 from analysis.predict import predict
 from analysis.report import formula
 from analysis.result import FitResult
-from conf.door import human
 
 LONGEST_TITLE = 42
 
@@ -86,7 +85,7 @@ def _draw_over_steps(axes: Axes, done: Done) -> None:
     if done.held is not None:
         axes.plot([], [], "*", color=style.HELD_OUT, ms=5, label="held out")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.xaxis.set_major_formatter(style.count_ticks())
     axes.set_xlabel("step")
     axes.set_ylabel(_label(done))
     axes.set_title(_title(done.result))

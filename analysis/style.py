@@ -101,7 +101,12 @@ def count_axis(axes: Axes, values: Array) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=subs))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.xaxis.set_major_formatter(count_ticks())
+
+
+def count_ticks() -> FuncFormatter:
+    """Ticks such as 300K, for an axis of any scale."""
+    return FuncFormatter(lambda value, _: human(value))
 
 
 def loss_axis(axes: Axes) -> None:

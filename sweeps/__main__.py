@@ -194,10 +194,11 @@ def _graph(plan: Plan, console: Console) -> None:
     console.print("the graph: bases, and by step the runs that start from them", style="bold")
     for line in lines(nodes):
         console.print(line, soft_wrap=True)
-    beyond = f"; after the last step that is used, bases take {human(found.beyond, SI)} more" if found.beyond else ""
+    saved = f"sharing saves {found.saved:.0%}" if found.saved >= 0 else f"this takes {-found.saved:.0%} more"
+    unused = f"; no run here uses the last {human(found.unused, SI)} of the bases" if found.unused else ""
     console.print(
-        f"{counted(found.n_bases, 'base')} shared by {counted(found.n_grown, 'run')}: {human(found.shared, SI)} FLOPs, "
-        f"and {human(found.apart, SI)} if every run made its own way; sharing saves {found.saved:.0%}{beyond}",
+        f"{counted(found.n_bases, 'base')} shared by {counted(found.n_grown, 'run')}: {human(found.spent, SI)} FLOPs, "
+        f"and {human(found.apart, SI)} if every run made its own way; {saved}{unused}",
         soft_wrap=True,
     )
 

@@ -9,14 +9,15 @@ are complete; a plan turns it into the run's id.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from conf.compose import compose
 from conf.schema import UserError
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
-from sweeps.grid import Cell, overrides
+from sweeps.grid import Cell, Value, overrides
 
 BASE = "grow.base"
 STEP = "grow.step"
@@ -52,11 +53,14 @@ def base_of(cell: Cell) -> Cell | None:
 
 @dataclass(frozen=True)
 class Node:
-    """What the graph knows of one run: where it starts, if not from nothing, and what it costs."""
+    """What the graph knows of one run: where it starts, if not from nothing, what it costs, and what it is."""
 
     base: str | None
     step: int
     cost: RunCost
+    seed: Value = 0
+    settings: tuple[tuple[str, Value], ...] = ()
+    """Of its cell, but for the seed and the base."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +69,15 @@ class Sharing:
 
     n_bases: int
     n_grown: int
-    shared: int
-    """With each base up to the last step that a run starts from, unless its end is asked for too."""
-    beyond: int
-    """What bases compute after that."""
+    spent: int
+    unused: int
+    """Of these, what bases compute after the last step that a run starts from; none where their end is asked for."""
     apart: int
 
     @property
     def saved(self) -> float:
-        """The share of the FLOPs that sharing saves, never negative."""
-        return 1 - self.shared / self.apart
+        """The share of the FLOPs that sharing saves; negative where bases go on for other studies."""
+        return 1 - self.spent / self.apart
 
 
 def sharing(nodes: Mapping[str, Node], wanted: Iterable[str]) -> Sharing:
@@ -88,29 +91,41 @@ def sharing(nodes: Mapping[str, Node], wanted: Iterable[str]) -> Sharing:
     starts = [(node.base, node.step) for node in nodes.values() if node.base is not None]
     for base, step in starts:
         used[base] = max(used.get(base, 0), step)
-    shared = sum(nodes[run_id].cost.executed_by(step).flops for run_id, step in used.items())
-    whole = sum(node.cost.executed.flops for node in nodes.values())
-    return Sharing(len(dict(starts)), len(starts), shared, whole - shared, apart)
+    needed = sum(nodes[run_id].cost.executed_by(step).flops for run_id, step in used.items())
+    spent = sum(node.cost.executed.flops for node in nodes.values())
+    return Sharing(len(dict(starts)), len(starts), spent, spent - needed, apart)
 
 
 def lines(nodes: Mapping[str, Node]) -> list[str]:
-    """The graph in words: under each base the runs that start from it, by step."""
+    """The graph in words: under each base the runs that start from it, by step. Trees that are the same but for the
+    seed are written once, with the ids of the first."""
+    children: dict[str, list[str]] = {}
+    for name, node in sorted(nodes.items(), key=lambda item: item[1].step):
+        if node.base is not None:
+            children.setdefault(node.base, []).append(name)
 
-    def below(run_id: str, indent: str) -> Iterable[str]:
-        steps: dict[int, list[str]] = {}
-        for name, node in nodes.items():
-            if node.base == run_id:
-                steps.setdefault(node.step, []).append(name)
-        for step, children in sorted(steps.items()):
-            yield f"{indent}step {step}: {', '.join(child[:8] for child in children)}"
-            for child in children:
-                deeper = list(below(child, f"{indent}    "))
-                yield from [f"{indent}  {child[:8]}", *deeper] if deeper else []
+    def tree(name: str) -> tuple[Any, ...]:
+        node = nodes[name]
+        return node.step, node.settings, node.cost.n_steps, tuple(tree(child) for child in children.get(name, ()))
 
+    def below(name: str, indent: str) -> Iterator[str]:
+        ends = [child for child in children[name] if child not in children]
+        if ends:
+            yield indent + ", ".join(f"{nodes[child].step}: {child[:8]}" for child in ends)
+        for child in children[name]:
+            if child in children:
+                yield f"{indent}{nodes[child].step}: {child[:8]}"
+                yield from below(child, f"{indent}    ")
+
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for name in children:
+        if nodes[name].base is None:
+            alike.setdefault(tree(name), []).append(name)
     found = []
-    for name, node in nodes.items():
-        if node.base is None and any(other.base == name for other in nodes.values()):
-            found += [f"{name[:8]} ({node.cost.n_steps} steps)", *below(name, "  ")]
+    for first, *others in alike.values():
+        seeds = ", ".join(str(nodes[name].seed) for name in (first, *others))
+        found += [f"{first[:8]} ({nodes[first].cost.n_steps} steps{f'; seeds {seeds}' if others else ''})"]
+        found += below(first, "    ")
     return found
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from conf.compose import compose
-from conf.schema import NOT_IDENTITY, Config, UserError, parse_steps, resolve
+from conf.schema import NOT_IDENTITY, Config, DataConfig, UserError, parse_steps, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
-from models.growth_rules import check_growth
 from sweeps.bracket import Bracket, widened
 from sweeps.budget import Speed, makespan, run_seconds, speed
 from sweeps.graph import BASE, Node, base_of
 from sweeps.grid import Cell, overrides
 from sweeps.study import DEVICE, Study
+from train.lineage import check_start
 from train.record import FINAL, Manifest, Profile, RecordError, checkpoint_at, is_alive, read_run, run_dir
+from train.schedule import build_schedule, ramp_steps
 
 RunState = Literal[
     "planned", "running", "interrupted", "finished", "diverged", "failed", "lacks checkpoint", "base diverged"
@@ -92,7 +93,13 @@ class Plan:
     @property
     def nodes(self) -> dict[str, Node]:
         """The graph of the runs, by id."""
-        return {run.run_id: Node(run.base, run.config.grow.step or 0, run.cost) for run in self.runs}
+        own = {run.run_id: {key: run.cell[key] for key in run.cell if key not in ("seed", BASE)} for run in self.runs}
+        return {
+            run.run_id: Node(
+                run.base, run.config.grow.step or 0, run.cost, run.config.seed, tuple(own[run.run_id].items())
+            )
+            for run in self.runs
+        }
 
     @property
     def manifest(self) -> Manifest:
@@ -166,9 +173,13 @@ class _Draft:
     def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config, folder: Path, base: _Draft | None) -> None:
         self.cell, self.argv, self.config, self.folder, self.base = cell, argv, config, folder, base
         if base is not None:
-            check_growth(base.config.model, config.model, config.grow)
+            _check_same_data(config.data, base.config.data)
+            check_start(config, base.config, base.cost)
         before = None if base is None else base.cost
         self.cost: RunCost = run_cost(config, vocab_size(config.data), base=before)
+        # What the run would refuse when its turn comes, after its bases have been trained.
+        build_schedule(config.schedule, peak=config.optim.lr, cost=self.cost)
+        ramp_steps(config.grow, self.cost)
         self.until = self.cost.n_steps
         self.kept: set[int] = set()
         self.record: dict[str, Any] | None = None
@@ -215,6 +226,16 @@ class _Draft:
         if self.record is None or self.record["state"] not in FINAL:
             return None
         return math.inf if self.record["state"] == "diverged" else float(self.record["val_loss"])
+
+
+def _check_same_data(data: DataConfig, base: DataConfig) -> None:
+    """The trainer compares what is read; a plan has not read it."""
+    for field in fields(DataConfig):
+        new, old = getattr(data, field.name), getattr(base, field.name)
+        if new != old:
+            raise UserError(
+                f"data.{field.name}: {new!r} is not the base's, in whose data a grown run goes on; allowed: {old!r}"
+            )
 
 
 def diverged_by(record: Mapping[str, Any] | None, step: int) -> bool:

@@ -23,7 +23,7 @@ ALLOWED = {
     "conf": ("conf",),
     "models": ("models", "conf"),
     "train": ("train", "models", "conf"),
-    "sweeps": ("sweeps", "conf", "models.count", "models.growth_rules", "train.record"),
+    "sweeps": ("sweeps", "conf", "models.count", "train.lineage", "train.record", "train.schedule"),
     "analysis": (
         "analysis",
         "conf",
@@ -43,7 +43,9 @@ TORCH_FREE = (
     "models.growth_rules",
     "models.parametrize",
     "models.roles",
+    "train.lineage",
     "train.record",
+    "train.schedule",
     "train.shift",
     "train.spikes",
     "train.data",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from conf.schema import Config, ConfigError
+from conf.schema import Config
 from models.count import RunCost
 from models.gpt import GPT
 from models.grow import State, grow_moments, grow_state
@@ -20,6 +20,7 @@ from train.checkpoint import Position, optimizer_state, read_checkpoint
 from train.lineage import Base
 from train.loop import Job
 from train.ramp import Ramp
+from train.schedule import ramp_steps
 from train.tune_growth import tune
 
 BEGIN = Position(0, 0.0, 0.0)
@@ -79,18 +80,10 @@ def _restore(job: Job, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
 
 
 def build_ramp(config: Config, base: Base | None, model: GPT, cost: RunCost) -> Ramp | None:
-    """How the new blocks fade in, or None where they are there at once.
-
-    Raises:
-        ConfigError: the new blocks would not be there at the end of the run.
-    """
-    if config.grow.ramp is None or base is None:
+    """How the new blocks fade in, or None where they are there at once; raises as `train.schedule.ramp_steps`."""
+    n_steps = ramp_steps(config.grow, cost)
+    if n_steps is None or base is None:
         return None
-    n_steps = cost.steps(config.grow.ramp)
-    if not 0 < n_steps <= cost.n_steps:
-        raise ConfigError(
-            f"grow.ramp: {config.grow.ramp!r} is {n_steps} of the run's {cost.n_steps} steps; allowed: 1 to all of them"
-        )
-    new = range(base.config.model.n_blocks, config.model.n_blocks)
     shape = Shape(config.model.width, config.model.depth)
+    new = range(base.config.model.n_blocks, config.model.n_blocks)
     return Ramp(model, residual_multiplier(config.param, shape), new, n_steps)

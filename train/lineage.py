@@ -10,8 +10,8 @@ from conf.compose import read_config
 from conf.schema import Config, ConfigError
 from models.count import RunCost, run_cost
 from models.growth_rules import check_growth
-from train.data import Corpus
 from train.record import RecordError, base_folder, checkpoint_at, read_run
+from train.schedule import ramp_steps
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ class Base:
         return path
 
 
-def find_base(config: Config, corpus: Corpus) -> Base | None:
+def find_base(config: Config, *, fingerprint: str, vocab_size: int) -> Base | None:
     """The base of a resolved config, or None for a run that starts from nothing.
+
+    Args:
+        fingerprint, vocab_size: of the corpus that the run reads.
 
     Raises:
         ConfigError, RecordError: there is no such run, it cannot be read, or it saw other data: a grown run goes on in
-            the data where its base stopped.
-        GrowthError: the base's model cannot become this one.
+            the data where its base stopped. And as `check_start`.
     """
     if config.grow.base is None:
         return None
@@ -69,23 +71,37 @@ def find_base(config: Config, corpus: Corpus) -> Base | None:
         found = read_config(folder / "config.yaml")
     except ConfigError as error:
         raise RecordError(f"{folder / 'config.yaml'}: {error}") from None
-    if record is None or record["data_fingerprint"] != corpus.fingerprint:
+    if record is None or record["data_fingerprint"] != fingerprint:
         raise ConfigError(f"grow.base: {config.grow.base} was trained on other data; allowed: a run on the same data")
-    if found.seed != config.seed:
-        raise ConfigError(
-            f"seed: {config.seed} is not the base's, whose order the data go on in; allowed: {found.seed}"
-        )
-    check_growth(found.model, config.model, config.grow)
     runtime = dataclasses.replace(found.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
     found = dataclasses.replace(found, runtime=runtime)
-    before = find_base(found, corpus)
-    cost = run_cost(found, corpus.vocab_size, base=before.cost if before else None)
-    if found.grow.ramp is not None and config.grow.step < cost.steps(found.grow.ramp):
+    before = find_base(found, fingerprint=fingerprint, vocab_size=vocab_size)
+    cost = run_cost(found, vocab_size, base=before.cost if before else None)
+    check_start(config, found, cost)
+    return Base(folder, found, cost, config.grow.step, before)
+
+
+def check_start(config: Config, base: Config, base_cost: RunCost) -> None:
+    """Whether a run can start from another one, as far as settings tell; of its data they tell less than its record.
+
+    Args:
+        config, base: the run and the one that it starts from, resolved.
+        base_cost: what the base costs.
+
+    Raises:
+        ConfigError: another seed, or a step at which the base's new blocks are not there yet.
+        GrowthError: the base's model cannot become this one.
+    """
+    assert config.grow.step is not None  # the schema demands it
+    if base.seed != config.seed:
+        raise ConfigError(f"seed: {config.seed} is not the base's, whose order the data go on in; allowed: {base.seed}")
+    check_growth(base.model, config.model, config.grow)
+    ramp = ramp_steps(base.grow, base_cost) or 0
+    if config.grow.step < ramp:
         raise ConfigError(
             f"grow.step: {config.grow.step} lies in the base's grow.ramp, where its new blocks are not there yet; "
-            f"allowed: {cost.steps(found.grow.ramp)} to {cost.n_steps}"
+            f"allowed: {ramp} to {base_cost.n_steps}"
         )
-    return Base(folder, found, cost, config.grow.step, before)
 
 
 def check_base_lies_within(config: Config) -> None:

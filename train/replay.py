@@ -189,7 +189,7 @@ def _job(config: Config, record: Mapping[str, Any], out: Path) -> Job:
     corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir))
     if corpus.fingerprint != record["data_fingerprint"]:
         raise RecordError(f"{out.parent}: was carried out on other data; allowed: the data that it had")
-    base = find_base(config, corpus)
+    base = find_base(config, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size)
     cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
     job = assemble(config, corpus, cost, Ranks(), out, base=base, shown=False)
     return replace(job, micro_batch=record["micro_batch"])

@@ -73,7 +73,7 @@ def run(config: Config) -> Record:
     with join(config.runtime.device) as ranks:
         shown = ranks.leads and wants_progress(config.runtime.progress)
         corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir), progress=shown)
-        base = find_base(config, corpus)
+        base = find_base(config, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size)
         cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
         if base is not None and latest(folder) is None:
             base.checkpoint()  # must be there before anything is built or written

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import cos, pi, sqrt
 
-from conf.schema import ConfigError, ScheduleConfig
+from conf.schema import ConfigError, GrowConfig, ScheduleConfig
 from models.count import RunCost
 
 
@@ -102,3 +102,19 @@ def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedu
         )
     floor = cfg.floor / peak if cfg.floor_is == "absolute" else cfg.floor
     return Schedule(cfg.shape, n_steps, warmup, cooldown, floor, begun)
+
+
+def ramp_steps(cfg: GrowConfig, cost: RunCost) -> int | None:
+    """The steps over which new blocks fade in, or None where they are there at once.
+
+    Raises:
+        ConfigError: they would not be there at the end of the run.
+    """
+    if cfg.ramp is None:
+        return None
+    n_steps = cost.steps(cfg.ramp)
+    if not 0 < n_steps <= cost.n_steps:
+        raise ConfigError(
+            f"grow.ramp: {cfg.ramp!r} is {n_steps} of the run's {cost.n_steps} steps; allowed: 1 to all of them"
+        )
+    return n_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -81,20 +82,40 @@ def test_a_base_must_be_a_cell(tmp_path):
             a_plan(tmp_path, SMALL | {"grow.base": base, "grow.step": 3})
 
 
-def node(base: str | None, step: int, n_steps: int, inherited: int = 0) -> Node:
+def node(base: str | None, step: int, n_steps: int, inherited: int = 0, *what: Any) -> Node:
+    """Of 10 FLOPs a step; `what` is seed and settings."""
     cost = RunCost(1, 1, n_steps, 10 * n_steps, 10 * n_steps, Spent(step, step, inherited, inherited))
-    return Node(base, step, cost)
+    return Node(base, step, cost, *what)
 
 
 def test_sharing_counts_every_base_once():
     nodes = {"a": node(None, 0, 100), "b": node("a", 50, 10, 500), "c": node("a", 100, 10, 1000), "d": node(None, 0, 5)}
     found = sharing(nodes, wanted=["b", "c", "d"])
     assert (found.n_bases, found.n_grown) == (1, 2)
-    assert found.shared == 1000 + 100 + 100 + 50
-    assert found.beyond == 0
+    assert found.spent == 1000 + 100 + 100 + 50
+    assert found.unused == 0
     assert found.apart == (500 + 100) + (1000 + 100) + 50
     assert found.saved == pytest.approx(1 - 1250 / 1750)
-    assert lines(nodes) == ["a (100 steps)", "  step 50: b", "  step 100: c"]
+
+
+def test_trees_that_differ_by_seed_alone_are_drawn_once():
+    def trees(**settings):
+        nodes = {}
+        for seed in range(3):
+            own = ((("optim.lr", settings.get(f"lr{seed}", 0.1)),),)
+            nodes |= {
+                f"a{seed}": node(None, 0, 100, 0, seed, *own),
+                f"b{seed}": node(f"a{seed}", 50, 10, 500, seed),
+                f"c{seed}": node(f"a{seed}", 100, 10, 1000, seed),
+                f"d{seed}": node(f"c{seed}", 10, 10, 1000, seed),
+            }
+        return lines(nodes)
+
+    one = ["    50: b0", "    100: c0", "        10: d0"]
+    assert trees() == ["a0 (100 steps; seeds 0, 1, 2)", *one]
+    two = trees(lr1=0.2)
+    assert two[0] == "a0 (100 steps; seeds 0, 2)"
+    assert two[4] == "a1 (100 steps)"
 
 
 def test_children_run_after_their_base_and_a_failed_base_takes_them_along(tmp_path):
@@ -222,6 +243,15 @@ def test_a_sweep_ends_well_though_a_base_diverged(tmp_path, capsys):
         ({"model.norm": "layernorm"}, "model.norm"),
         ({"grow.width": "learn"}, "grow.width: 'learn' has nothing to learn"),
         ({"grow.depth": "templates"}, "grow.depth: 'templates' is not allowed"),
+        ({"seed": 1}, "seed: 1 is not the base's"),
+        ({"data.context": 20}, "data.context: 20 is not the base's"),
+        ({"data.n_tokens": 30000}, "data.n_tokens: 30000 is not the base's"),
+        ({"grow.depth": "random", "grow.ramp": "200steps"}, "grow.ramp: '200steps' is 200 of the run's"),
+        ({"schedule.warmup": "200steps"}, "schedule.warmup: '200steps' is 200 of"),
+        (
+            {"schedule": "wsd", "schedule.cooldown": "12steps", "grow.schedule": "continue"},
+            "schedule.cooldown: '12steps' is 12 steps, of which this run makes only",
+        ),
     ],
 )
 def test_what_cannot_grow_is_seen_before_the_base_is_trained(tmp_path, capsys, settings, words):
@@ -233,6 +263,13 @@ def test_what_cannot_grow_is_seen_before_the_base_is_trained(tmp_path, capsys, s
     assert said.startswith(f"error: {words}")
     assert said.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_step_in_the_ramp_of_the_base_is_seen_too(tmp_path):
+    ramped = grown(SMALL, 5, DEEP | {"grow.depth": "random", "grow.ramp": "8steps"})
+    a_plan(tmp_path, grown(ramped, 8))
+    with pytest.raises(UserError, match=r"grow\.step: 7 lies in the base's grow\.ramp"):
+        a_plan(tmp_path, grown(ramped, 7))
 
 
 # --- what it costs ---------------------------------------------------------------------------------------
@@ -249,25 +286,25 @@ def test_the_tuning_of_a_learned_growth_is_in_every_price(tmp_path):
     plan = a_plan(tmp_path, SMALL)
     assert many.seconds - few.seconds > 190 * plan.speed.step_seconds
     found = sharing({"a": Node(None, 0, plan.runs[0].cost), "b": Node("a", 5, many.cost)}, wanted=["b"])
-    assert found.shared == found.apart == plan.runs[0].cost.flops // 4 + many.cost.executed.flops
+    assert found.spent - found.unused == found.apart == plan.runs[0].cost.flops // 4 + many.cost.executed.flops
 
 
 def test_a_base_is_charged_up_to_the_last_step_that_is_used(tmp_path, capsys):
     nodes = {"a": node(None, 0, 100), "b": node("a", 50, 10, 500), "c": node("a", 20, 10, 200)}
     found = sharing(nodes, wanted=["b", "c"])
-    assert (found.shared, found.beyond, found.apart) == (500 + 100 + 100, 500, 600 + 300)
+    assert (found.spent, found.unused, found.apart) == (1000 + 100 + 100, 500, 600 + 300)
+    assert found.saved == 1 - 1200 / 900  # the base goes on for others
     whole = sharing(nodes, wanted=["a", "b", "c"])
-    assert (whole.shared, whole.beyond, whole.apart) == (1000 + 100 + 100, 0, 1000 + 600 + 300)
-    alone = sharing({"a": nodes["a"], "c": nodes["c"]}, wanted=["c"])
-    assert (alone.saved, alone.beyond) == (0, 800)
+    assert (whole.spent, whole.unused, whole.apart) == (1000 + 100 + 100, 0, 1000 + 600 + 300)
 
     for cells, goes_on in (([grown(SMALL, 5, DEEP)], True), ([SMALL, grown(SMALL, 5, DEEP)], False)):
         study = a_study(*cells)
         argv = ["plan", study.name, "--runs-dir", str(tmp_path / "runs"), "--profile", "smoke"]
         assert main(argv, studies={study.name: study}) == 0
         said = capsys.readouterr().out
-        assert ("sharing saves 0%" in said) == goes_on
-        assert ("; after the last step that is used, bases take" in said) == goes_on
+        assert ("if every run made its own way; this takes" in said) == goes_on
+        assert ("of the bases" in said) == goes_on
+        assert ("; sharing saves" in said) != goes_on
 
 
 def test_grown_takes_the_bases_settings_but_not_its_growth():

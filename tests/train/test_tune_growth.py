@@ -49,7 +49,7 @@ def from_step_8(base: Config, *overrides: str) -> list[str]:
 def job_of(config: Config) -> loop.Job:
     """The run, before it begins."""
     corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir))
-    base = find_base(config, corpus)
+    base = find_base(config, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size)
     assert base is not None
     cost = run_cost(config, corpus.vocab_size, base=base.cost)
     return assemble(config, corpus, cost, Ranks(), run_dir(config), base=base, shown=False)

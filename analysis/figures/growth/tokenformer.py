@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import draw_estimates
-from analysis.figures.gstack.plots import FLOPS, LOSS
+from analysis.figures.gstack.plots import LOSS, flops_axis
 from analysis.figures.gstack.spike import KEPT, jumps
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import FROM_SCRATCH, courses, finals, trace
@@ -167,7 +167,7 @@ def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Pat
                 drawn.append(points.select(pl.lit(title).alias("model"), pl.lit(name).alias("arm"), pl.all()))
             axes.set_ylim(low - 0.05, max(high, low + 0.5) + 0.05)
             axes.set_title(title)
-            axes.set_xlabel(FLOPS)
+            flops_axis(axes)
             axes.xaxis.set_major_formatter(lambda value, _: human(value))
             axes.legend()
         tokens.set_ylabel(LOSS)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from analysis import style
 from analysis.claims import Claim
@@ -27,6 +27,7 @@ from train.record import write_bytes
 
 SCRATCH, STACK = "scratch", "stack"
 LAW = "power_law_no_offset"
+BOUNDS = {"at least": "^", "at most": "v"}
 BEYOND = 10  # times the most tokens of a run
 LARGE = "3B and 7B parameters; at 410M the paper's speed-up too falls, from 53 to 31 %"
 
@@ -207,7 +208,7 @@ def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, 
             colour, measured = shades[float(size)], pl.col("bound").is_null().all().over("budget")
             points = mean_over_seeds(rows.filter(measured), "speedup", ("budget",))
             draw_intervals(gain, points["budget"], points, fmt="o-", color=colour, capsize=3, label=human(float(size)))
-            for bound, marker in (("at least", "^"), ("at most", "v")):
+            for bound, marker in BOUNDS.items():
                 own = rows.filter(pl.col("bound") == bound)
                 gain.plot(own["budget"], own["speedup"], marker, color=colour, mfc="white")
         for axes in (gap, gain):
@@ -253,33 +254,35 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
 
 
 def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
-    """`rule`: where the loss over d is lowest, with the middle 95 % of the resamples, against FLOPs by size; hollow and
-    not in the fit where some resamples have no valley in the sweep; the line is the fitted rule."""
-    inside = valleys.drop_nulls("low")
+    """`rule`: the d of the lowest loss against FLOPs by size, with the middle 95 % of the resamples; a triangle where
+    that is an end of the sweep, so that the best d lies there or beyond; hollow and not in the fit where some resamples
+    have no valley in the sweep; the line is the fitted rule."""
     shades = style.size_colours(valleys["size"].to_numpy())
     with style.paper():
         figure = Figure(figsize=style.ONE_PANEL)
         axes = figure.subplots()
         for size, colour in shades.items():
-            own = inside.filter(pl.col("size") == size)
+            own = valleys.filter(pl.col("size") == size)
             for row in own.iter_rows(named=True):
-                low, high = 10 ** row["low"], 10 ** row["high"]
-                axes.plot([row["budget"]] * 2, [low, high], color=colour, linewidth=1)
-            known = own.drop_nulls("log_d")
-            sure = known.filter(pl.col("found") >= FOUND)
-            axes.plot(known["budget"], 10 ** known["log_d"], "o", color=colour, mfc="white", label=human(size))
-            axes.plot(sure["budget"], 10 ** sure["log_d"], "o", color=colour)
+                d, marker = 10 ** row["log_d"], BOUNDS.get(row["bound"], "o")
+                if row["bound"] is None and row["low"] is not None:
+                    axes.plot([row["budget"]] * 2, [10 ** row["low"], 10 ** row["high"]], color=colour, linewidth=1)
+                sure = row["bound"] is None and row["found"] >= FOUND
+                axes.plot(row["budget"], d, marker, color=colour, mfc=colour if sure else "white")
+            axes.plot([], [], "s", color=colour, label=human(size))
             if rule.values is not None and len(own):
                 x = np.geomspace(own["budget"].min(), own["budget"].max(), 50)  # type: ignore[arg-type]
                 axes.plot(x, 10 ** rule.log_d(size, x), "--", color=colour, linewidth=1)
-        if len(inside):
-            style.count_axis(axes, inside["budget"].to_numpy())
+        for bound in valleys["bound"].drop_nulls().unique().sort():
+            axes.plot([], [], BOUNDS[bound], color=style.REFERENCE, mfc="white", label=f"{bound} this")
+        if len(valleys):
+            style.count_axis(axes, valleys["budget"].to_numpy())
             axes.set_yscale("log")
             for places in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                places(FuncFormatter(lambda value, _: human(value)))
+                places(style.count_ticks())
             axes.legend(title="parameters")
         axes.set_xlabel(FLOPS)
-        axes.set_ylabel("best tokens of the base, d")
+        axes.set_ylabel("tokens of the base with the lowest loss, d")
         n_inside = int((valleys["found"] >= FOUND).sum())
         title = f"lowest inside the sweep, in {FOUND:.0%} of the resamples: {n_inside} of {len(valleys)}"
         if rule.values is not None:

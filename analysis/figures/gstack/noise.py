@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.gstack.plots import FLOPS, LOSS
+from analysis.figures.gstack.plots import LOSS, flops_axis
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import FROM_SCRATCH, courses, finals, trace
 from analysis.lr_sweep import by_seed, differences
@@ -76,7 +76,7 @@ def _draw(course: pl.DataFrame, grown: pl.DataFrame, out: Path) -> None:
                 )
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(amount).alias("noise"), pl.all()))
             axes.set_ylim(float(since["val_loss"].min()) - 0.05, top + 0.05)  # type: ignore[arg-type]
-            axes.set_xlabel(FLOPS)
+            flops_axis(axes)
             axes.xaxis.set_major_formatter(lambda value, _: human(value))
             axes.set_title(arm)
         curves[0].set_ylabel(LOSS)

@@ -26,7 +26,9 @@ DEPTH = {
 }
 WIDTH = {"width/direct": "direct", "width/zero": "zero", "width/random": "random", "width/learn": "learn"}
 ARMS = {SCRATCH: "scratch"} | {arm: f"{arm.partition('/')[0]}: {name}" for arm, name in (DEPTH | WIDTH).items()}
-COLOURS = {SCRATCH: SCRATCH_COLOUR} | {arm: style.ARMS[k] for names in (DEPTH, WIDTH) for k, arm in enumerate(names)}
+_COLOUR_OF = dict(zip(("stack", "interpolate", "zero", "random", "learn"), style.ARMS, strict=False))
+_COLOUR_OF["direct"] = _COLOUR_OF["stack"]  # as the paper calls it, whose other operators have one name on both axes
+COLOURS = {SCRATCH: SCRATCH_COLOUR} | {arm: _COLOUR_OF[arm.partition("/")[2]] for arm in DEPTH | WIDTH}
 LARGE = "1.1B parameters and 1e11 tokens, where the paper finds"
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import draw_estimates
-from analysis.figures.gstack.plots import FLOPS, LOSS
+from analysis.figures.gstack.plots import LOSS, flops_axis
 from analysis.figures.gstack.spike import jumps
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import FROM_SCRATCH, courses, finals, speed_ups, trace
@@ -248,7 +248,7 @@ def _draw_expansion(course: pl.DataFrame, scratch: pl.DataFrame, out: Path) -> N
             drawn.append(points.select(pl.lit(arm).alias("arm"), pl.all()))
         low, high = float(since["val_loss"].min()), float(since["val_loss"].max())  # type: ignore[arg-type]
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        axes.set_xlabel(FLOPS)
+        flops_axis(axes)
         axes.xaxis.set_major_formatter(lambda value, _: human(value))
         axes.set_ylabel(LOSS)
         axes.legend()

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
+from analysis import style
 from analysis.seeds import over_seeds
 
 FLOPS = "training FLOPs, those of the base included"
@@ -36,8 +37,13 @@ def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], col
         )
         axes.fill_between(points["flops"], points["low"], points["high"], color=colours[arm], alpha=0.15, linewidth=0)
         axes.plot(points["flops"], points["mean"], color=colours[arm], label=name)
-    axes.set_xlabel(FLOPS)
+    flops_axis(axes)
     axes.set_ylabel(LOSS)
+
+
+def flops_axis(axes: Axes) -> None:
+    axes.set_xlabel(FLOPS)
+    axes.xaxis.set_major_formatter(style.count_ticks())
 
 
 def show_late(axes: Axes, courses: pl.DataFrame, reference: str, share: float = 0.25) -> None:

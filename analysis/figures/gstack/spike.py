@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.gstack.plots import FLOPS
+from analysis.figures.gstack.plots import flops_axis
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import courses, finals, trace
 from analysis.lr_sweep import arms_apart, by_seed, differences
@@ -223,7 +223,7 @@ def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
         _limit(panels[0], course)
         panels[0].set_xlabel("training steps, the base's included")
         panels[0].set_ylabel("loss (nats per token)")
-        panels[1].set_xlabel(FLOPS)
+        flops_axis(panels[1])
         panels[1].xaxis.set_major_formatter(lambda value, _: human(value))
         panels[1].legend()
         style.save(figure, out / "spike")
