@@ -40,6 +40,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: one line with the key's full path, the value and what is allowed.
     """
+    overrides = [_as_text(override) for override in overrides]
     return _quickly(overrides) or to_config(_by_hydra(overrides))
 
 
@@ -185,6 +186,20 @@ def choices(group: str) -> list[str]:
     return sorted((path.stem for path in (Path(__file__).parent / group).glob("*.yaml")), key=by_size)
 
 
+# Values that Hydra would take for a sweep, or for a number such as 12e34.
+_AS_TEXT = {
+    "train.keep": r"\d+(,\s*\d+)*",
+    "grow.pattern": r"\d+(,\s*\d+)*",
+    "grow.base": r"[0-9a-f]{16}",
+}
+
+
+def _as_text(override: str) -> str:
+    key, _, value = override.partition("=")
+    plain = key in _AS_TEXT and re.fullmatch(_AS_TEXT[key], value)
+    return f"{key}='{value.replace(' ', '')}'" if plain else override
+
+
 def _check_overrides(overrides: Sequence[str]) -> None:
     """Refuse unknown keys and choices with what is allowed, which Hydra's own messages leave out."""
     try:
@@ -196,10 +211,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         if override.is_delete() or override.value() == "???":
             raise ConfigError(f"{override.input_line}: a setting cannot be deleted or left open; allowed: key=value")
         if override.is_sweep_override():
-            raise ConfigError(
-                f"{override.input_line}: one run takes one value; allowed: a list in quotes, {key}='1,2'; "
-                "many runs are `python -m sweeps`"
-            )
+            raise ConfigError(f"{override.input_line}: one run takes one value; many runs are `python -m sweeps`")
         if key in GROUPS:
             if override.value() not in choices(key):
                 raise ConfigError(f"{key}: {override.value()!r} is not a choice; allowed: {', '.join(choices(key))}")

@@ -295,7 +295,7 @@ class TrainConfig:
     micro_batch: int | None = setting(None, "sequences per forward pass at most; as many as fit when null", ge=1)
     log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
     checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
-    keep: str | None = setting(None, "steps whose checkpoints are kept for others to start from: '0,200', in quotes")
+    keep: str | None = setting(None, "steps whose checkpoints are kept for others to start from: 0,200")
     diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
 
 
@@ -313,7 +313,7 @@ class GrowConfig:
         "where the blocks of a deeper model come from",
         choices=("stack", "interpolate", "pattern", "zero", "random", "learn", "templates"),
     )
-    pattern: str | None = setting(None, "depth=pattern: the base's block for each block, from 0: '0,1,0,1', in quotes")
+    pattern: str | None = setting(None, "depth=pattern: the base's block for each block, from 0: 0,1,0,1")
     ramp: str | None = setting(
         None, "depth=random: how long the new blocks fade in, from nothing; at once when null", duration=SHARES
     )
@@ -322,7 +322,7 @@ class GrowConfig:
         "where the channels, heads, hidden units and parameter tokens of a wider model come from",
         choices=("direct", "zero", "random", "learn"),
     )
-    noise: float = setting(0.0, "a in (1 - a) W + a times a fresh init, for every weight but the gains", ge=0, lt=1)
+    noise: float = setting(0.0, "a in (1 - a) W + a times a fresh init, for every matrix and table", ge=0, lt=1)
     learn_steps: int = setting(100, "learn: steps that tune the map from the base, which are charged", ge=1)
     learn_lr: float = setting(1e-3, "learn: their learning rate", gt=0)
     optimizer: str = setting("reset", "the optimiser's moments", choices=("reset", "carry"))

@@ -31,8 +31,8 @@ Rules for what depends on place or size:
   what scales an intact copy's output grows by the base's multiplier over the new one.
 - The depth-scaled init, like all of the parametrisation, decides about fresh blocks and entries alone.
 - A block goes only where it normalises in the same place (`norm_placement=mix`).
-- Noise is a random permutation of the fresh weights, which with the same seed could be the base's own init, and is
-  added to all matrices and tables that come from the base: W <- (1 - a) W + a noise (Du et al. 2024, figure 41).
+- Noise is the fresh weights, added to all matrices and tables that come from the base: W <- (1 - a) W + a noise (Du et
+  al. 2024, figure 41).
 
 Maps that are learned are the affair of `models.learned_growth`, and matrices made from a base's templates, which here
 only have their order, that of `models.template_growth`.
@@ -42,11 +42,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from conf.schema import GrowConfig, ModelConfig, ParamConfig
-from models.grow_width import generator, is_gain, widen, widen_moment
+from models.grow_width import widen, widen_moment
 from models.growth_rules import GrowthError, Origin, check_growth, origins
 from models.parametrize import Shape, logit_multiplier, residual_multiplier
 
@@ -83,10 +82,11 @@ def grow_state(
     Args:
         base: the base's state, keyed as `GPT.state_dict()`.
         base_cfg, base_param: what the base is, resolved.
-        fresh: the grown model's state as `models.build` draws it; its names, shapes, dtypes and devices are kept.
+        fresh: the grown model's state as `models.build` draws it, from another seed than the base's; its names, shapes,
+            dtypes and devices are kept.
         cfg, param: what it grows into, resolved.
         how: the operators; not `learn` or `templates`.
-        seed: draws shares and noise.
+        seed: draws shares.
 
     Raises:
         GrowthError: the one cannot become the other.
@@ -113,8 +113,8 @@ def grow_state(
                 tensor *= residual if origin.intact else 0
             if name.endswith("norm_input.gain") and cfg.layernorm_scaling:
                 tensor *= ((block + 1) / (origin.block + 1)) ** 0.5
-        if how.noise and new.ndim > 1 and not is_gain(name):
-            tensor.lerp_(_shuffled(new, name, seed), how.noise)
+        if how.noise and new.ndim > 1:
+            tensor.lerp_(new, how.noise)
         grown[name] = tensor
     return grown
 
@@ -169,8 +169,3 @@ def _check_tables(base: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> No
             raise GrowthError(
                 f"{setting}: {new} is not the base's, which has a row for each in {table}; allowed: {old}"
             )
-
-
-def _shuffled(fresh: Tensor, name: str, seed: int) -> Tensor:
-    order = torch.randperm(fresh.numel(), generator=generator(seed, "noise", name))
-    return fresh.flatten()[order.to(fresh.device)].view_as(fresh)

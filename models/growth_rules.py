@@ -71,7 +71,8 @@ def _differences(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterat
     for field in dataclasses.fields(ModelConfig):
         old, new = getattr(base, field.name), getattr(cfg, field.name)
         if field.name not in _MAY_DIFFER and old != new:
-            yield f"model.{field.name}: {new!r} is not the base's; allowed: {old!r}"
+            by = ", as param.name decides where it is not set" if field.name == "attention_scale" else ""
+            yield f"model.{field.name}: {new!r} is not the base's; allowed: {old!r}{by}"
     if not base.n_blocks:  # then nothing is made of either
         return
     if (base.param_tokens is None) != (cfg.param_tokens is None):

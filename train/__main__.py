@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from conf.compose import GROUPS, choices, compose
+from conf.door import SI, human
 from conf.schema import Config, UserError, allowed
 
 USAGE = """usage: python -m train [--help] [--print-config] [key=value | group=choice] ...
@@ -74,7 +75,11 @@ def _run(config: Config) -> int:
     if record["state"] == "diverged":
         print(f"diverged at step {record['diverged_at_step']}: {folder}")
     elif record["state"] == "finished":  # of several processes only one writes the end, and tells of it
-        print(f"finished: {folder}: validation loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f} nats/token")
+        cost = f"{human(record['flops'], SI)} FLOPs"
+        if record.get("flops_inherited"):
+            cost += f", {human(record['flops_inherited'], SI)} of them inherited"
+        loss = f"validation loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f} nats/token"
+        print(f"finished: {folder}: {loss} after {cost}")
     return 0
 
 

@@ -26,9 +26,14 @@ class Position:
     train_seconds: float
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run folder."""
-    return max((folder / CHECKPOINT).glob("step-*"), default=None)
+def latest(folder: Path, *, until: int | None = None) -> Path | None:
+    """The newest complete checkpoint of a run folder; with `until` the newest at or before that step, of those that are
+    kept for others too."""
+    found = (folder / CHECKPOINT).glob("step-*")
+    if until is None:
+        return max(found, default=None)
+    early = (one for one in (*found, *(folder / KEPT).glob("step-*")) if step_of(one) <= until)
+    return max(early, key=step_of, default=None)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -89,17 +94,15 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     Raises:
         RecordError: the checkpoint is damaged, or is of another model.
     """
+    weights, moments = read_checkpoint(path)
     try:
         position = Position(**json.loads((path / "position.json").read_text()))
-        weights = load_file(path / "model.safetensors")
-        moments = load_file(path / "optimizer.safetensors")
         with torch.no_grad():
             for name, tensor in model.state_dict().items():  # parameters and persistent buffers
                 tensor.copy_(weights.pop(name))
         for name, parameter in model.named_parameters():
-            optimizer.state[parameter] = {
-                key: moments.pop(f"{name}/{key}").to(parameter.device) for key in optimizer.state[parameter]
-            }
+            own = moments.pop(name)
+            optimizer.state[parameter] = {key: own[key].to(parameter.device) for key in optimizer.state[parameter]}
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise RecordError(f"{path}: cannot be read as a checkpoint of this run ({error})") from error
     if weights or moments:

@@ -71,7 +71,7 @@ def find_base(config: Config, *, fingerprint: str, vocab_size: int) -> Base | No
         found = read_config(folder / "config.yaml")
     except ConfigError as error:
         raise RecordError(f"{folder / 'config.yaml'}: {error}") from None
-    if record is None or record["data_fingerprint"] != fingerprint:
+    if record is None or record.get("data_fingerprint") != fingerprint:
         raise ConfigError(f"grow.base: {config.grow.base} was trained on other data; allowed: a run on the same data")
     runtime = dataclasses.replace(found.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
     found = dataclasses.replace(found, runtime=runtime)
@@ -105,16 +105,19 @@ def check_start(config: Config, base: Config, base_cost: RunCost) -> None:
 
 
 def check_base_lies_within(config: Config) -> None:
-    """A base that is given by its folder must lie under `runtime.runs_dir`, since a run's identity has its id only.
+    """A base that is given by its folder must be there, and lie under `runtime.runs_dir`, since a run's identity has
+    its id only.
 
     Args:
         config: as composed, before it is resolved.
 
     Raises:
-        ConfigError: it lies elsewhere.
+        ConfigError: it lies elsewhere, or nowhere.
     """
     base, runs_dir = config.grow.base, config.runtime.runs_dir
     if base is None or "/" not in base.rstrip("/"):
         return
-    if not Path(base).absolute().is_relative_to(Path(runs_dir).absolute()):
+    if not Path(base).resolve().is_relative_to(Path(runs_dir).resolve()):
         raise ConfigError(f"grow.base: {base} does not lie under runtime.runs_dir={runs_dir}; allowed: a run there")
+    if not (Path(base) / "run.json").exists():
+        raise ConfigError(f"grow.base: {base} is no run's folder; allowed: one under {runs_dir}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from conf.schema import Config, ConfigError, parse_steps
-from models.count import RunCost
+from models.count import RunCost, Spent
 from models.gpt import GPT
 from train.checkpoint import Position, keep_checkpoint, save_checkpoint
 from train.data import Corpus
@@ -300,16 +300,23 @@ def step_row(job: Job, clock: Clock, step: int, *, probed: bool) -> Row:
         reduce=job.ranks.mean,
         observe_gradients=None if probe is None else probe.see_gradients,
     )
+    if job.ramp is not None:
+        job.ramp.set(done)  # what is measured from here on has made the step
     if probe is not None:
         with clock.aside():
             probes |= probe.row()
     return row | {"probes": probes}
 
 
-def whole_batch(job: Job, step: int) -> NDArray[np.int64]:
-    """The batch of all processes at optimiser step `step`, counted from 0, (B, T+1)."""
-    before = job.cost.spent(0).tokens // job.config.data.context
-    return job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size, job.cadence.shift, seen=before)
+def whole_batch(job: Job, step: int, before: Spent | None = None) -> NDArray[np.int64]:
+    """The batch of all processes at optimiser step `step`, counted from 0, (B, T+1).
+
+    Args:
+        before: what has been seen before step 0; by default all that the run has inherited, and tuned on.
+    """
+    before = before or job.cost.spent(0)
+    seen = before.tokens // job.config.data.context
+    return job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size, job.cadence.shift, seen=seen)
 
 
 def _own_windows(job: Job, step: int) -> Tensor:

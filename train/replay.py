@@ -1,9 +1,9 @@
 """`python -m train replay RUN --from STEP`: carry out a part of a run again, with everything measured.
 
 The replay starts at the last checkpoint at or before STEP, or at the beginning where the run has none so early: a
-diverged run keeps its last checkpoint before the divergence, a finished one only that of its last step. On a CPU with
-one thread it is bit-identical to a run of one process. It writes into `RUN/replay-STEP/` and changes nothing else of
-the run:
+diverged run keeps its last checkpoint before the divergence, a finished one that of its last step, and both those of
+`train.keep`. On a CPU with one thread it is bit-identical to a run of one process. It writes into `RUN/replay-STEP/`
+and changes nothing else of the run:
 
 - `metrics.jsonl`: a row for every step that was carried out, those after STEP with all probes, all with `batch_sha256`;
 - `replay.json`: how many training losses equal the recorded ones exactly, and the first that does not.
@@ -27,7 +27,7 @@ from conf.door import Parser
 from conf.schema import Config, ConfigError, UserError
 from models.count import run_cost
 from train import hardware
-from train.checkpoint import Position, latest, load_checkpoint, step_of
+from train.checkpoint import Position, latest, load_checkpoint
 from train.data import open_corpus
 from train.distributed import Ranks
 from train.growth import begin
@@ -135,9 +135,8 @@ def replay(folder: Path, from_step: int, to_step: int | None = None) -> Replay:
     warnings = tuple(_changes(record, config))
     out = folder / f"replay-{from_step}"
     job = _job(config, record, out)
-    checkpoint = latest(folder)
-    usable = checkpoint is not None and step_of(checkpoint) <= from_step
-    start = load_checkpoint(checkpoint, job.model, job.optimizer) if checkpoint and usable else begin(job)
+    checkpoint = latest(folder, until=from_step)
+    start = load_checkpoint(checkpoint, job.model, job.optimizer) if checkpoint else begin(job)
 
     flight = {row["step"]: row["batch_sha256"] for row in read_metrics(folder, FLIGHT)}
     try:

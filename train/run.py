@@ -21,7 +21,7 @@ from train.checkpoint import latest, load_checkpoint, step_of
 from train.data import Corpus, open_corpus
 from train.describe import Record
 from train.distributed import Ranks, join
-from train.growth import begin, build_ramp
+from train.growth import begin, build_ramp, growth_seed
 from train.lineage import Base, check_base_lies_within, find_base
 from train.loop import Cadence, Interrupted, Job, Outcome, check_kept, keep_passed, train
 from train.optim import build_optimizer
@@ -118,8 +118,7 @@ def _unkept(folder: Path, record: Record, config: Config) -> list[int]:
 def _keep_passed(job: Job, record: Record, steps: list[int]) -> None:
     """From the last checkpoint before the first of the steps, or from the start, as the run made them."""
     torch.set_num_threads(record["hardware"]["threads"])
-    earlier = [step for step in range(steps[0]) if checkpoint_at(job.folder, step)]
-    found = checkpoint_at(job.folder, earlier[-1]) if earlier else None
+    found = latest(job.folder, until=steps[0])
     keep_passed(job, load_checkpoint(found, job.model, job.optimizer) if found else begin(job), steps)
 
 
@@ -182,7 +181,7 @@ def assemble(
     """
     device = config.runtime.device
     model = build(
-        config.model, config.param, vocab_size=corpus.vocab_size, context=config.data.context, seed=config.seed
+        config.model, config.param, vocab_size=corpus.vocab_size, context=config.data.context, seed=growth_seed(config)
     ).to(device)
     share = config.train.batch_size // ranks.world
     return Job(

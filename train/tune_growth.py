@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from models.count import Spent
 from models.grow import State
 from models.learned_growth import LearnedGrowth
 from train.loop import Job, whole_batch
@@ -47,8 +45,7 @@ def tune(job: Job, growth: LearnedGrowth) -> State:
 
 def _windows(job: Job, step: int) -> Tensor:
     """This process's share of the tuning's batch, (B/world, T+1)."""
-    untuned = dataclasses.replace(job, cost=dataclasses.replace(job.cost, tuning=Spent()))
-    batch_BT1 = torch.from_numpy(whole_batch(untuned, step))
+    batch_BT1 = torch.from_numpy(whole_batch(job, step, before=job.cost.inherited))
     return batch_BT1.chunk(job.ranks.world)[job.ranks.rank].to(job.device)
 
 

@@ -171,3 +171,23 @@ def test_a_conversion_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_plain", lambda _, value: value)
     with pytest.raises(AssertionError):
         assert_same(["optim.lr=1"])
+
+
+def test_lists_of_steps_and_ids_are_text_with_and_without_quotes() -> None:
+    """Which Hydra alone would take for a sweep and for a number."""
+    base = "12345678901e2345"
+    for quote in ("", "'"):
+        config = compose(
+            [
+                f"train.keep={quote}0,200{quote}",
+                f"grow.base={quote}{base}{quote}",
+                "grow.step=1",
+                "grow.depth=pattern",
+                f"grow.pattern={quote}0,1,0,1{quote}",
+            ]
+        )
+        assert (config.train.keep, config.grow.pattern, config.grow.base) == ("0,200", "0,1,0,1", base)
+    assert compose(["train.keep=7"]).train.keep == "7"
+    assert compose(["train.keep=null"]).train.keep is None
+    with pytest.raises(ConfigError, match="one run takes one value"):
+        compose(["optim.lr=0.1,0.2"])

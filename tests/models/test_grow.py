@@ -432,29 +432,18 @@ def test_new_heads_are_whole_copies() -> None:
         assert not torch.allclose(whole, source[1 - head % 2], rtol=0.1)
 
 
-def test_noise_mixes_in_a_fresh_init_of_the_same_size() -> None:
-    """Matrices and tables, not gains, and not what is new; the base's own init would be no noise."""
+def test_noise_mixes_in_a_fresh_init() -> None:
+    """Matrices and tables, not gains, and not what is new."""
     before, after = settings(), settings(**DEEP)
-    base = trained_like(before)
-    own_init = fresh_model(after, seed=0)  # the base's seed
-    how = GrowConfig(depth="random", noise=0.25)
-    state = grow_state(
-        base.state_dict(),
-        before.model,
-        own_init.state_dict(),
-        after.model,
-        how,
-        param=after.param,
-        base_param=before.param,
-    )
+    base, fresh = trained_like(before).state_dict(), fresh_model(after).state_dict()
+    state = grown(trained_like(before), before, after, depth="random", noise=0.25).state_dict()
     for name in ("tokens.weight", "readout.weight", "blocks.1.mlp.branch.down.weight"):
-        noise = (state[name] - 0.75 * base.state_dict()[name]) / 0.25
-        fresh = own_init.state_dict()[name]
-        assert noise.std().item() == pytest.approx(fresh.std().item(), rel=1e-6)
-        assert torch.corrcoef(torch.stack((noise.flatten(), fresh.flatten())))[0, 1].abs() < 0.2
-    kept = [name for name in state if name.endswith("gain")]
-    assert all(torch.equal(state[name], base.state_dict()[name]) for name in kept if name in base.state_dict())
-    assert torch.equal(state["blocks.3.mlp.branch.up.weight"], own_init.blocks[3].mlp.branch.up.weight)
+        torch.testing.assert_close(state[name], 0.75 * base[name] + 0.25 * fresh[name])
+        assert not torch.allclose(state[name], base[name])
+    kept = [name for name in state if name.endswith("gain") and name in base]
+    assert kept
+    assert all(torch.equal(state[name], base[name]) for name in kept)
+    assert torch.equal(state["blocks.3.mlp.branch.up.weight"], fresh["blocks.3.mlp.branch.up.weight"])
 
 
 @pytest.mark.parametrize("names", [[], SIGMA, ["model.templates=3"], TOKENS], ids=str)

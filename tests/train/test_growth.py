@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ from torch import Tensor
 
 from conf.compose import compose
 from conf.schema import Config, ConfigError
+from models.build import build
 from models.count import Spent
 from models.growth_rules import GrowthError
 from tests.helpers import interrupt_at, metrics
 from train import loop
-from train.checkpoint import latest
-from train.record import RecordError, checkpoint_at, read_run, run_dir, run_id
+from train.checkpoint import latest, read_checkpoint
+from train.record import RecordError, checkpoint_at, read_run, run_dir, run_id, step_name
 from train.run import run
 
 Tiny = Callable[..., Config]
 
-TRUNK = ("schedule=constant", "schedule.warmup=4steps", "train.keep='0,8,12'")
+TRUNK = ("schedule=constant", "schedule.warmup=4steps", "train.keep=0,8,12")
 WSD = ("schedule=wsd", "schedule.warmup=4steps", "schedule.cooldown=8steps")
 
 
@@ -92,7 +94,7 @@ def test_a_branch_off_a_grown_run_goes_on_in_its_schedule(tiny: Tiny) -> None:
     trunk = tiny(*TRUNK)
     run(trunk)
     cosine = ("schedule=cosine", "schedule.warmup=3steps", "model.depth=4")
-    whole = tiny(*cosine, *grown(trunk, 8), "train.keep='10'")
+    whole = tiny(*cosine, *grown(trunk, 8), "train.keep=10")
     run(whole)
     branch = tiny(
         *cosine, *grown(whole, 10, "grow.schedule=continue", "grow.optimizer=carry"), "train.duration=10steps"
@@ -106,7 +108,7 @@ def test_a_branch_off_a_grown_run_goes_on_in_its_schedule(tiny: Tiny) -> None:
 def test_the_loss_at_initialisation_is_that_before_any_training(tiny: Tiny) -> None:
     """Also of what has grown, which begins far below it."""
     trunk = tiny(*TRUNK)
-    middle = tiny("model.depth=4", *grown(trunk, 12), "train.keep='6'")
+    middle = tiny("model.depth=4", *grown(trunk, 12), "train.keep=6")
     top = tiny("model.depth=8", *grown(middle, 6))
     at_init = {run(config)["loss_at_init"] for config in (trunk, middle, top)}
     assert len(at_init) == 1
@@ -127,7 +129,7 @@ def test_a_decay_does_not_begin_before_its_branch(tiny: Tiny) -> None:
 def test_cost_is_the_sum_over_the_chain(tiny: Tiny) -> None:
     small, middle = tiny(*TRUNK), None
     run(small)
-    middle = tiny("model.depth=4", *grown(small, 8), "train.keep='5'", "train.batch_size=4", "train.duration=10steps")
+    middle = tiny("model.depth=4", *grown(small, 8), "train.keep=5", "train.batch_size=4", "train.duration=10steps")
     run(middle)
     large = tiny("model.depth=8", *grown(middle, 5), "train.duration=10steps")
     first, second, third = (read_run(run_dir(config)) or run(config) for config in (small, middle, large))
@@ -171,6 +173,58 @@ def test_zero_starts_at_the_bases_loss_and_stack_does_not(tiny: Tiny) -> None:
         assert (abs(metrics(run_dir(child))[0]["val_loss"] - before) < 1e-5) == equal
 
 
+def init(config: Config, seed: int) -> dict[str, Tensor]:
+    return build(config.model, config.param, vocab_size=16, context=config.data.context, seed=seed).state_dict()
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    return abs(torch.corrcoef(torch.stack((one.flatten(), other.flatten())))[0, 1].item())
+
+
+def test_what_is_fresh_is_not_the_bases_init_once_more(tiny: Tiny) -> None:
+    """Nor is the noise of one growth that of the one before; a model drawn from the run's own seed is the control."""
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    wide = tiny("model.width=32", "model.heads=4", *grown(trunk, 0, "grow.width=random"), "train.keep=0")
+    run(wide)
+    name, D = "blocks.0.mlp.branch.up.weight", 16
+    begun, _ = read_checkpoint(run_dir(wide) / "kept" / step_name(0))
+    own_HD = init(trunk, trunk.seed)[name]
+    rows = slice(0, len(own_HD) // 2)
+    same_seed = init(wide, wide.seed)[name]
+    assert correlation(same_seed[rows, D:], own_HD[1::2]) > 0.99
+    assert correlation(begun[name][rows, D:], own_HD[1::2]) < 0.2
+    assert torch.equal(begun[name][: len(own_HD), :D], own_HD)
+
+    noisy = ("grow.noise=0.5", "train.keep=0", "train.duration=1steps")
+    once = tiny(*grown(trunk, 0, *noisy))
+    twice = tiny(*grown(once, 0, *noisy))
+    for config in (once, twice):
+        run(config)
+    states = [init(trunk, trunk.seed), *(read_checkpoint(checkpoint_of(config))[0] for config in (once, twice))]
+    noises = [2 * (after["tokens.weight"] - before["tokens.weight"] / 2) for before, after in pairwise(states)]
+    assert correlation(*noises) < 0.2
+    assert noises[0].std().item() == pytest.approx(noises[1].std().item(), rel=0.2)
+
+
+def checkpoint_of(config: Config) -> Path:
+    return run_dir(config) / "kept" / step_name(0)
+
+
+def test_what_is_measured_in_a_ramp_is_the_model_that_is_saved(tiny: Tiny) -> None:
+    """A growth that keeps the function begins at the loss that the ramped run has measured, at its end and before."""
+    trunk = tiny(*TRUNK)
+    run(trunk)
+    ramp = grown(trunk, 12, "grow.depth=random", "grow.ramp=1steps", "train.duration=2steps", "train.keep=1")
+    ramped = tiny("model.depth=4", *ramp, "eval.every=1steps", "optim.lr=1e-2", "schedule=constant")
+    run(ramped)
+    after = tiny("model.depth=4", *grown(ramped, 1), "train.duration=1steps")
+    run(after)
+    losses = [row["val_loss"] for row in metrics(run_dir(ramped))]
+    assert metrics(run_dir(after))[0]["val_loss"] == pytest.approx(losses[1], abs=1e-6)
+    assert abs(losses[0] - losses[1]) > 1e-5
+
+
 def test_new_blocks_fade_in(tiny: Tiny) -> None:
     """With the ramp the function is the base's at first; without it, it is not."""
     trunk = tiny(*TRUNK, "eval.every=4steps")
@@ -186,7 +240,7 @@ def test_new_blocks_fade_in(tiny: Tiny) -> None:
 def test_moments_are_carried_with_their_blocks(tiny: Tiny) -> None:
     trunk = tiny(*TRUNK)
     run(trunk)
-    short = ("model.depth=4", "train.keep='0'", "train.duration=1steps")
+    short = ("model.depth=4", "train.keep=0", "train.duration=1steps")
     children = {word: tiny(*short, *grown(trunk, 8, f"grow.optimizer={word}")) for word in ("carry", "reset")}
     name = "attention.branch.query.weight/exp_avg"
     base = load_file(run_dir(trunk) / "kept" / "step-000000008" / "optimizer.safetensors")
@@ -246,7 +300,7 @@ def test_a_grown_run_that_was_killed_goes_on(tiny: Tiny, monkeypatch: pytest.Mon
     trunk = tiny(*TRUNK)
     run(trunk)
     settings = grown(trunk, 12, "grow.depth=random", "grow.ramp=9steps")
-    child = tiny("model.depth=4", *settings, "train.checkpoint_every=3steps", "train.keep='4'")
+    child = tiny("model.depth=4", *settings, "train.checkpoint_every=3steps", "train.keep=4")
     run(child)
     whole, kept = weights(child), folder_hash(checkpoint_at(run_dir(child), 4))
     shutil.rmtree(run_dir(child))
@@ -279,14 +333,29 @@ def test_what_a_run_cannot_start_from(tiny: Tiny) -> None:
         assert "\n" not in str(raised.value)
         assert not run_dir(tiny(*settings)).exists(), "refused before anything was built or written"
     with pytest.raises(ConfigError, match=r"train\.keep: 21 is beyond"):
-        run(tiny("train.keep='21'", "seed=3"))
+        run(tiny("train.keep=21", "seed=3"))
+
+
+def test_a_base_whose_weights_are_not_those_of_its_settings(tiny: Tiny) -> None:
+    trunk, deeper = tiny(*TRUNK), tiny(*TRUNK, "model.depth=4")
+    for config in (trunk, deeper):
+        run(config)
+    few, many = (run_dir(config) / "kept" / step_name(12) for config in (trunk, deeper))
+    settings = ("model.depth=8", "grow.optimizer=carry", "train.duration=1steps")
+    run(tiny(*settings, *grown(trunk, 12)))
+    shutil.copy(few / "optimizer.safetensors", many)
+    with pytest.raises(RecordError, match=r"has no optimiser's state, or one of another shape, for blocks\.[23]"):
+        run(tiny(*settings, *grown(deeper, 12)))
+    shutil.copy(many / "model.safetensors", few)
+    with pytest.raises(RecordError, match=r" as blocks\.[23]\..*, where the run's own config\.yaml asks for nothing"):
+        run(tiny(*settings, *grown(trunk, 12), "optim.lr=2e-3"))
 
 
 def test_a_ramp_ends_before_others_start_from_the_run(tiny: Tiny) -> None:
     trunk = tiny(*TRUNK)
     run(trunk)
     random = ("model.depth=4", "grow.depth=random")
-    ramped = tiny(*random, *grown(trunk, 8, "grow.ramp=10steps"), "train.keep='5,10'")
+    ramped = tiny(*random, *grown(trunk, 8, "grow.ramp=10steps"), "train.keep=5,10")
     run(ramped)
     run(tiny("model.depth=4", *grown(ramped, 10), "train.duration=1steps"))
     for settings, words in (
@@ -315,9 +384,17 @@ def test_a_base_that_diverged_says_when(tiny: Tiny) -> None:
 def test_a_base_lies_under_the_folder_of_runs(tiny: Tiny, settings: Callable[..., list[str]]) -> None:
     trunk = tiny(*TRUNK)
     run(trunk)
-    elsewhere = f"grow.base=/elsewhere/{run_id(trunk)}"
-    with pytest.raises(ConfigError, match=r"does not lie under runtime\.runs_dir"):
-        run(compose(settings(elsewhere, "grow.step=8")))
+    for folder, words in (
+        (Path("/elsewhere") / run_id(trunk), r"does not lie under runtime\.runs_dir"),
+        (run_dir(trunk).parent / ".." / ".." / run_id(trunk), r"does not lie under runtime\.runs_dir"),
+        (run_dir(trunk).parent / "other" / run_id(trunk), "is no run's folder"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run(compose(settings(f"grow.base={folder}", "grow.step=8")))
+    linked = run_dir(trunk).parents[1].with_name("linked")
+    linked.symlink_to(run_dir(trunk).parents[1])
+    through = linked / run_dir(trunk).parent.name / run_id(trunk)
+    assert run(compose(settings(f"grow.base={through}", "grow.step=8")))["state"] == "finished"
 
 
 def test_spent_adds_up() -> None:

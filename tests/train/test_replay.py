@@ -73,6 +73,14 @@ def test_a_diverged_run_is_replayed_from_its_last_checkpoint(tiny: Tiny) -> None
     assert early.equal == early.compared == last
 
 
+def test_a_replay_starts_from_the_last_checkpoint_that_is_kept(tiny: Tiny) -> None:
+    config = tiny("train.keep=4,12", "train.duration=20steps")
+    run(config)
+    for from_step, started_at in ((3, 0), (4, 4), (13, 12), (19, 12)):
+        again = replay(run_dir(config), from_step, from_step + 1)
+        assert (again.started_at, again.equal) == (started_at, again.compared)
+
+
 def test_a_loss_that_is_no_number_equals_itself(tiny: Tiny) -> None:
     config = tiny("schedule.warmup=0%", "optim.lr=1e30", "optim.clip=null", "train.diverged_above=1e30")
     assert run(config)["state"] == "diverged"

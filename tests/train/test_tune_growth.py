@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,9 +134,9 @@ def test_tuning_takes_the_batches_between_the_bases_and_the_runs_own(
     seen: dict[str, list[NDArray[np.int64]]] = {"tuning": [], "own": []}
     original = loop.whole_batch
 
-    def look(kind: str) -> Callable[[loop.Job, int], NDArray[np.int64]]:
-        def whole_batch(job: loop.Job, step: int) -> NDArray[np.int64]:
-            seen[kind].append(original(job, step))
+    def look(kind: str) -> Callable[..., NDArray[np.int64]]:
+        def whole_batch(*given: Any, **before: Any) -> NDArray[np.int64]:
+            seen[kind].append(original(*given, **before))
             return seen[kind][-1]
 
         return whole_batch
