@@ -133,6 +133,11 @@ def _run(study: Study, profile: Profile, given: argparse.Namespace, trainer: Tra
     elsewhere = sum(run.state == "running" for run in plan.runs)
     if failed:
         console.print(f"{counted(failed, 'run')} failed; the same command starts what is missing")
+    if behind := {run.run_id for run in plan.runs if any(base.state == "failed" for base in plan.chain(run)[:-1])}:
+        # Or the analysis would wait for them, though not for the base.
+        kept = tuple(run_id for run_id in plan.manifest.run_ids if run_id not in behind)
+        replace(plan.manifest, run_ids=kept).write(given.runs_dir)
+        console.print(f"{counted(len(behind), 'run')} among them that a failed base kept from beginning")
     if elsewhere:
         console.print(f"another process has {counted(elsewhere, 'run')} in hand")
     return 1 if failed or elsewhere else 0

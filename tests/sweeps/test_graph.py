@@ -134,6 +134,23 @@ def test_children_run_after_their_base_and_a_failed_base_takes_them_along(tmp_pa
     assert order.index(plan.runs[0].run_id) < order.index(plan.runs[1].run_id) < order.index(plan.runs[2].run_id)
 
 
+def test_what_a_failed_base_keeps_from_beginning_does_not_hold_up_the_analysis(tmp_path, capsys):
+    late = grown(SMALL | {"seed": 1}, 5, DEEP)
+    study = a_study(SMALL, late, grown(late, 5, {"model.depth": 8}))
+    where = ["--runs-dir", str(tmp_path / "runs"), "--profile", "smoke", "--set", f"runtime.cache_dir={tmp_path}/cache"]
+    broken = a_plan(tmp_path, late).runs[0]
+    broken.folder.mkdir(parents=True)
+    (broken.folder / "run.json").mkdir()  # which no run can write
+    assert main(["run", study.name, *where], studies={study.name: study}) == 1
+    assert "2 runs among them that a failed base kept from beginning" in capsys.readouterr().out
+    plan = a_plan(tmp_path, SMALL, late, grown(late, 5, {"model.depth": 8}))
+    left = Manifest.read(tmp_path / "runs", study.name, "smoke").run_ids
+    assert left == tuple(run.run_id for run in plan.runs if run.base is None)
+    (broken.folder / "run.json").rmdir()
+    assert main(["run", study.name, *where], studies={study.name: study}) == 0
+    assert Manifest.read(tmp_path / "runs", study.name, "smoke") == plan.manifest
+
+
 def test_a_finished_base_without_the_checkpoint_is_run_again_for_it(tmp_path):
     local(a_plan(tmp_path, SMALL), TRAINER, Console(quiet=True))
     plan = a_plan(tmp_path, grown(SMALL, 5, DEEP))
