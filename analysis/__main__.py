@@ -170,7 +170,7 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
         points, known, without = curves_of_runs(folders, params=options.params)
         if without:
             count = f"{counted(len(without), 'run')} of {len(folders)}"
-            print(f"{count} left out: grown from another model, or its schedule restarted", file=sys.stderr)
+            print(f"{count} left out: grown from another model, or its schedule or moments restarted", file=sys.stderr)
         schedules = known if schedules is None else schedules
     else:
         points = table.read_runs(_run_folders(options), params=options.params)

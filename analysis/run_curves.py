@@ -1,10 +1,10 @@
 """Training curves of runs, as laws of curves read them: the loss at each step, and the learning rate up to there.
 
 Such a law speaks of one model trained from its first step on. A run that continues another one
-(`analysis.growth`) is therefore read as the whole of its chain: the rows and rates of the trunk up to where it was
-left, then its own, with steps counted on. Where the optimiser's moments were carried along (`grow.optimizer=carry`),
-that is the curve of the run from scratch under the same schedule. A run that grew out of another model, or whose
-schedule restarted, has no such curve.
+(`analysis.growth`) with its optimiser's moments (`grow.optimizer=carry`) is the run from scratch under the same
+schedule, and is therefore read as the whole of its chain: the rows and rates of the trunk up to where it was left, then
+its own, with steps counted on. A run that grew out of another model, whose schedule restarted, or whose moments did,
+has no such curve.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def curves_of_runs(
             `n_params`, `n_tokens`, `flops`, `batch_tokens`, `measured_by` (the id of the run that made the row:
             branches of one trunk share its rows), and the run's `state` and settings.
         schedules: `curve`, `step`, `lr` of every logged step.
-        left_out: ids of the runs that grew out of another model, had their learning rate restarted, their weights
-            altered, or the tokens of a step changed.
+        left_out: ids of the runs that grew out of another model, had their learning rate or moments restarted, their
+            weights altered, or the tokens of a step changed.
 
     Raises:
         RecordError, TableError: a folder without a readable record, a base that is not there, or no run with a curve
@@ -43,14 +43,19 @@ def curves_of_runs(
     asked = runs.filter(pl.col("folder").is_in([str(folder) for folder in folders]))
     traced = trace(runs)
     batch_of = dict(zip(runs["run_id"], runs["batch_tokens"], strict=True))
-    origins = traced.select("run_id", "growth", "chain").iter_rows()
-    single = {run for run, growth, chain in origins if growth is None and len({batch_of[part] for part in chain}) == 1}
+    carried = set(runs.filter(pl.col("grow.base").is_null() | (pl.col("grow.optimizer") == "carry"))["run_id"])
+    single = {
+        run
+        for run, growth, chain in traced.select("run_id", "growth", "chain").iter_rows()
+        if growth is None and carried.issuperset(chain) and len({batch_of[part] for part in chain}) == 1
+    }
     left_out = tuple(run for run in asked["run_id"] if run not in single)
     whole = asked.filter(~pl.col("run_id").is_in(left_out))
     if whole.is_empty():
         raise TableError(
-            "no run has a curve from its first step on: each grew out of another model, or its schedule restarted; "
-            "allowed: runs from scratch, or that continue one with grow.schedule=continue"
+            "no run has a curve from its first step on: each grew out of another model, or its schedule or moments "
+            "restarted; allowed: runs from scratch, or that continue one with grow.schedule=continue and "
+            "grow.optimizer=carry"
         )
     course = courses(traced, whole["run_id"])
     if "val_loss" not in course.columns:

@@ -46,6 +46,7 @@ def grown(tiny: Callable[..., Config]) -> Grown:
         "twig": tiny(*WSD, *growing(along, 4, *CONTINUED), long),
         "restarted": tiny(*WSD, *growing(trunk, 12, "grow.optimizer=carry"), "train.duration=20steps"),
         "deeper": tiny(*WSD, *growing(trunk, 12, "grow.schedule=continue"), long, "model.depth=4"),
+        "dropped": tiny(*WSD, *growing(trunk, 12, "grow.schedule=continue"), long),
         "noisy": tiny(*WSD, *growing(trunk, 12, *CONTINUED, "grow.noise=0.1"), long),
         "rebatched": tiny(*WSD, *growing(trunk, 12, *CONTINUED), long, "train.batch_size=16"),
     }
@@ -86,7 +87,7 @@ def test_the_curve_of_a_run_in_parts_is_that_of_the_run_from_scratch(grown: Grow
 def test_what_is_no_run_of_one_model_and_schedule_has_no_curve(
     grown: Grown, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    even, odd = ("trunk", "branch"), ("restarted", "deeper", "noisy", "rebatched")
+    even, odd = ("trunk", "branch"), ("restarted", "deeper", "dropped", "noisy", "rebatched")
     folders = grown(*even, *odd)
     points, schedules, left_out = curves_of_runs(list(folders.values()))
     assert left_out == tuple(folders[name].name for name in odd)
@@ -97,7 +98,7 @@ def test_what_is_no_run_of_one_model_and_schedule_has_no_curve(
 
     main(["fit", "lr_annealing", "--runs", *(str(folders[name]) for name in (*odd, "branch")), "--bootstrap", "0"])
     said = capsys.readouterr().err
-    assert "4 runs of 5 left out: grown from another model, or its schedule restarted" in said
+    assert "5 runs of 6 left out: grown from another model, or its schedule or moments restarted" in said
     main(["fit", "lr_annealing", "--runs", str(folders["branch"]), "--bootstrap", "0"])
     assert "left out" not in capsys.readouterr().err
 
