@@ -1,6 +1,7 @@
 """A study from a file: `{"study": "planned/alpha", "claim": "…", "cells": [{"model.width": 48, …}, …]}`.
 
-A run that starts from another one has that one's cell under `grow.base`: `{"grow.base": {"model.width": 48, …}, …}`.
+A run that starts from another one has that one's cell under `grow.base`, `{"grow.base": {"model.width": 48, …}, …}`, or
+the id of a run that is there already.
 Other keys of the file are notes of whoever wrote it. The cells are the same at every profile, which then only says
 where they run: `cpu` or `gpu`.
 """
@@ -13,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from conf.schema import UserError
+from conf.schema import RUN, UserError
 from sweeps.graph import BASE, base_of
 from sweeps.grid import Cell
 from sweeps.plan import RESERVED
@@ -63,7 +64,7 @@ def _checked(where: str, cell: Any) -> Cell:
     """The cell, with its base's own cell as `sweeps.graph.grown` writes it."""
     if not isinstance(cell, dict):
         raise CellsError(f"{where} is a {_type(cell)}; allowed: an object of settings")
-    if isinstance(cell.get(BASE), dict | str):
+    if isinstance(cell.get(BASE), dict | str) and not RUN.fullmatch(str(cell[BASE])):
         base = _checked(f"{where}: {BASE}", base_of(cell))
         cell = cell | {BASE: json.dumps(base, sort_keys=True)}
     for key, value in cell.items():

@@ -3,7 +3,8 @@
     grown(base, 200, {"model.depth": 8})        a cell that starts from step 200 of the run of the cell `base`
 
 A cell holds the whole cell that it starts from, as JSON under `grow.base`, since a run has no name before its settings
-are complete; a plan turns it into the run's id.
+are complete; a plan turns it into the run's id. Or it names a run that is there already by its id, whose settings are
+then read.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from conf.compose import compose
-from conf.schema import UserError
+from conf.compose import compose, read_config
+from conf.schema import RUN, ConfigError, UserError
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
 from sweeps.grid import Cell, Value, overrides
+from train.record import find_runs, identity
 
 BASE = "grow.base"
 STEP = "grow.step"
@@ -33,22 +36,39 @@ def grown(base: Cell, step: int, settings: Cell | None = None) -> Cell:
     return kept | {BASE: json.dumps(base, sort_keys=True), STEP: step} | (settings or {})
 
 
-def base_of(cell: Cell) -> Cell | None:
+def base_of(cell: Cell, runs_dir: Path | None = None) -> Cell | None:
     """The cell that a cell starts from, or None.
 
+    Args:
+        runs_dir: where a run lies that is named by its id; without it none can be.
+
     Raises:
-        GraphError: `grow.base` holds something else, such as a run id, whose settings and cost a plan cannot know.
+        GraphError: `grow.base` holds something else, or names no run there.
     """
     text = cell.get(BASE)
     if text is None:
         return None
+    if runs_dir is not None and (named := RUN.fullmatch(str(text))):
+        return _cell_of_run(named["id"], runs_dir)
     try:
         found = json.loads(text) if isinstance(text, str) else text
     except json.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise GraphError(f"{BASE}: {text!r} is not allowed in a sweep; allowed: the base's own cell, as JSON")
+        by_id = "" if runs_dir is None else ", or the id of a run"
+        raise GraphError(f"{BASE}: {text!r} is not allowed in a sweep; allowed: the base's own cell, as JSON{by_id}")
     return found
+
+
+def _cell_of_run(run_id: str, runs_dir: Path) -> Cell:
+    """Everything that can change what a run measures."""
+    folder = next((folder for folder in find_runs([runs_dir]) if folder.name == run_id), None)
+    if folder is None:
+        raise GraphError(f"{BASE}: {run_id} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
+    try:
+        return identity(read_config(folder / "config.yaml"))
+    except ConfigError as error:
+        raise GraphError(f"{folder / 'config.yaml'}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conf.compose import compose
-from conf.schema import NOT_IDENTITY, Config, DataConfig, UserError, parse_steps, resolve
+from conf.schema import NOT_IDENTITY, RUN, Config, DataConfig, UserError, parse_steps, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
 from sweeps.bracket import Bracket, widened
@@ -137,9 +137,14 @@ def make_plan(
     drafts: dict[str, _Draft] = {}
 
     def draft(cell: Cell) -> _Draft:
-        before = base_of(cell)
+        before = base_of(cell, runs_dir)
         base = None if before is None else draft(before)
         if base is not None:
+            named = RUN.fullmatch(str(cell[BASE]))
+            if named and named["id"] != base.folder.name:
+                raise UserError(
+                    f"{BASE}: {cell[BASE]} has settings that no run of a sweep has; allowed: the base's cell"
+                )
             cell = cell | {BASE: base.folder.name}
         settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
         argv = (*overrides(settings), *extra)

@@ -110,7 +110,7 @@ BAD_FILES = {
         "grow.base: runtime.device is no part",
     ),
     "a base of lists": (GOOD | {"cells": [based({"seed": [1]})]}, "cell 1: grow.base: seed is a list"),
-    "a base by its id": (GOOD | {"cells": [based("0123456789abcdef")]}, "the base's own cell, as JSON"),
+    "a base by its id": (GOOD | {"cells": [based("0123456789abcdef")]}, "is no run under runs"),
     "impossible growth": (
         GOOD | {"cells": [based({"model.depth": 2}) | {"model.depth": 5}]},
         "model.depth: 5 is no mul",

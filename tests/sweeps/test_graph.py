@@ -17,6 +17,7 @@ from sweeps.graph import Node, base_of, grown, lines, sharing
 from sweeps.launch import TRAINER, local
 from sweeps.plan import make_plan
 from sweeps.study import Study
+from train.__main__ import main as train
 from train.record import Manifest, checkpoint_at, locked, read_run, step_name, write_run
 
 SMALL = {
@@ -76,10 +77,32 @@ def test_growing_twice_is_a_chain(tmp_path):
     assert plan.seconds_left >= sum(run.seconds for run in plan.runs) * 0.99  # however many cores, one after the other
 
 
-def test_a_base_must_be_a_cell(tmp_path):
-    for base in ("0123456789abcdef", "[1]"):
-        with pytest.raises(UserError, match=r"grow\.base: .* as JSON"):
+def test_a_base_must_be_a_cell_or_a_run_that_is_there(tmp_path):
+    for base, words in (("0123456789abcdef", "is no run under"), ("[1]", "as JSON, or the id of a run")):
+        with pytest.raises(UserError, match=rf"grow\.base: .* {words}"):
             a_plan(tmp_path, SMALL | {"grow.base": base, "grow.step": 3})
+
+
+def test_a_run_that_is_there_can_be_the_base_of_a_sweep(tmp_path, capsys):
+    """By its id or its folder; it is linked, makes up for the checkpoint, and is not trained again."""
+    small = [f"{key}={value}" for key, value in SMALL.items()]
+    where = [f"runtime.runs_dir={tmp_path}/runs", f"runtime.cache_dir={tmp_path}/cache", "runtime.device=cpu"]
+    assert train([*small, *where, "runtime.threads=1", "study=mine"]) == 0
+    (folder,) = (tmp_path / "runs" / "mine").glob("*")
+    record = read_run(folder)
+    grow = {"grow.step": 7, **SMALL, **DEEP}
+    cells = [{"grow.base": folder.name, **grow}, {"grow.base": f"{folder}/", **grow, "grow.depth": "zero"}]
+    file = tmp_path / "cells.json"
+    file.write_text(json.dumps({"study": "planned/mine", "cells": cells}))
+    set_cache = ["--set", f"runtime.cache_dir={tmp_path}/cache"]
+    assert main(["run", "--cells", str(file), "--profile", "cpu", "--runs-dir", f"{tmp_path}/runs", *set_cache]) == 0
+    assert "1 run linked: another study has them already" in capsys.readouterr().out
+    assert read_run(folder) == record
+    assert checkpoint_at(folder, 7) is not None
+    assert (tmp_path / "runs" / "planned" / "mine" / folder.name).is_symlink()
+    by_hand = a_plan(tmp_path, grown(SMALL, 7, DEEP))
+    assert by_hand.runs[0].run_id == folder.name
+    assert (tmp_path / "runs" / "planned" / "mine" / by_hand.runs[1].run_id / "run.json").exists()
 
 
 def node(base: str | None, step: int, n_steps: int, inherited: int = 0, *what: Any) -> Node:
