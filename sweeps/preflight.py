@@ -5,6 +5,7 @@ This side makes the questions from a plan and shows the answers; `train.prefligh
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,16 +18,22 @@ import numpy as np
 from rich.console import Console
 
 from conf.compose import compose
-from conf.schema import Config, ParamConfig, UserError
+from conf.schema import Config, ParamConfig, UserError, resolve
+from conf.vocab import vocab_size
+from models.count import run_cost
 from sweeps.budget import makespan, run_seconds
-from sweeps.grid import Cell, Value, overrides
+from sweeps.grid import Cell, overrides
 from sweeps.launch import child_environment
 from sweeps.plan import Plan, PlannedRun
 from sweeps.progress import duration
 from sweeps.study import DEVICE
+from train.schedule import build_schedule
 
 # Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
-NOT_SWITCHES = ("seed", "train.duration", "train.log_every", "train.diverged_above", "eval.", "probe.", "grow.")
+NOT_SWITCHES = (
+    *("seed", "train.duration", "train.log_every", "train.diverged_above", "train.keep"),
+    *("eval.", "probe.", "grow."),
+)
 
 LARGER = (1, 2, 4)  # times the base width or depth, in the coordinate check
 COORDINATE_LR = 3e-3
@@ -103,8 +110,8 @@ def questions(plan: Plan) -> dict[str, Any]:
         "switches": [q for key in plan.varied if not key.startswith(NOT_SWITCHES) for q in switch_questions(runs, key)],
         "architectures": architecture_questions(runs),
         "growths": growth_questions(plan),
-        "largest": list(max(plan.runs, key=lambda run: (run.cost.n_params, run.cost.tokens_per_step)).overrides),
-        "timed": [list(run.overrides) for run in timed_runs(plan)],
+        "largest": alone(max(plan.runs, key=lambda run: (run.cost.n_params, run.cost.tokens_per_step))),
+        "timed": [{"name": run.run_id[:8], "argv": alone(run)} for run in timed_runs(plan)],
     }
 
 
@@ -163,27 +170,32 @@ def _told(param: ParamConfig, others: Iterable[ParamConfig]) -> str:
 def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:
     """None where all values are the default, otherwise one: some cells with each value of `key`.
 
-    The values are put into a few cells, all else equal: a switch may need a size or another setting to do something.
-    Two values that no cell can have both are looked at in the study's own cells that are nearest to each other, and
-    the other keys that differ there are named.
+    The values, or the only one and the default, are put into a few cells, all else equal: a switch may need a size or
+    another setting to do something. Two values that no cell can have both are looked at in the study's own cells that
+    are nearest to each other, and the other keys that differ there are named.
     """
-    values = list({repr(run.cell[key]): run.cell[key] for run in runs if key in run.cell}.values())
     setting = [run for run in runs if key in run.cell]
+    values = list({repr(run.cell[key]): run.cell[key] for run in setting}.values())
+    names = [_shown(value) for value in values]
+    having = [[run for run in setting if repr(run.cell[key]) == repr(value)] for value in values]
     absent = len(values) == 1
+    if absent:
+        names.append("the default")
+        having.append([run for run in runs if key not in run.cell])
     bases: list[list[list[str] | None]] = []
+    spelt_out = False
     for base in _bases(setting, key):
         cells = [changed(base, {key: value}) for value in values] + ([changed(base, {}, without=key)] if absent else [])
-        configs = [_composed(cell) for cell in cells]
-        if sum(config is not None for config in configs) > 1 and not (absent and configs[0] == configs[1]):
+        configs = [_possible(cell) for cell in cells]
+        if absent and configs[0] is not None and configs[0] == configs[1]:
+            spelt_out = True
+        elif sum(config is not None for config in configs) > 1:
             bases.append([cell if config else None for cell, config in zip(cells, configs, strict=True)])
-    if absent:
-        names, nearest = [_shown(values[0]), "the default"], []
-    else:
-        names, nearest = [_shown(value) for value in values], [_nearest(setting, key, value) for value in values]
-    if not bases and not nearest:
+    if spelt_out and not bases:
         return []
+    nearest = [min(some, key=lambda run: len(_differing(setting[0], run))) for some in having]
     together = sorted({k for a, b in pairwise(nearest) for k in _differing(a, b)} - {key})
-    others = [list(run.overrides) for run in nearest]
+    others = [alone(run) for run in nearest]
     return [{"key": key, "values": names, "bases": bases, "nearest": others, "together": together}]
 
 
@@ -201,20 +213,27 @@ def architecture_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     every = [dict(settings) for settings in smallest]
     varied = [name for name in every[0] if len({repr(one[name]) for one in every}) > 1]
     names = [" ".join(f"{name}={_shown(one[name])}" for name in varied) for one in every]
-    return [{"name": name, "argv": list(run.overrides)} for name, run in zip(names, smallest.values(), strict=True)]
+    return [{"name": name, "argv": alone(run)} for name, run in zip(names, smallest.values(), strict=True)]
 
 
 def growth_questions(plan: Plan) -> list[Question]:
-    """Every growth of one model into another by one operator, once: the overrides of the base and of the run."""
+    """Every growth of one model into another by one operator, once: the overrides of the base and of the run.
+
+    Of the branches that go on with the base's own model there is one, and one more where they carry its moments.
+    """
     bases = {run.run_id: run for run in plan.runs}
     found: dict[str, Question] = {}
     for run in plan.runs:
         if run.base is None:
             continue
-        base, how = bases[run.base], vars(run.config.grow) | {"base": None, "step": None}
-        kind = repr((base.config.model, base.config.param, run.config.model, run.config.param, how))
+        base, grow = bases[run.base], run.config.grow
+        sizes = [(one.config.model, one.config.param) for one in (base, run)]
+        operator = (grow.depth, grow.pattern, grow.ramp is not None, grow.width, grow.noise > 0)
+        grows = grow.noise or sizes[0] != sizes[1]
+        kind = repr((grow.optimizer, (operator, sizes) if grows else "as it is"))
+        how = [text for text in run.overrides if text.startswith("grow.")]
         name = f"{base.run_id[:8]} to {run.run_id[:8]}"
-        found.setdefault(kind, {"name": name, "base": list(base.overrides), "argv": list(run.overrides)})
+        found.setdefault(kind, {"name": name, "base": alone(base), "argv": alone(run) + how})
     return list(found.values())
 
 
@@ -243,17 +262,31 @@ def study_seconds(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> l
 # --- cells -----------------------------------------------------------------------------------------------
 
 
+def alone(run: PlannedRun) -> list[str]:
+    """The overrides of a run like this one, but from nothing: of as many steps as its learning rate is a schedule of,
+    others' steps before it included."""
+    own = [text for text in run.overrides if not text.startswith(("grow.", "train.keep=", "train.duration="))]
+    return [*own, f"train.duration={run.cost.begun + run.cost.n_steps}steps"]
+
+
 def changed(run: PlannedRun, settings: Cell, *, without: str | None = None) -> list[str]:
-    """The run's overrides with other settings, and without one key."""
+    """`alone` with other settings, and without one key."""
     gone = {*settings, without}
-    return [text for text in run.overrides if text.partition("=")[0] not in gone] + overrides(settings)
+    return [text for text in alone(run) if text.partition("=")[0] not in gone] + overrides(settings)
 
 
-def _composed(argv: Sequence[str]) -> Config | None:
+def _possible(argv: Sequence[str]) -> Config | None:
+    """The resolved config, its schedule in steps, or None where it would be refused."""
     try:
-        return compose(argv)
+        config = resolve(compose(argv), cuda=False)
+        cost = run_cost(config, vocab_size(config.data))
+        build_schedule(config.schedule, peak=config.optim.lr, cost=cost)
     except UserError:
         return None
+    steps: dict[str, Any] = {
+        name: f"{cost.steps(getattr(config.schedule, name))}steps" for name in ("warmup", "cooldown")
+    }
+    return dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, **steps))
 
 
 def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
@@ -261,21 +294,19 @@ def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
     small = [run for run in runs if run.cost.n_params <= LARGEST_BASE] or [runs[0]]
     variants: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in small:
-        words = {k: v for k, v in run.cell.items() if isinstance(v, (str, bool)) and k not in {key, "train.duration"}}
+        words = {k: v for k, v in run.cell.items() if isinstance(v, (str, bool)) and k != key and _tells(k)}
         variants.setdefault(tuple(f"{k}={v}" for k, v in words.items()), []).append(run)
     chosen = [small[0], *(run for variant in variants.values() for run in (variant[0], variant[-1]))]
     return list({run.run_id: run for run in chosen}.values())[:MOST_BASES]
 
 
-def _nearest(runs: Sequence[PlannedRun], key: str, value: Value) -> PlannedRun:
-    """The run with this value that differs least from the smallest one."""
-    having = [run for run in runs if repr(run.cell[key]) == repr(value)]
-    return min(having, key=lambda run: len(_differing(runs[0], run)))
-
-
 def _differing(a: PlannedRun, b: PlannedRun) -> set[str]:
-    keys = a.cell.keys() | b.cell.keys()
-    return {key for key in keys if key not in {"seed", "train.duration"} and a.cell.get(key) != b.cell.get(key)}
+    return {key for key in a.cell.keys() | b.cell.keys() if _tells(key) and a.cell.get(key) != b.cell.get(key)}
+
+
+def _tells(key: str) -> bool:
+    """Whether a key may tell two runs apart that are each taken `alone`."""
+    return not key.startswith(("seed", "train.duration", "train.keep", "grow."))
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What `python -m sweeps preflight` asks of the real model: questions as JSON on stdin, an answer per line on stdout.
 
-A few steps of shrunken runs, through the same code that trains. Writes nothing but the cache of tokenised text.
+A few steps of shrunken runs, through the same code that trains. Each question is about runs from nothing; growth alone
+is asked about with the base's overrides beside the run's. Writes nothing that stays but the cache of tokenised text.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -24,14 +26,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from conf.compose import compose
-from conf.schema import Config, DataConfig, GrowConfig, ProbeConfig, UserError, resolve
+from conf.schema import Config, DataConfig, ProbeConfig, UserError, resolve
 from models.count import count_params, flops_per_token, run_cost
-from models.learned_growth import LearnedGrowth
 from train import hardware
-from train.checkpoint import Position
+from train.checkpoint import Position, keep_checkpoint
 from train.data import Corpus, open_corpus
 from train.distributed import Ranks
-from train.growth import grow
+from train.growth import begin
+from train.lineage import Base
 from train.loop import Clock, Job, step_row, whole_batch
 from train.probes import probe_activations
 from train.run import assemble
@@ -76,10 +78,8 @@ def config_of(argv: Sequence[str], *, sequences: int | None = SEQUENCES, drawn: 
         data = dataclasses.replace(data, n_tokens=min(data.n_tokens, max(drawn, 64 * data.window_tokens)))
     if sequences is not None:
         train = dataclasses.replace(train, batch_size=min(train.batch_size, sequences))
-    runtime = dataclasses.replace(config.runtime, device=device, compile=False)
-    shrunk = dataclasses.replace(
-        config, data=data, train=train, runtime=runtime, probe=ProbeConfig(), grow=GrowConfig()
-    )
+    runtime = dataclasses.replace(config.runtime, device=device, compile=False, progress="off")
+    shrunk = dataclasses.replace(config, data=data, train=train, runtime=runtime, probe=ProbeConfig())
     return resolve(shrunk, cuda=device == "cuda")
 
 
@@ -88,11 +88,11 @@ def _corpus(data: DataConfig, cache_dir: str) -> Corpus:
     return open_corpus(data, cache_dir=Path(cache_dir))
 
 
-def job_of(config: Config) -> Job:
-    """The run, ready for its first step."""
+def job_of(config: Config, base: Base | None = None) -> Job:
+    """The run, ready for its first step; one that starts from a base first has to `train.growth.begin`."""
     corpus = _corpus(config.data, config.runtime.cache_dir)
-    cost = run_cost(config, corpus.vocab_size)
-    return assemble(config, corpus, cost, Ranks(), Path("preflight"), shown=False)
+    cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
+    return assemble(config, corpus, cost, Ranks(), Path("preflight"), base=base, shown=False)
 
 
 def take_steps(job: Job, n: int) -> None:
@@ -241,8 +241,8 @@ def check_switch(
 
     Args:
         bases: for each of some cells, its overrides with each of the values, or None where it cannot have that value.
-        nearest: cells of the study with these values, which differ in other keys too: `together`. They tell two values
-            apart that no base has both.
+        nearest: a cell of the study with each of the values, which differ in other keys too: `together`. They tell two
+            values apart that no base has both.
     """
     alike: Pairs = set(combinations(range(len(values)), 2))
     untried = set(alike)
@@ -317,16 +317,31 @@ def check_counts(name: str, argv: Sequence[str]) -> Answer:
 
 
 def check_growth(name: str, base: Sequence[str], argv: Sequence[str]) -> Answer:
-    """Whether the base's model can become the run's, every tensor finding its place; both at their init."""
-    small, large = job_of(config_of(base)), job_of(config_of(argv))
-    config = dataclasses.replace(large.config, grow=compose(argv).grow)  # which `config_of` leaves out
-    grown = grow(small.model.state_dict(), small.config, large.model.state_dict(), config)
-    with torch.no_grad():
-        state = grown.grown_state() if isinstance(grown, LearnedGrowth) else grown
-    large.model.load_state_dict(state)
-    finite = all(bool(tensor.isfinite().all()) for tensor in state.values())
+    """Whether the base's model can become the run's, with its moments if they are carried, and can be trained then.
+
+    After one step of the base. A map that is learned is tuned for one step, and new blocks fade in from nothing.
+    """
+    small = job_of(config_of(base))
+    take_steps(small, 1)
+    config = config_of(argv)
+    how = dataclasses.replace(config.grow, step=1, schedule="restart")
+    if "learn" in {how.depth, how.width}:
+        how = dataclasses.replace(how, learn_steps=1)
+    with tempfile.TemporaryDirectory() as folder:
+        keep_checkpoint(Path(folder), small.model, small.optimizer, Position(1, 0.0, 0.0))
+        before = Base(Path(folder), small.config, small.cost, step=1, before=None)
+        large = job_of(dataclasses.replace(config, grow=how), before)
+        begin(large)
+    if large.ramp is not None:
+        large.ramp.set(0)
+    take_steps(large, 1)
+    finite = all(bool(tensor.isfinite().all()) for tensor in large.model.state_dict().values())
     sizes = [f"{job.config.model.depth} blocks of width {job.config.model.width}" for job in (small, large)]
-    words = [f"{side} {getattr(config.grow, side)}" for side in ("depth", "width") if _grows(side, small, large)]
+    operators = {"depth": how.pattern or how.depth, "width": how.width}
+    words = [f"{side} {operator}" for side, operator in operators.items() if _grows(side, small, large)]
+    words += [f"noise {how.noise:g}"] if how.noise else []
+    words += ["faded in"] if large.ramp else []
+    words += ["moments carried"] if how.optimizer == "carry" else []
     evidence = f"{' to '.join(sizes)}: {', '.join(words) or 'as it is'}"
     return Answer(f"growth {name}", "pass" if finite else "FAIL", evidence + ("" if finite else "; not finite"))
 
@@ -413,15 +428,26 @@ def answers(questions: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"doing": name}
         try:
             yield task()._asdict()
-        except UserError as error:
-            yield Answer(name, "FAIL", str(error))._asdict()
+        except Exception as error:
+            yield _unanswered(name, error)._asdict()
     if not there:
         yield Answer("throughput", "note", "not measured: no GPU here")._asdict()
         return
-    for number, argv in enumerate(questions["timed"]):
-        yield {"doing": "throughput"}
-        seconds, rate = seconds_per_step(argv)
-        yield {"timed": number, "seconds": seconds, "tokens_per_second": rate}
+    for number, q in enumerate(questions["timed"]):
+        name = f"throughput {q['name']}"
+        yield {"doing": name}
+        try:
+            seconds, rate = seconds_per_step(q["argv"])
+        except Exception as error:
+            yield _unanswered(name, error)._asdict()
+        else:
+            yield {"timed": number, "seconds": seconds, "tokens_per_second": rate}
+
+
+def _unanswered(name: str, error: Exception) -> Answer:
+    """What stopped one check, in a line, so that the others are still made."""
+    said = str(error).partition("\n")[0]
+    return Answer(name, "FAIL", said if isinstance(error, UserError) else f"{type(error).__name__}: {said}")
 
 
 def main() -> int:

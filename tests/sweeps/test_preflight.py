@@ -7,13 +7,17 @@ import subprocess
 import pytest
 
 from conf.compose import compose
+from conf.schema import GrowConfig
+from models.count import run_cost
 from sweeps import __main__ as door
 from sweeps import preflight as module
+from sweeps.graph import grown
 from sweeps.grid import product, zipped
 from sweeps.plan import make_plan
-from sweeps.preflight import questions, study_seconds, timed_runs
+from sweeps.preflight import alone, questions, study_seconds, timed_runs
 from sweeps.registry import STUDIES
 from sweeps.study import Study
+from train.schedule import build_schedule
 
 ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
@@ -56,6 +60,71 @@ def test_values_that_need_each_other_come_from_the_studys_cells(tmp_path):
     assert asked["model.heads"]["bases"] == []
     assert asked["model.heads"]["together"] == ["model.width"]
     assert len(asked["model.heads"]["nearest"]) == 2
+
+
+def test_a_default_in_other_words_is_no_switch(tmp_path):
+    """A tenth of ten steps is one; of a run of twenty it would be two."""
+    warm = {"schedule.warmup": "1steps"}
+    other = {"schedule.warmup": "10%"}
+    assert switches(tmp_path, other, other | {"seed": 1}) == {}
+    default = compose([]).schedule.warmup
+    assert default.endswith("%")
+    length = {"train.duration": f"{round(100 / float(default[:-1]))}steps"}
+    assert switches(tmp_path, length, length | warm) == {}
+    assert switches(tmp_path, length, length | {"schedule.warmup": "2steps"}).keys() == {"schedule.warmup"}
+
+
+def test_a_value_and_the_default_that_no_cell_can_have_both_come_from_the_studys_own(tmp_path):
+    """Of ten steps, nine of warm-up leave no room for the default cool-down."""
+    late = {"schedule": "wsd", "schedule.warmup": "9steps", "schedule.cooldown": "1steps"}
+    asked = switches(tmp_path, {}, late)["schedule.cooldown"]
+    assert (asked["values"], asked["bases"]) == (["1steps", "the default"], [])
+    assert [compose(argv).schedule.shape for argv in asked["nearest"]] == ["wsd", compose([]).schedule.shape]
+    assert asked["together"] == ["schedule", "schedule.warmup"]
+
+
+def branches(*durations):
+    trunk = ONE | {"schedule": "constant"}
+    decay = {"schedule": "wsd", "grow.schedule": "continue", "grow.optimizer": "carry"}
+    return [grown(trunk, 8, decay | {"schedule.cooldown": one, "train.duration": one}) for one in durations]
+
+
+def test_a_branch_that_continues_is_asked_about_as_the_whole_run(tmp_path):
+    plan = planned(tmp_path, *branches("4steps", "6steps"))
+    (base, *others) = plan.runs
+    assert [compose(alone(run)).train.duration for run in plan.runs] == ["10steps", "12steps", "14steps"]
+    for run in others:
+        config = compose(alone(run))
+        assert config.grow == GrowConfig()
+        whole = run_cost(config, 256)
+        schedule = build_schedule(config.schedule, peak=1.0, cost=whole)
+        own = build_schedule(run.config.schedule, peak=1.0, cost=run.cost)
+        assert [schedule(8 + step) for step in range(run.cost.n_steps)] == [own(s) for s in range(run.cost.n_steps)]
+    assert "train.keep=8" in " ".join(base.overrides).replace("'", "")
+    assert not [word for run in plan.runs for word in alone(run) if word.startswith(("grow.", "train.keep"))]
+
+
+def test_each_growth_is_asked_about_once_and_all_decays_together(tmp_path):
+    trunk = ONE | {"model.depth": 2}
+    deep = {"model.depth": 4}
+    cells = [
+        *(grown(trunk, 8, {"train.duration": duration}) for duration in ("4steps", "6steps")),
+        *(grown(trunk, step, deep | {"optim.lr": lr}) for step in (5, 8) for lr in (1e-3, 1e-2)),
+        grown(trunk, 8, deep | {"grow.depth": "zero"}),
+        *(grown(trunk, 8, deep | {"grow.noise": noise}) for noise in (0.1, 0.2)),
+        grown(trunk, 8, {"model.depth": 6}),
+        grown(trunk, 8, {"grow.noise": 0.1}),
+    ]
+    asked = questions(planned(tmp_path, *cells))["growths"]
+    grows = [compose(q["argv"]) for q in asked]
+    assert [(one.model.depth, one.grow.depth, one.grow.noise) for one in grows] == [
+        (2, "stack", 0.0),
+        (4, "stack", 0.0),
+        (4, "zero", 0.0),
+        (4, "stack", 0.1),
+        (6, "stack", 0.0),
+        (2, "stack", 0.1),
+    ]
 
 
 def test_the_coordinate_check_widens_the_base_at_the_smallest_depth(tmp_path):

@@ -16,8 +16,8 @@ from sweeps.grid import Cell, product
 from sweeps.plan import Plan, make_plan
 from sweeps.preflight import questions
 from sweeps.study import Study
-from train import preflight
-from train.preflight import answers, check_counts, check_memory, check_switch
+from train import growth, preflight
+from train.preflight import answers, check_counts, check_growth, check_memory, check_switch
 
 TINY: Cell = {
     "data": "markov",
@@ -228,6 +228,88 @@ def test_growth_is_tried_before_anything_is_trained(states, planned):
     growth["argv"] = [word.replace("model.depth=4", "model.depth=5") for word in growth["argv"]]
     row = next(row for row in answers(asked) if row.get("check", "").startswith("growth"))
     assert (row["state"], row["evidence"][:30]) == ("FAIL", "model.depth: 5 is no multiple ")
+
+
+def growing() -> list[Cell]:
+    """A trunk with two decay branches, and a growth of each kind, one of a chain."""
+    trunk = TINY | {"model.depth": 2, "schedule": "constant", "schedule.warmup": "30steps"}
+    token = trunk | {"model.param_tokens": 16, "model.mlp_hidden": 32}
+    going_on: Cell = {"grow.schedule": "continue", "grow.optimizer": "carry"}
+    deeper = grown(trunk, 40, {"model.depth": 4, "train.duration": "50steps"})
+    stacked = [
+        grown(cell, step, going_on | {"schedule": "wsd", "schedule.cooldown": cooldown, "train.duration": cooldown})
+        for cell, step, cooldown in ((trunk, 35, "20steps"), (trunk, 40, "40steps"), (deeper, 50, "9steps"))
+    ]
+    return [
+        *stacked,
+        grown(trunk, 40, {"model.depth": 4, "grow.depth": "learn"}),
+        grown(trunk, 40, {"model.width": 32, "model.heads": 4, "grow.width": "learn"}),
+        grown(trunk, 40, {"model.depth": 4, "grow.depth": "random", "grow.ramp": "5steps"}),
+        grown(trunk, 40, {"model.depth": 4, "grow.depth": "pattern", "grow.pattern": "0,0,1,1"}),
+        grown(token, 40, {"model.param_tokens": 32, "model.mlp_hidden": 64, "grow.width": "zero"}),
+    ]
+
+
+def flown(plan: Plan) -> dict[str, list[str]]:
+    """What a preflight answers, all but coordinates, by state."""
+    found: dict[str, list[str]] = {}
+    for row in answers(questions(plan) | {"coordinates": []}):
+        if "check" in row:
+            found.setdefault(row["state"], []).append(f"{row['check']}: {row['evidence']}")
+        elif "timed" in row:
+            found.setdefault("timed", []).append(str(row["seconds"]))
+    return found
+
+
+def test_a_study_of_growth_has_no_failed_check(planned, monkeypatch):
+    plan = planned({}, *growing())
+    found = flown(plan)
+    assert "FAIL" not in found
+    assert len(found["timed"]) == 3
+    assert [line.split(": ", 1)[1] for line in found["pass"] if line.startswith("growth")] == [
+        "2 blocks of width 16 to 2 blocks of width 16: moments carried",
+        "2 blocks of width 16 to 4 blocks of width 16: depth stack",
+        "2 blocks of width 16 to 4 blocks of width 16: depth learn",
+        "2 blocks of width 16 to 2 blocks of width 32: width learn",
+        "2 blocks of width 16 to 4 blocks of width 16: depth random, faded in",
+        "2 blocks of width 16 to 4 blocks of width 16: depth 0,0,1,1",
+        "2 blocks of width 16 to 2 blocks of width 16: width zero",
+    ]
+    # A branch whose schedule is taken for that of a run from nothing cannot be built.
+    monkeypatch.setattr("sweeps.preflight.alone", lambda run: list(run.overrides))
+    failed = flown(planned({}, *growing()[:2]))["FAIL"]
+    assert any(line.startswith("growth") and "'30steps' is 30 of 20 steps" in line for line in failed)
+    assert any(line.startswith("throughput") and "after 30 of warm-up" in line for line in failed)
+
+
+def test_growth_that_breaks_the_weights_or_the_moments_fails(planned, monkeypatch):
+    asked = questions(planned({}, *growing()))["growths"]
+    carried, deeper = asked[:2]
+    assert {check_growth(**carried).state, check_growth(**deeper).state} == {"pass"}
+    for part, broken in (("grow_state", deeper), ("grow_moments", carried)):
+        real = getattr(growth, part)
+        with monkeypatch.context() as patch:
+            patch.setattr(growth, part, lambda *args, real=real, **how: _spoilt(real(*args, **how)))
+            assert check_growth(**broken).state == "FAIL"
+
+
+def _spoilt(tensors):
+    return {k: _spoilt(v) if isinstance(v, dict) else v * float("nan") for k, v in tensors.items()}
+
+
+def test_one_check_that_breaks_leaves_the_others(planned, monkeypatch):
+    plan = planned({})
+    whole = flown(plan)
+
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("no room\nat all")
+
+    for name, line in (("check_counts", "counts "), ("seconds_per_step", f"throughput {plan.runs[0].run_id[:8]}")):
+        with monkeypatch.context() as patch:
+            patch.setattr(preflight, name, breaks)
+            found = flown(plan)
+            assert found["FAIL"] == [f"{line}: RuntimeError: no room"]
+            assert sum(map(len, found.values())) == sum(map(len, whole.values()))
 
 
 def test_a_cell_that_cannot_run_is_a_failed_check(planned):
