@@ -5,7 +5,8 @@ score; with tau as it was, growth keeps the function. The released code leaves n
 are 354M grown to 757M on OpenWebText2, and a chain from 124M to 1.4B; here one doubling, halfway through in steps, at a
 width where attention is not free of charge. Beside it an ordinary transformer whose MLP doubles by Net2Net (Chen et al.
 2016, arXiv 1511.05641), from a base of as many weights, and both targets from scratch. Every arm ends, cooled down, at
-the same FLOPs. The keys and values are trained at the recipe's rate.
+the same FLOPs; the TokenFormer from scratch also after as many steps as the grown one makes at full size. The keys and
+values are trained at the recipe's rate.
 
 What the `cpu` profile found (width 32, three seeds): growth is continuous only with zero keys and the old tau, as
 computed; a new tau costs 0.10 nats at growth (0.09 to 0.12), and random keys 0.86. Yet all three end alike, random keys
@@ -27,7 +28,6 @@ from train.record import Profile
 
 GROWN_AT = 0.5  # of the target's steps
 LR: dict[Profile, float] = {"smoke": 3e-3, "cpu": 3e-3, "gpu": 1e-3}  # parameter tokens do not take the recipe's 1e-2
-ALIKE = 0.75  # of the full budget: what the target from scratch costs that makes as many steps as the grown one
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ DEPTHS: dict[Profile, Depths] = {
 
 
 def tokenformer(profile: Profile) -> list[Cell]:
-    """Both architectures from scratch and grown; of the TokenFormer from scratch a shorter run too."""
+    """Both architectures from scratch and grown; of the TokenFormer from scratch also a run that makes as many steps as
+    the grown one does at full size, which costs less by what the base has cost."""
     scale, depths = SCALES[profile], DEPTHS[profile]
     width = scale.width
     step = round(GROWN_AT * scale.steps)
@@ -73,7 +74,8 @@ def tokenformer(profile: Profile) -> list[Cell]:
             plain | hidden,
             grown(plain_base, step, hidden | {"grow.width": "direct"}),
         ]
-        cells += [cooled(scratch, round(ALIKE * full)), cooled(scratch, full), *(alone(arm, full) for arm in arms)]
+        alike = full - cost_of(arms[0]).spent(0).flops
+        cells += [cooled(scratch, alike), cooled(scratch, full), *(alone(arm, full) for arm in arms)]
     return cells
 
 
