@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from sweeps.graph import cost_of, grown
 from sweeps.grid import Cell
-from sweeps.studies.gstack.recipe import SCALES, base, cooled, target, trunk_for
+from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, target, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
 from sweeps.study import Study
 from train.record import Profile
@@ -38,16 +38,25 @@ LEVELS: dict[Profile, tuple[float, ...]] = {
     "gpu": (0.2, 0.35, 0.6),
 }
 """Budgets, of the full one."""
+UNTRAINED_SEEDS: dict[Profile, int] = {"smoke": 2, "cpu": 16, "gpu": 3}
+"""Of d = 0 and of scratch beside it, at the largest budget."""
 LARGEST_BASE = 0.5  # of a budget's FLOPs
 NARROWER: dict[Profile, tuple[int, ...]] = {"smoke": (1,), "cpu": (1, 2), "gpu": (1, 2)}
 """By how much the width of the target of all studies of stacking is divided."""
 
 
 def timing(profile: Profile) -> list[Cell]:
-    """The cells of `trained`, and those of d = 0 for the target of all studies."""
-    cells = trained(profile)
-    for seed in SCALES[profile].seeds:
-        cells += stacked(profile, seed, 0.0, LEVELS[profile], size_of(profile, 1))
+    """The cells of `trained`, and those of d = 0 for the target of all studies; at the largest budget of more seeds,
+    beside as many from scratch, since that these are equal takes more of them than that two differ."""
+    scale, cells = SCALES[profile], trained(profile)
+    whole = size_of(profile, 1)
+    for seed in scale.seeds:
+        cells += stacked(profile, seed, 0.0, LEVELS[profile], whole)
+    for seed in range(len(scale.seeds), UNTRAINED_SEEDS[profile]):
+        scratch = target(profile, seed)
+        budget = round(max(LEVELS[profile]) * cost_of(scratch).flops)
+        start = base(profile, seed, {"train.duration": f"{scale.warmup + 1}steps"})
+        cells += [alone(arm, budget) for arm in (scratch, grown(start, 0, {"model.depth": scale.depth}))]
     return cells
 
 
