@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -148,12 +149,17 @@ def _figure(options: argparse.Namespace) -> None:
     runs = table.read_runs(table.runs_of_study(options.runs_dir, options.study, options.profile), params=options.params)
     out = options.results_dir / options.study / options.profile
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():  # nothing of an earlier drawing may stand beside the new claims
-        if old.suffix in {".png", ".svg", ".csv", ".json"}:
-            old.unlink()
-    claims = draw(runs, out)
-    write_claims(out / "claims.json", options.study, options.profile, claims)
+    with TemporaryDirectory(dir=out) as name:
+        new = Path(name)
+        claims = draw(runs, new)
+        write_claims(new / "claims.json", options.study, options.profile, claims)
+        for old in out.iterdir():  # nothing of an earlier drawing may stand beside the new claims
+            if old.suffix in {".png", ".svg", ".csv", ".json"}:
+                old.unlink()
+        for file in new.iterdir():
+            file.rename(out / file.name)
     print_claims(claims)
+    print(f"figures, numbers and claims are in {out}")
 
 
 def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:

@@ -67,7 +67,6 @@ def ladder(runs: pl.DataFrame, out: Path) -> list[Claim]:
         f"95% interval of a measurement {prediction['pi_lo95']:.4f} to {prediction['pi_hi95']:.4f}; "
         f"measured {measured:.4f}; error {100 * error:+.2f}%."
     )
-    console.print(f"The figures lie at {out / 'law.png'} and {out / 'curves.png'}.", soft_wrap=True)
     deviation = standardised_deviation(measured, prediction, degrees_of_freedom=result.n - len(result.params))
     return _claims(done, error=(error, (low, high)), deviation=deviation)
 

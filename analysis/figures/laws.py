@@ -85,7 +85,6 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
             print_fit(result, console)
         console.print(f"Known: E {truth.floor:.4f}, alpha {truth.alpha:.3g}, beta {truth.beta:.3g}.")
     draw(points, truth, found.free, out)
-    console.print(f"The figure lies at {out / 'known_floor.png'}.", soft_wrap=True)
     return _claims(done, truth, found, reason)
 
 

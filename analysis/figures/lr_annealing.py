@@ -145,7 +145,6 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
         f"without S2 it is {1 / statistics['ratio'][0]:.1f} times as large. At their last step the held-out curves lie "
         f"{_last_errors(drawn)} above the law. The losses of two seeds differ by {100 * _between_seeds(drawn):.2g}%."
     )
-    console.print(f"The figures lie at {out / 'transfer.png'} and {out / 'memory.png'}.", soft_wrap=True)
     return _claims(done, statistics)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.figures.demo import smooth_over_flops, standardised_deviation
+from analysis.table import TableError
 from tests.analysis.helpers import write_ladder
 from train.record import read_run, write_run
 
@@ -31,7 +32,14 @@ def test_a_ladder_that_follows_a_law(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [claim["verdict"] for claim in claims] == ["reproduced", "reproduced"]
     assert claims[0]["n_runs"] == 15
     shown = " ".join(capsys.readouterr().out.split())
-    for words in ("parameters after", "not in the fit", "predicted loss", "measured", "error", "law.png"):
+    for words in (
+        "parameters after",
+        "not in the fit",
+        "predicted loss",
+        "measured",
+        "error",
+        "figures, numbers and claims are in",
+    ):
         assert words in shown
     table = pl.read_csv(out / "law.csv")
     assert table["kind"].value_counts().sort("kind")["count"].to_list()[:2] == [14, 1]
@@ -100,6 +108,21 @@ def test_nothing_of_an_earlier_drawing_stays(tmp_path: Path) -> None:
         write_run(folder, record | {"state": "failed", "error": "none left"})
     draw(tmp_path, "cpu")
     assert [path.name for path in out.iterdir()] == ["claims.json"]
+
+
+def test_a_drawing_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ladder(tmp_path / "runs", steps=10)
+    _, out = draw(tmp_path, "cpu")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+
+    def broken(_: pl.DataFrame, out: Path) -> None:
+        (out / "law.png").write_bytes(b"half of it")
+        raise TableError("none of 15 runs")
+
+    monkeypatch.setattr("analysis.figures.registry.get_figure", lambda _: broken)
+    status, out = draw(tmp_path, "cpu")
+    assert status == 2
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_smoothing_keeps_means() -> None:
