@@ -29,7 +29,7 @@ from train.record import Profile
 SHARES: dict[Profile, tuple[float, ...]] = {
     "smoke": (0.1, 0.2, 0.3),
     "cpu": (0.05, 0.1, 0.2, 0.4, 0.8),
-    "gpu": (0.025, 0.05, 0.1, 0.2, 0.4, 0.8),
+    "gpu": (0.05, 0.1, 0.2, 0.4, 0.8),
 }
 """d > 0, of the steps that the target takes from scratch at the full budget."""
 LEVELS: dict[Profile, tuple[float, ...]] = {
