@@ -21,7 +21,8 @@ class Claim:
         sentence: the claim in words.
         statistic: what is estimated, with its unit.
         estimate: its value; None where it could not be estimated.
-        interval: its 95 % interval; None where it could not be estimated.
+        interval: its 95 % interval; None where it could not be estimated. An end is infinite where the estimate is only
+            a bound.
         threshold: the accepted region in words.
         low, high: the accepted region; one of them may be infinite.
         truth: a value known from elsewhere, which the interval must contain besides lying within the region: the
@@ -72,15 +73,20 @@ class Claim:
         return "inconclusive"
 
     def to_json(self) -> dict[str, Any]:
-        """An infinite end of the region is null: JSON has no infinity."""
+        """An infinite end of the region or the interval is null: JSON has no infinity."""
+
+        def ends(*values: float) -> list[float | None]:
+            return [value if math.isfinite(value) else None for value in values]
+
+        low, high = ends(self.low, self.high)
         return {
             "sentence": self.sentence,
             "statistic": self.statistic,
             "estimate": self.estimate,
-            "interval": list(self.interval) if self.interval else None,
+            "interval": ends(*self.interval) if self.interval else None,
             "threshold": self.threshold,
-            "low": self.low if math.isfinite(self.low) else None,
-            "high": self.high if math.isfinite(self.high) else None,
+            "low": low,
+            "high": high,
             **({"truth": self.truth} if self.truth is not None else {}),
             "n_seeds": self.n_seeds,
             "n_runs": self.n_runs,

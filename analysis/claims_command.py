@@ -100,8 +100,9 @@ def as_markdown(found: Sequence[Found], results_dir: Path) -> Iterator[str]:
 def _numbers(claim: Found) -> tuple[str, str]:
     if claim["interval"] is None:
         return "none", str(claim["reason"])
-    low, high = claim["interval"]
-    return f"{claim['estimate']:.3g}", f"{low:.3g} to {high:.3g}"
+    low, high = (end if end is None else f"{end:.3g}" for end in claim["interval"])
+    between = f"{low} to {high}" if low and high else f"{low} or more" if low else f"{high} or less"
+    return f"{claim['estimate']:.3g}", between
 
 
 def _print(found: Sequence[Found]) -> None:

@@ -8,6 +8,7 @@ A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.claims import Claim
 from analysis.laws.base import Array
 from analysis.table import TableError, read_curves, read_runs
+from conf.door import counted
 from train.record import base_folder
 
 SIZE = ("model.depth", "model.width")
 GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
 DECAYS = ("cosine", "linear", "wsd")
 FROM_SCRATCH = pl.col("growth").is_null()
+SCRATCH = "scratch"
 
 
 def with_bases(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame:
@@ -119,9 +123,18 @@ def _continues(run: dict[str, Any], base: dict[str, Any]) -> bool:
     return run["grow.schedule"] == "continue" and not altered and all(run[name] == base[name] for name in GROWING)
 
 
+def arm_of(grown: pl.Expr) -> pl.Expr:
+    """`arm` of a traced run: what it has grown by, or "scratch"."""
+    return pl.when(FROM_SCRATCH).then(pl.lit(SCRATCH)).otherwise(grown).alias("arm")
+
+
 def finals(traced: pl.DataFrame) -> pl.DataFrame:
     """The finished runs that end with a decay, with `budget`: the FLOPs of the nearest one from scratch of the same
-    size. It is null where none has spent as much to within a step, so that nothing is compared at unequal cost."""
+    size. Those are left out to which none comes within a step, so that nothing is compared at unequal cost.
+
+    Raises:
+        TableError: no grown run is left.
+    """
     done = traced.filter(pl.col("annealed") & (pl.col("state") == "finished"))
     levels = done.filter(FROM_SCRATCH).select(*SIZE, pl.col("flops").alias("budget")).unique()
     apart = (pl.col("flops") - pl.col("budget")).abs() / (pl.col("flops_per_token") * pl.col("tokens_per_step"))
@@ -133,7 +146,26 @@ def finals(traced: pl.DataFrame) -> pl.DataFrame:
         .group_by("run_id", maintain_order=True)
         .first()
     )
-    return done.join(near.select("run_id", "budget"), on="run_id", how="left", maintain_order="left")
+    ended = done.join(near.select("run_id", "budget"), on="run_id", maintain_order="left")
+    if ended.filter(~FROM_SCRATCH).is_empty():
+        raise TableError(
+            f"none of {counted(len(traced), 'run')} has grown and finished at the FLOPs of one from scratch of its size"
+        )
+    return ended
+
+
+def name_broken(claims: Sequence[Claim], runs: pl.DataFrame) -> list[Claim]:
+    """The claims, of which those without an estimate say besides which runs of the study broke.
+
+    Args:
+        runs: `arm` and `state` of all runs.
+    """
+    broken = runs.filter(pl.col("state") != "finished").group_by("state", "arm").len().sort("state", "arm")
+    told: dict[str, list[str]] = {}
+    for state, arm, n in broken.iter_rows():
+        told.setdefault(state, []).append(f"{counted(n, 'run')} {'from scratch' if arm == SCRATCH else f'of {arm}'}")
+    text = "; ".join(f"{state}: {', '.join(lost)}" for state, lost in told.items())
+    return [replace(c, reason=f"{c.reason} ({text})") if text and c.reason is not None else c for c in claims]
 
 
 def courses(traced: pl.DataFrame, run_ids: pl.Series) -> pl.DataFrame:

@@ -45,6 +45,7 @@ def claim_over_seeds(
     high: float = math.inf,
     n_runs: int,
     resolution: float = 0.0,
+    bounds: Sequence[str | None] = (),
     scale: str | None = None,
     reason: str | None = None,
 ) -> Claim:
@@ -53,12 +54,21 @@ def claim_over_seeds(
     Args:
         values: one for each seed.
         resolution: as in `over_seeds`.
+        bounds: for each value None, or "at least" or "at most" where the truth lies beyond it. The interval has no end
+            on that side (the one on the other side holds, since each truth lies further from it than its value), and
+            the statistic says so; of seeds that are bounded on both sides there is no estimate.
         reason: why a seed has none; asked for only where values are too few.
         scale, and the others: as in `Claim`.
     """
     estimate = interval = None
-    if len(values) >= 2 and np.isfinite(values).all():
-        estimate, interval = over_seeds(values, resolution=resolution)
+    sides = {bound: list(bounds).count(bound) for bound in bounds if bound is not None}
+    told = ", ".join(f"{side} that in {n} of {counted(len(values), 'seed')}" for side, n in sorted(sides.items()))
+    if len(sides) > 1:
+        reason = f"only bounded: {told}"
+    elif len(values) >= 2 and np.isfinite(values).all():
+        estimate, (lowest, highest) = over_seeds(values, resolution=resolution)
+        interval = -math.inf if "at most" in sides else lowest, math.inf if "at least" in sides else highest
+        statistic += f" ({told})" if sides else ""
         reason = None
     elif reason is None:
         if len(values) < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from analysis.__main__ import main
@@ -27,6 +29,15 @@ def test_every_claim_is_listed_with_its_verdict(results, capsys):
     assert [line.split("  ")[0] for line in lines if line.startswith("paper")] == ["paper/one", "paper/two"]
     assert "1 to 3" in next(line for line in lines if "Of paper/one" in line)
     assert " not reproduced" in next(line for line in lines if "Of paper/two" in line)
+
+
+def test_an_interval_may_have_no_end(results, capsys):
+    for k, (interval, words) in enumerate((((1.0, math.inf), "1 or more"), ((-math.inf, 3.0), "3 or less"))):
+        (results / f"paper/open{k}/cpu").mkdir(parents=True)
+        claim = Claim(sentence="It is bounded.", estimate=2.0, interval=interval, **CLAIM)
+        write_claims(results / f"paper/open{k}/cpu/claims.json", f"paper/open{k}", "cpu", [claim])
+        assert main(["claims", f"paper/open{k}", "--results-dir", str(results)]) == 0
+        assert words in capsys.readouterr().out
 
 
 def test_the_page_counts_them_and_keeps_its_columns(results, capsys):

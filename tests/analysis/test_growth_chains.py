@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.growth import courses, finals, speed_up, speed_ups, trace
+from analysis.claims import Claim
+from analysis.growth import courses, finals, name_broken, speed_up, speed_ups, trace
+from analysis.seeds import claim_over_seeds
 from analysis.table import TableError
 from train.record import MetricsWriter
 
@@ -111,7 +114,15 @@ def test_runs_are_compared_at_equal_budgets_only() -> None:
     lost = branch("lost", "trunk", 6, flops=1000, state="diverged")
     ended = finals(trace(table(*GRAPH, uneven, other, lost)))
     budgets = dict(zip(ended["run_id"], ended["budget"], strict=True))
-    assert budgets == {"leaf": 1000, "short": 500, "long": 1000, "uneven": None, "other": None}
+    assert budgets == {"leaf": 1000, "short": 500, "long": 1000}
+
+
+@pytest.mark.parametrize("lost", ["leaf", "long"])
+def test_nothing_to_compare_is_one_line(lost: str) -> None:
+    """Either the only run that has grown, or the one from scratch of its FLOPs."""
+    rows = [run | ({"state": "diverged", "loss": None} if run["run_id"] == lost else {}) for run in GRAPH]
+    with pytest.raises(TableError, match=r"^none of 6 runs has grown and finished at the FLOPs of one from scratch"):
+        finals(trace(table(*rows)))
 
 
 def test_a_course_joins_what_a_run_has_grown_out_of(tmp_path: Path) -> None:
@@ -161,3 +172,40 @@ def test_speed_ups_are_paired_by_seed_and_size() -> None:
     gains = speed_ups(finals(trace(table(*GRAPH, *second, alone))))
     assert gains["run_id"].to_list() == ["leaf", "leaf2"]  # of width 32 there is nothing from scratch
     assert gains["speedup"].to_list() == pytest.approx([1000 / 980 - 1] * 2)
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def claim(values: list[float], bounds: tuple[str | None, ...] = ()) -> Claim:
+    return claim_over_seeds(
+        values, sentence="It gains.", statistic="gain", threshold="above 0", low=0.0, n_runs=3, bounds=bounds
+    )
+
+
+def test_a_bounded_speed_up_has_no_end_where_the_truth_may_lie() -> None:
+    values = [0.29, 0.3, 0.31]
+    measured, beyond = claim(values), claim(values, ("at least", None, "at least"))
+    assert measured.interval is not None
+    assert beyond.interval == (measured.interval[0], math.inf)
+    assert beyond.verdict == "reproduced"
+    assert beyond.statistic == "gain (at least that in 2 of 3 seeds)"
+    assert beyond.to_json()["interval"] == [measured.interval[0], None]
+    below = claim(values, (None, None, "at most"))
+    assert below.interval == (-math.inf, measured.interval[1])
+    assert below.verdict == "inconclusive"  # though every value is above 0
+    both = claim(values, ("at least", None, "at most"))
+    assert both.estimate is None
+    assert both.reason == "only bounded: at least that in 1 of 3 seeds, at most that in 1 of 3 seeds"
+
+
+def test_a_claim_without_an_estimate_names_what_broke() -> None:
+    states = [("diverged", "stack"), ("diverged", "scratch"), ("diverged", "stack"), ("failed", "zero")]
+    runs = pl.DataFrame([*states, ("finished", "zero")], schema=["state", "arm"], orient="row")
+    known, unknown = claim([0.1, 0.2]), claim([0.1])
+    assert name_broken([known, unknown], runs.tail(1)) == [known, unknown]
+    told = name_broken([known, unknown], runs)
+    assert told[0] == known
+    assert told[1].reason == (
+        "1 seed; an interval needs at least 2 (diverged: 1 run from scratch, 2 runs of stack; failed: 1 run of zero)"
+    )

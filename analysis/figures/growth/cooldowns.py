@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.lr_sweep import arms_apart, by_seed
+from analysis.figures.gstack.plots import LOSS, show_losses
+from analysis.figures.gstack.spike import KEPT
+from analysis.growth import DECAYS, SCRATCH, name_broken
+from analysis.lr_sweep import by_seed
 from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from conf.door import human
+from analysis.table import TableError, read_curves
+from conf.door import counted
 from train.record import write_bytes
 
-TRUNK, BRANCH, FRESH, SCRATCH = "trunk", "branch", "branch with fresh moments", "scratch"
+TRUNK, BRANCH, FRESH = "trunk", "branch", "branch with fresh moments"
 HALF = 0.5
 
 
@@ -28,6 +31,9 @@ def cooldowns(runs: pl.DataFrame, out: Path) -> list[Claim]:
     Args:
         runs: `analysis.table.read_runs` of a trunk at a constant rate, its branches with either moments, and runs from
             scratch of the same lengths.
+
+    Raises:
+        TableError: none of those that decay has finished.
     """
     arm = (
         pl.when(pl.col("schedule.shape") == "constant")
@@ -38,11 +44,15 @@ def cooldowns(runs: pl.DataFrame, out: Path) -> list[Claim]:
         .then(pl.lit(BRANCH))
         .otherwise(pl.lit(FRESH))
     )
-    table = runs.filter(pl.col("state") == "finished").with_columns(arm.alias("arm"))
+    runs = runs.with_columns(arm.alias("arm"))
+    table = runs.filter(pl.col("state") == "finished")
+    if table.filter(pl.col("schedule.shape").is_in(DECAYS)).is_empty():
+        raise TableError(f"none of {counted(len(runs), 'run')} has decayed and finished")
     curves = read_curves([Path(folder) for folder in table["folder"]]).drop_nulls("val_loss")
     curves = curves.join(table.select(pl.col("run_id").alias("curve"), "arm", "seed", "n_tokens"), on="curve")
     _draw(curves, table, out)
-    return [_same_claim(table), _moments_claim(table), _decay_claim(table, curves), _saved_claim(table)]
+    claims = [_same_claim(table), _moments_claim(table), _decay_claim(table, curves), _saved_claim(table)]
+    return name_broken(claims, runs)
 
 
 # --- claims ----------------------------------------------------------------------------------------------
@@ -60,12 +70,13 @@ def _same_claim(table: pl.DataFrame) -> Claim:
     largest = apart(table, BRANCH, SCRATCH).group_by("seed", maintain_order=True).agg(pl.col("apart").abs().max())
     scratch = table.filter(pl.col("arm") == SCRATCH)
     spread = scratch.group_by("n_tokens").agg(pl.col("loss").std())["loss"].mean()
-    noise = float(spread) if spread else np.inf  # type: ignore[arg-type]  # of one seed there is none, nor a claim
+    noise = max(KEPT, float(spread or 0))  # type: ignore[arg-type]  # polars says Any
     return claim_over_seeds(
         largest["apart"].to_list(),
         sentence="A branch ends where a run from scratch of its length does.",
         statistic="final validation loss, branch minus scratch, the largest size over the lengths (nats)",
-        threshold=f"below {noise:.3g}, the standard deviation between seeds of runs from scratch",
+        threshold=f"below {noise:.3g}, the standard deviation between seeds of runs from scratch, or {KEPT:g} if that "
+        "is more",
         high=noise,
         n_runs=table.filter(pl.col("arm").is_in([BRANCH, SCRATCH])).height,
     )
@@ -73,7 +84,7 @@ def _same_claim(table: pl.DataFrame) -> Claim:
 
 def _moments_claim(table: pl.DataFrame) -> Claim:
     return claim_over_seeds(
-        arms_apart(table, "loss", FRESH, SCRATCH),
+        list(by_seed(apart(table, FRESH, SCRATCH), "apart").values()),
         sentence="A branch that begins with fresh moments ends higher.",
         statistic="final validation loss, branch with fresh moments minus scratch, mean over the lengths (nats)",
         threshold="above 0",
@@ -103,13 +114,13 @@ def _decay_claim(table: pl.DataFrame, curves: pl.DataFrame) -> Claim:
 
 
 def _saved_claim(table: pl.DataFrame) -> Claim:
-    saved = []
-    for _, rows in table.group_by("seed", maintain_order=True):
-        own = rows.filter(pl.col("arm").is_in([TRUNK, BRANCH])).select(
-            (pl.col("flops") - pl.col("flops_inherited")).sum()
-        )
-        saved.append(1 - own.item() / rows.filter(pl.col("arm") == BRANCH).select(pl.col("flops").sum()).item())
     n_lengths = table.filter(pl.col("arm") == BRANCH)["n_tokens"].n_unique()
+    saved = []
+    for _, rows in table.filter(pl.col("arm").is_in([TRUNK, BRANCH])).group_by("seed", maintain_order=True):
+        branches = rows.filter(pl.col("arm") == BRANCH)
+        if len(branches) == n_lengths > 0 and len(rows) > n_lengths:  # with its trunk
+            own = rows.select((pl.col("flops") - pl.col("flops_inherited")).sum()).item()
+            saved.append(1 - own / branches["flops"].sum())
     return claim_over_seeds(
         saved,
         sentence="Sharing the trunk saves half of the compute.",
@@ -125,33 +136,32 @@ def _saved_claim(table: pl.DataFrame) -> Claim:
 
 
 def _draw(curves: pl.DataFrame, table: pl.DataFrame, out: Path) -> None:
-    """`cooldowns`: for the first seed the trunk and its branches over tokens, with the ends of runs from scratch on
-    top; and by how much branches end apart from scratch, over all seeds."""
-    seed = table["seed"].min()
-    shown = curves.filter((pl.col("seed") == seed) & (pl.col("step") > 0))
-    lengths = table.filter(pl.col("arm") == BRANCH)["n_tokens"].unique().sort()
-    colours = style.setting_colours(lengths.to_numpy())
+    """`cooldowns`: for one seed the trunk and its branches over tokens, with the ends of runs from scratch on top; and
+    by how much branches end apart from scratch, over all seeds."""
+    most = table.group_by("seed").len().sort(-pl.col("len").cast(pl.Int64), "seed")
+    seed = most["seed"][0]  # the first one of those that lack least
+    shown = curves.filter((pl.col("seed") == seed) & (pl.col("step") > 0)).sort("tokens")
+    trunk, branches = (shown.filter(pl.col("arm") == arm) for arm in (TRUNK, BRANCH))
+    ends = table.filter((pl.col("arm") == SCRATCH) & (pl.col("seed") == seed))
+    colours = style.setting_colours(branches["n_tokens"].to_numpy())
     with style.paper():
         figure = Figure(figsize=(8.8, 3.5))
         loss, gap = figure.subplots(1, 2, width_ratios=[1.25, 1])
-        trunk = shown.filter(pl.col("arm") == TRUNK).sort("tokens")
         loss.plot(trunk["tokens"], trunk["val_loss"], color=style.REFERENCE, label="trunk, constant rate")
-        for k, length in enumerate(lengths):
-            own = shown.filter((pl.col("arm") == BRANCH) & (pl.col("n_tokens") == length)).sort("tokens")
+        for k, length in enumerate(colours):
+            own = branches.filter(pl.col("n_tokens") == length)
             start = trunk.filter(pl.col("tokens") < own["tokens"][0]).tail(1)
             tokens, losses = (pl.concat([start[name], own[name]]) for name in ("tokens", "val_loss"))
             label = None if k else "branches, decaying"
-            loss.plot(tokens, losses, color=colours[float(length)], label=label)
-            loss.plot(tokens[-1:], losses[-1:], "o", color=colours[float(length)], markersize=3.5)
-        ends = table.filter((pl.col("arm") == SCRATCH) & (pl.col("seed") == seed))
+            loss.plot(tokens, losses, color=colours[length], label=label)
+            loss.plot(tokens[-1:], losses[-1:], "o", color=colours[length], markersize=3.5)
         loss.plot(ends["n_tokens"], ends["loss"], "o", mfc="none", mec="black", markersize=7, label="from scratch")
-        low = float(ends["loss"].min())  # type: ignore[arg-type]  # polars says Any
-        late = trunk.filter(pl.col("tokens") >= 0.5 * float(lengths[0]))
-        high = float(late["val_loss"].max())  # type: ignore[arg-type]
-        loss.set_ylim(low - 0.05 * (high - low), high)
+        late = shown.filter(pl.col("tokens") >= 0.5 * min(table.filter(pl.col("arm") != TRUNK)["n_tokens"]))
+        show_losses(loss, pl.concat([late["val_loss"], ends["loss"]]))
         loss.set_xlabel("training tokens")
-        loss.xaxis.set_major_formatter(lambda value, _: human(value))
-        loss.set_ylabel("validation loss (nats per token)")
+        loss.xaxis.set_major_formatter(style.count_ticks())
+        loss.set_ylabel(LOSS)
+        loss.set_title(f"seed {seed}")
         loss.legend()
         _draw_apart(gap, table)
         style.save(figure, out / "cooldowns")
@@ -161,10 +171,14 @@ def _draw(curves: pl.DataFrame, table: pl.DataFrame, out: Path) -> None:
 
 def _draw_apart(axes: Axes, table: pl.DataFrame) -> None:
     for k, arm in enumerate((BRANCH, FRESH)):
-        points = mean_over_seeds(apart(table, arm, SCRATCH), "apart", ("n_tokens",))
-        draw_intervals(axes, points["n_tokens"], points, fmt="o-", color=style.ARMS[k], capsize=2, label=arm)
+        measured = apart(table, arm, SCRATCH)
+        axes.errorbar([], [], [], fmt="o-", color=style.ARMS[k], label=arm)
+        if len(measured):
+            points = mean_over_seeds(measured, "apart", ("n_tokens",))
+            draw_intervals(axes, points["n_tokens"], points, fmt="o-", color=style.ARMS[k], capsize=2)
     axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
     axes.set_xlabel("training tokens")
-    axes.xaxis.set_major_formatter(lambda value, _: human(value))
+    axes.xaxis.set_major_formatter(style.count_ticks())
     axes.set_ylabel("final loss minus that from scratch\n(nats per token)")
+    axes.set_title("all seeds")
     axes.legend()

@@ -11,16 +11,15 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import draw_estimates
-from analysis.figures.gstack.plots import LOSS, flops_axis
+from analysis.figures.gstack.plots import LOSS, flops_axis, show_losses
 from analysis.figures.gstack.spike import KEPT, jumps
 from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, courses, finals, trace
+from analysis.growth import FROM_SCRATCH, SCRATCH, courses, finals, name_broken, trace
 from analysis.lr_sweep import arms_apart, by_seed, differences
 from analysis.seeds import claim_over_seeds
-from conf.door import human
 from train.record import write_bytes
 
-FROZEN, RECOMPUTED, RANDOM, SCRATCH = "frozen", "recomputed", "random", "scratch"
+FROZEN, RECOMPUTED, RANDOM = "frozen", "recomputed", "random"
 NET2NET, PLAIN = "net2net", "plain"
 GROWN = {FROZEN: "zero keys,\nold tau", RECOMPUTED: "zero keys,\nnew tau", RANDOM: "random\nkeys", NET2NET: "Net2Net"}
 COLOURS = {
@@ -48,13 +47,13 @@ def tokenformer(runs: pl.DataFrame, out: Path) -> list[Claim]:
         .then(pl.when(tokens).then(pl.lit(SCRATCH)).otherwise(pl.lit(PLAIN)))
         .otherwise(pl.when(~tokens).then(pl.lit(NET2NET)).when(frozen).then(pl.lit(FROZEN)).otherwise(operator))
     )
-    traced = trace(runs)
-    ends = finals(traced).with_columns(arm.alias("arm"))
+    traced = trace(runs).with_columns(arm.alias("arm"))
+    ends = finals(traced)
     names = ends.select("run_id", "arm", "seed")
     course = courses(traced, ends["run_id"]).join(names, on="run_id", how="left", maintain_order="left")
     jump = jumps(course.filter(pl.col("arm").is_in(list(GROWN)))).join(names, on="run_id", maintain_order="left")
     _draw(course, ends, jump, out)
-    return [*_jump_claims(jump), *_end_claims(ends)]
+    return name_broken([*_jump_claims(jump), *_end_claims(ends)], traced)
 
 
 # --- claims ----------------------------------------------------------------------------------------------
@@ -62,7 +61,10 @@ def tokenformer(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 def _jump_claims(jump: pl.DataFrame) -> list[Claim]:
     statistic = "validation loss after growth and before the first step minus the base's last"
-    n_seeds = jump["seed"].n_unique()
+
+    def n_runs(*arms: str) -> int:
+        return jump.filter(pl.col("arm").is_in(arms)).height
+
     kept = [
         claim_over_seeds(
             list(by_seed(jump, "jump", arm=arm).values()),
@@ -71,7 +73,7 @@ def _jump_claims(jump: pl.DataFrame) -> list[Claim]:
             threshold=f"within {KEPT:g}",
             low=-KEPT,
             high=KEPT,
-            n_runs=n_seeds,
+            n_runs=n_runs(arm),
         )
         for arm, sentence in (
             (FROZEN, "With zero keys and tau as it was, the loss is continuous at growth."),
@@ -86,7 +88,7 @@ def _jump_claims(jump: pl.DataFrame) -> list[Claim]:
             statistic=f"{statistic} (nats)",
             threshold="above 0",
             low=0.0,
-            n_runs=n_seeds,
+            n_runs=n_runs(RECOMPUTED),
         ),
         claim_over_seeds(
             arms_apart(jump, "jump", RANDOM, RECOMPUTED),
@@ -94,17 +96,20 @@ def _jump_claims(jump: pl.DataFrame) -> list[Claim]:
             statistic=f"{statistic}, random minus zero keys, tau for the new number of tokens (nats)",
             threshold="above 0",
             low=0.0,
-            n_runs=2 * n_seeds,
+            n_runs=n_runs(RANDOM, RECOMPUTED),
         ),
         kept[1],
     ]
 
 
 def _end_claims(ends: pl.DataFrame) -> list[Claim]:
-    most = pl.col("flops") > 0.9 * pl.col("flops").max()  # scratch has a shorter run too
-    full, alike = ends.filter(most), ends.filter((pl.col("arm") == SCRATCH) & ~most)
+    # Of either architecture the largest budget; a TokenFormer from scratch has a smaller one too.
+    full = ends.filter(pl.col("budget") == pl.col("budget").max().over("model.depth"))
     grown = by_seed(full, "loss", arm=FROZEN)
-    n_runs = 2 * len(grown)
+    steps = pl.col("n_steps") + pl.col("n_steps_inherited") - pl.col("base_steps")  # at full size
+    as_many = full.filter(pl.col("arm") == FROZEN).select("seed", steps.alias("steps"))
+    scratch = ends.filter(pl.col("arm") == SCRATCH).with_columns(steps.alias("steps"))
+    alike = scratch.join(as_many, on=["seed", "steps"])
     return [
         claim_over_seeds(
             differences(other, grown),
@@ -112,26 +117,30 @@ def _end_claims(ends: pl.DataFrame) -> list[Claim]:
             statistic=f"final validation loss{at}, {name} minus grown TokenFormer (nats)",
             threshold="above 0",
             low=0.0,
-            n_runs=n_runs,
+            n_runs=len(grown) + len(other),
+            reason=reason,
         )
-        for other, name, at, sentence in (
+        for other, name, at, sentence, reason in (
             (
                 by_seed(full, "loss", arm=SCRATCH),
                 "TokenFormer from scratch",
                 " at equal FLOPs",
                 "A grown TokenFormer ends below one from scratch of the same FLOPs.",
+                None,
             ),
             (
-                by_seed(alike, "loss", arm=SCRATCH),
+                by_seed(alike, "loss"),
                 "TokenFormer from scratch",
                 " after as many steps of the large model",
                 "A grown TokenFormer ends below one from scratch that made as many steps at full size.",
+                None if len(alike) else "no run from scratch made as many steps as a grown one at full size",
             ),
             (
                 by_seed(full, "loss", arm=NET2NET),
                 "transformer widened by Net2Net",
                 " at equal FLOPs",
                 "A grown TokenFormer ends below a transformer that Net2Net widened.",
+                None,
             ),
         )
     ]
@@ -146,7 +155,6 @@ def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Pat
     longest = ends.sort("flops").group_by("arm", "seed", maintain_order=True).last()
     measured = course.drop_nulls("val_loss").filter(pl.col("run_id").is_in(longest["run_id"].implode()))
     grown = measured.filter(pl.col("since_growth") & pl.col("arm").is_in(list(GROWN)))
-    low, high = float(measured["val_loss"].min()), float(grown["val_loss"].max())  # type: ignore[arg-type]
     drawn = []
     with style.paper():
         figure = Figure(figsize=(11.0, 3.4))
@@ -156,7 +164,7 @@ def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Pat
             (plain, "transformer", (PLAIN, NET2NET)),
         )
         for axes, title, arms in panels:
-            base = measured.filter((pl.col("arm") == arms[1]) & ~pl.col("since_growth"))
+            base = measured.filter(pl.col("arm").is_in(arms) & ~pl.col("since_growth")).unique(["part", "step"])
             lines = [("base", style.ARMS[6], base)]
             lines += [(a, COLOURS[a], measured.filter((pl.col("arm") == a) & pl.col("since_growth"))) for a in arms]
             for name, colour, rows in lines:
@@ -165,13 +173,14 @@ def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Pat
                     axes, rows, "flops", "val_loss", colour=colour, line="-", label=label, log=False
                 )
                 drawn.append(points.select(pl.lit(title).alias("model"), pl.lit(name).alias("arm"), pl.all()))
-            axes.set_ylim(low - 0.05, max(high, low + 0.5) + 0.05)
+            show_losses(axes, grown["val_loss"])
             axes.set_title(title)
             flops_axis(axes)
-            axes.xaxis.set_major_formatter(lambda value, _: human(value))
             axes.legend()
         tokens.set_ylabel(LOSS)
-        draw_estimates(at_growth, jump, GROWN, "jump")
+        there = {arm: name for arm, name in GROWN.items() if arm in set(jump["arm"])}
+        if there:
+            draw_estimates(at_growth, jump, there, "jump")
         at_growth.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
         at_growth.set_ylabel("jump of the loss at growth (nats per token)")
         style.save(figure, out / "tokenformer")

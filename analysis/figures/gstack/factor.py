@@ -12,7 +12,7 @@ from analysis import style
 from analysis.claims import Claim
 from analysis.figures.gstack.plots import LOSS
 from analysis.figures.lines import draw_over_seeds
-from analysis.growth import finals, trace
+from analysis.growth import arm_of, finals, name_broken, trace
 from analysis.lr_sweep import by_seed, differences
 from analysis.seeds import claim_over_seeds
 from conf.door import human
@@ -27,46 +27,50 @@ def factor(runs: pl.DataFrame, out: Path) -> list[Claim]:
             several budgets.
     """
     g = (pl.col("model.depth") / pl.col("base_depth")).fill_null(1.0).alias("factor")
-    table = finals(trace(runs)).with_columns(g).drop_nulls("budget").sort("budget", "factor", "seed")
+    traced = trace(runs).with_columns(g).with_columns(arm_of(pl.format("g = {}", pl.col("factor").cast(pl.Int64))))
+    table = finals(traced).sort("budget", "factor", "seed")
     _draw(table, out)
-    return _claims(table.filter(pl.col("budget") == pl.col("budget").max()))
+    return name_broken(_claims(table.filter(pl.col("budget") == pl.col("budget").max())), traced)
 
 
 def _claims(table: pl.DataFrame) -> list[Claim]:
-    seeds = table["seed"].n_unique()
     depth = int(table["model.depth"][0])
-    loss = {g: by_seed(table, "loss", factor=g) for g in table["factor"].unique().sort()}
-    low, high = min(loss), max(loss)  # scratch, and the base of one block
+    one_block = float(depth)
+    loss = {g: by_seed(table, "loss", factor=g) for g in (1.0, 2.0, 4.0, one_block)}
+
+    def lower(one: float, other: float) -> dict[int, float]:
+        return {seed: min(value, loss[other][seed]) for seed, value in loss[one].items() if seed in loss[other]}
+
+    def n_runs(*factors: float) -> int:
+        return table.filter(pl.col("factor").is_in(factors)).height
 
     def better(one: float, other: float, sentence: str, scale: str | None = None) -> Claim:
         names = [f"g = {g:g}" if g > 1 else "scratch" for g in (other, one)]
         return claim_over_seeds(
-            differences(loss.get(other, {}), loss.get(one, {})),
+            differences(loss[other], loss[one]),
             sentence=sentence,
             statistic=f"loss of {names[0]} minus {names[1]} at the largest budget, nats per token",
             threshold="above 0",
             low=0.0,
-            n_runs=2 * seeds,
+            n_runs=n_runs(one, other),
             scale=scale,
         )
 
-    middle = table.filter(pl.col("factor").is_in([2.0, 4.0])).group_by("seed").agg(pl.col("loss").min())
-    ends = table.filter(pl.col("factor").is_in([low, high])).group_by("seed").agg(pl.col("loss").min())
     return [
-        *(better(g, low, f"Growing by a factor of {g:g} is better than training from scratch.") for g in (2.0, 4.0)),
+        *(better(g, 1.0, f"Growing by a factor of {g:g} is better than training from scratch.") for g in (2.0, 4.0)),
         claim_over_seeds(
-            differences(by_seed(ends, "loss"), by_seed(middle, "loss")) if high > 4 else [],
+            differences(lower(1.0, one_block), lower(2.0, 4.0)) if depth > 4 else [],
             sentence="The best growth factor lies between 2 and 4.",
-            statistic=f"the lower loss of g = {low:g} and g = {high:g} minus the lower one of g = 2 and g = 4 at the "
-            "largest budget, nats per token",
+            statistic=f"the lower loss of g = 1 and g = {depth} minus the lower one of g = 2 and g = 4 at the largest "
+            "budget, nats per token",
             threshold="above 0",
             low=0.0,
-            n_runs=4 * seeds,
-            reason=None if high > 4 else "no factor is larger than 4",
+            n_runs=n_runs(1.0, 2.0, 4.0, one_block),
+            reason=None if depth > 4 else "no factor is larger than 4",
         ),
         better(
-            low,
-            high,
+            1.0,
+            one_block,
             "A base of one block is worse than training from scratch.",
             None if depth >= 24 else f"24 blocks, of which one is a 24th; here it is one of {depth}",
         ),

@@ -13,22 +13,28 @@ from matplotlib.ticker import PercentFormatter
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.gstack.plots import FLOPS, LOSS, SCRATCH_COLOUR
-from analysis.figures.gstack.timing import read_sweep
+from analysis.figures.gstack.plots import (
+    FLOPS,
+    LOSS,
+    MEASURED,
+    SCRATCH_COLOUR,
+    UPWARDS,
+    draw_speed_ups,
+    name_bounds,
+)
+from analysis.figures.gstack.timing import STACK, read_sweep
 from analysis.figures.gstack.valleys import FOUND, PUBLISHED, Rule, find_valleys, fit_rule
 from analysis.figures.lines import draw_over_seeds
 from analysis.fit import fit
-from analysis.growth import FROM_SCRATCH, finals, speed_ups, trace
-from analysis.lr_sweep import slopes
-from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
+from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, finals, name_broken, speed_ups, trace
+from analysis.lr_sweep import by_seed, differences, slopes
 from analysis.seeds import claim_over_seeds
 from conf.door import human
 from train.record import write_bytes
 
-SCRATCH, STACK = "scratch", "stack"
 LAW = "power_law_no_offset"
-BOUNDS = {"at least": "^", "at most": "v"}
 BEYOND = 10  # times the most tokens of a run
+STEADY = 0.1  # a decade: a speed-up that shrinks by less has not shrunk
 LARGE = "3B and 7B parameters; at 410M the paper's speed-up too falls, from 53 to 31 %"
 
 
@@ -39,90 +45,85 @@ def law(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.table.read_runs` of targets from scratch and stacked, at several budgets, and of a sweep over
             the length of the base.
     """
-    table = _read(runs)
+    traced = trace(runs).with_columns(arm_of(pl.lit(STACK)))
+    ended = finals(traced)
+    table = _read(ended)
     constants = _fit_laws(table)
     gaps, gains = _gaps(table), speed_ups(table)
-    valleys, draws = find_valleys(read_sweep(runs))
+    sweep = read_sweep(ended)
+    valleys, draws = find_valleys(sweep)
     rule = fit_rule(valleys, draws)
     _draw_law(table, constants, gaps, gains, out)
     _draw_rule(valleys, rule, out)
-    return [
-        *_law_claims(table, constants),
-        _gap_claim(gaps),
-        *_speed_up_claims(gains),
-        *_rule_claims(valleys, rule, runs),
+    largest = pl.col("size") == table["size"].max()
+    claims = [
+        _law_claim(table.filter(largest), constants.filter(largest)),
+        _gap_claim(gaps.filter(largest)),
+        *_speed_up_claims(gains.filter(largest)),
+        *_rule_claims(valleys, rule, sweep.filter(pl.col("d") > 0)),
     ]
+    return name_broken(claims, traced)
 
 
-def _read(runs: pl.DataFrame) -> pl.DataFrame:
-    """Scratch, and the stack of the base that went on to the largest budget, with `arm` and `size`."""
-    ended = finals(trace(runs)).with_columns(
-        pl.when(FROM_SCRATCH).then(pl.lit(SCRATCH)).otherwise(pl.lit(STACK)).alias("arm"),
-        pl.col("n_params_non_embedding").cast(pl.Float64).alias("size"),
-    )
-    grown = ended.filter(~FROM_SCRATCH)
-    reach = grown.group_by("base_steps").agg(pl.col("flops").max()).sort("flops", "base_steps")
-    chosen = FROM_SCRATCH | (pl.col("base_steps") == reach["base_steps"][-1])
-    return ended.filter(chosen).sort("size", "arm", "flops", "seed")
+def _read(ended: pl.DataFrame) -> pl.DataFrame:
+    """Scratch, and the stack of that base which has most budgets, with `size`; `shared` are the budgets that both have
+    of a size and seed."""
+    table = ended.with_columns(pl.col("n_params_non_embedding").cast(pl.Float64).alias("size"))
+    bases = table.filter(~FROM_SCRATCH).group_by("base_steps").agg(pl.col("budget").n_unique())
+    usual = bases.sort("budget", "base_steps")["base_steps"][-1]
+    shared = (pl.col("arm").n_unique().over("size", "seed", "budget") == 2).alias("shared")
+    chosen = table.filter(FROM_SCRATCH | (pl.col("base_steps") == usual))
+    return chosen.with_columns(shared).sort("size", "arm", "flops", "seed")
 
 
 # --- statistics ------------------------------------------------------------------------------------------
 
 
 def _fit_laws(table: pl.DataFrame) -> pl.DataFrame:
-    """L = A C^-alpha of each size, arm and seed with at least three budgets: `A`, `alpha`."""
+    """L = A C^-alpha of each size, arm and seed: `A`, `alpha`, and `height`, ln L in the `middle` of its budgets. Both
+    arms have the same budgets, at least three, since a straight line through a bent one depends on where it is fit."""
     rows = []
-    for (size, arm, seed), own in table.group_by("size", "arm", "seed", maintain_order=True):
-        if own["flops"].n_unique() >= 3:
+    for (size, arm, seed), own in table.filter("shared").group_by("size", "arm", "seed", maintain_order=True):
+        if own["budget"].n_unique() >= 3:
             found = fit(LAW, own.select("flops", "loss"), x="flops", objective="lsq_log", bootstrap=0).values
-            rows.append({"size": size, "arm": arm, "seed": seed, **found})
-    kinds = {"size": pl.Float64, "arm": pl.String, "seed": pl.Int64, "A": pl.Float64, "alpha": pl.Float64}
-    return pl.DataFrame(rows, schema=kinds)
+            middle = float(np.exp(np.log(own["budget"].to_numpy()).mean()))
+            height = float(np.log(found["A"]) - found["alpha"] * np.log(middle))
+            rows.append({"size": size, "arm": arm, "seed": seed, **found, "middle": middle, "height": height})
+    kinds = {"size": pl.Float64, "arm": pl.String, "seed": pl.Int64}
+    return pl.DataFrame(rows, schema=kinds | dict.fromkeys(("A", "alpha", "middle", "height"), pl.Float64))
 
 
 def _gaps(table: pl.DataFrame) -> pl.DataFrame:
     """`gap`: loss of scratch minus that of the stack at equal FLOPs, for each size, seed and `budget`, with the
     `tokens` of scratch."""
     key = ["size", "seed", "budget"]
-    paired = table.drop_nulls("budget")
-    scratch = paired.filter(pl.col("arm") == SCRATCH).select(*key, "n_tokens", pl.col("loss").alias("scratch"))
-    stack = paired.filter(pl.col("arm") == STACK).select(*key, "loss")
+    scratch = table.filter(pl.col("arm") == SCRATCH).select(*key, "n_tokens", pl.col("loss").alias("scratch"))
+    stack = table.filter(pl.col("arm") == STACK).select(*key, "loss")
     gap = (pl.col("scratch") - pl.col("loss")).alias("gap")
     return scratch.join(stack, on=key).select(*key, pl.col("n_tokens").alias("tokens"), gap).sort(key)
-
-
-def _largest(table: pl.DataFrame) -> pl.DataFrame:
-    return table.filter(pl.col("size") == pl.col("size").max())
 
 
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def _law_claims(table: pl.DataFrame, constants: pl.DataFrame) -> list[Claim]:
-    shared = _largest(table).drop_nulls("budget").filter(pl.col("arm") == STACK)["budget"]
-    middle = float(np.exp(np.log(shared.to_numpy()).mean()))
-    height = _largest(constants).with_columns((pl.col("A").log() - pl.col("alpha") * np.log(middle)).alias("height"))
-    own = height.pivot("arm", index="seed", values="height").sort("seed")
-    both = {SCRATCH, STACK} <= set(own.columns)
-    return [
-        claim_over_seeds(
-            (own[SCRATCH] - own[STACK]).drop_nulls().to_list() if both else [],
-            sentence="The law of stacked targets lies below that of targets from scratch.",
-            statistic="ln L of scratch minus that of the stack by L = a C^b, in the middle of the budgets",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(_largest(table)),
-            reason=None if both else "an arm has fewer than three budgets",
-        )
-    ]
+def _law_claim(own: pl.DataFrame, constants: pl.DataFrame) -> Claim:
+    heights = (by_seed(constants, "height", arm=arm) for arm in (SCRATCH, STACK))
+    return claim_over_seeds(
+        differences(*heights),
+        sentence="The law of stacked targets lies below that of targets from scratch.",
+        statistic="ln L of scratch minus that of the stack by L = a C^b, in the middle of the budgets that both have",
+        threshold="above 0",
+        low=0.0,
+        n_runs=own.filter("shared").height,
+        reason=None if len(constants) else "there are not three budgets that both have",
+    )
 
 
-def _gap_claim(gaps: pl.DataFrame) -> Claim:
-    own = _largest(gaps)
+def _gap_claim(own: pl.DataFrame) -> Claim:
     most = max(own["tokens"].to_list(), default=0)
     reached = []
     for _, rows in own.group_by("seed", maintain_order=True):
-        if rows["tokens"].n_unique() >= 2:
+        if len(rows) == own["budget"].n_unique() > 1:
             tilt, level = np.polyfit(np.log10(rows["tokens"].to_numpy()), rows["gap"].to_numpy(), 1)
             reached.append(float(tilt * np.log10(BEYOND * most) + level))
     return claim_over_seeds(
@@ -133,14 +134,15 @@ def _gap_claim(gaps: pl.DataFrame) -> Claim:
         low=0.0,
         n_runs=2 * len(own),
         scale="runs beyond the first tokens per parameter, where the gap falls steeply",
-        reason=None if reached else "the gap was measured at one budget",
+        reason=None if own["budget"].n_unique() > 1 else "the gap was not measured at two budgets",
     )
 
 
-def _speed_up_claims(gains: pl.DataFrame) -> list[Claim]:
-    own = _largest(gains)
+def _speed_up_claims(own: pl.DataFrame) -> list[Claim]:
     last = own.filter(pl.col("budget") == pl.col("budget").max())
-    measured = own.filter(pl.col("bound").is_null())
+    measured = own.filter(MEASURED.all().over("budget"))
+    n_budgets, n_measured = own["budget"].n_unique(), measured["budget"].n_unique()
+    where = f"the {n_measured} of {n_budgets} budgets where it is not only bounded"
     return [
         claim_over_seeds(
             last["speedup"].to_list(),
@@ -149,21 +151,23 @@ def _speed_up_claims(gains: pl.DataFrame) -> list[Claim]:
             threshold="above 0",
             low=0.0,
             n_runs=len(own),
+            bounds=last["bound"].to_list(),
         ),
         claim_over_seeds(
             list(slopes(measured, "speedup", "budget").values()),
             sentence="The speed-up does not shrink with the budget.",
-            statistic="slope of the speed-up over log10 of the budget, per decade",
-            threshold="at least 0",
-            low=0.0,
+            statistic="slope of the speed-up over log10 of the budget, per decade"
+            + (f", over {where}" if n_measured < n_budgets else ""),
+            threshold=f"above -{STEADY:g}",
+            low=-STEADY,
             n_runs=len(measured),
             scale=LARGE,
-            reason="seeds whose speed-up is bounded only" if len(measured) < len(own) else "one budget",
+            reason=None if n_measured > 1 else f"there is no slope over {where}",
         ),
     ]
 
 
-def _rule_claims(valleys: pl.DataFrame, rule: Rule, runs: pl.DataFrame) -> list[Claim]:
+def _rule_claims(valleys: pl.DataFrame, rule: Rule, trained: pl.DataFrame) -> list[Claim]:
     sentences = {
         "a": "The best time to stack is the later the larger the target.",
         "b": "The best time to stack is the earlier the more FLOPs there are.",
@@ -177,8 +181,8 @@ def _rule_claims(valleys: pl.DataFrame, rule: Rule, runs: pl.DataFrame) -> list[
             interval=None if rule.intervals is None else rule.intervals[name],
             threshold="above 0",
             low=0.0,
-            n_seeds=runs["seed"].n_unique(),
-            n_runs=len(runs),
+            n_seeds=trained["seed"].n_unique(),
+            n_runs=len(trained),
             reason=rule.reason,
         )
         for name, sentence in sentences.items()
@@ -189,33 +193,30 @@ def _rule_claims(valleys: pl.DataFrame, rule: Rule, runs: pl.DataFrame) -> list[
 
 
 def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, gains: pl.DataFrame, out: Path) -> None:
-    """`law`: loss against FLOPs with L = a C^b; the gap against tokens, with a line over their logarithm; the speed-up
-    against FLOPs, a hollow triangle where it is only bounded. One shade for each size."""
+    """`law`: loss against FLOPs with L = a C^b through the budgets that both arms have; the gap against tokens, with a
+    line over their logarithm; the speed-up against FLOPs, every seed where one is only bounded. One shade for each
+    size."""
     with style.paper():
         figure = Figure(figsize=(10.4, 3.3))
         loss, gap, gain = figure.subplots(1, 3)
         _draw_losses(loss, table, constants)
         shades = style.size_colours(table["size"].to_numpy())
         for (size,), rows in gaps.group_by("size", maintain_order=True):
-            colour = shades[float(size)]
-            draw_over_seeds(gap, rows, "tokens", "gap", colour=colour, line="o", log=False)
+            colour, label = shades[float(size)], human(float(size))
             if rows["tokens"].n_unique() >= 2:
                 tilt, level = np.polyfit(np.log10(rows["tokens"].to_numpy()), rows["gap"].to_numpy(), 1)
                 x = np.geomspace(rows["tokens"].min(), rows["tokens"].max(), 50)  # type: ignore[arg-type]
-                label = f"{human(float(size))}: {tilt:+.2f} per decade"
-                gap.plot(x, tilt * np.log10(x) + level, "--", color=colour, label=label)
+                gap.plot(x, tilt * np.log10(x) + level, "--", color=colour)
+                label += f": {tilt:+.2f} per decade"
+            draw_over_seeds(gap, rows, "tokens", "gap", colour=colour, line="o", label=label, log=False)
         for (size,), rows in gains.group_by("size", maintain_order=True):
-            colour, measured = shades[float(size)], pl.col("bound").is_null().all().over("budget")
-            points = mean_over_seeds(rows.filter(measured), "speedup", ("budget",))
-            draw_intervals(gain, points["budget"], points, fmt="o-", color=colour, capsize=3, label=human(float(size)))
-            for bound, marker in BOUNDS.items():
-                own = rows.filter(pl.col("bound") == bound)
-                gain.plot(own["budget"], own["speedup"], marker, color=colour, mfc="white")
-        for axes in (gap, gain):
+            draw_speed_ups(gain, rows, "budget", fmt="o-", colour=shades[float(size)], label=human(float(size)))
+        name_bounds(gain, gains["bound"])
+        for axes, counts in ((gap, gaps["tokens"]), (gain, gains["budget"])):
             axes.axhline(0, color=style.REFERENCE, linewidth=0.8, linestyle=":")
-            axes.legend(title="parameters")
-        style.count_axis(gap, gaps["tokens"].to_numpy())
-        style.count_axis(gain, gains["budget"].to_numpy())
+            if len(counts):
+                style.count_axis(axes, counts.to_numpy())
+                axes.legend(title="parameters")
         gap.set_xlabel("tokens of scratch")
         gap.set_ylabel("loss of scratch minus stack (nats)")
         gain.set_xlabel(FLOPS)
@@ -227,7 +228,7 @@ def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, 
     drawn = drawn.join(
         gaps.drop("tokens").with_columns(pl.lit(STACK).alias("arm")), on=["size", "seed", "budget", "arm"], how="left"
     )
-    drawn = drawn.join(constants, on=["size", "arm", "seed"], how="left")
+    drawn = drawn.join(constants.drop("middle", "height"), on=["size", "arm", "seed"], how="left")
     write_bytes(out / "law.csv", drawn.write_csv().encode())
 
 
@@ -240,17 +241,20 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
             fitted = constants.filter((pl.col("size") == size) & (pl.col("arm") == arm))
             if own.is_empty():
                 continue
+            look, label = lines[k % len(lines)], f"{arm}, {human(size)}"
             if len(fitted):
                 alpha, height = float(fitted["alpha"].mean()), float(fitted["A"].log().mean())  # type: ignore[arg-type]
-                x = np.geomspace(own["flops"].min(), own["flops"].max(), 50)  # type: ignore[arg-type]
-                label = f"{arm}, {human(size)}: $C^{{{-alpha:.3f}}}$"
-                axes.plot(x, np.exp(height) * x**-alpha, lines[k % len(lines)], color=colour, label=label)
+                flops = own.filter("shared")["flops"].to_numpy()
+                x = np.geomspace(flops.min(), flops.max(), 50)
+                axes.plot(x, np.exp(height) * x**-alpha, look, color=colour)
+                label += f": $C^{{{-alpha:.3f}}}$"
+            axes.plot([], [], look, color=colour, label=label)
             draw_over_seeds(axes, own, "flops", "loss", colour=colour, line="o", log=False)
     style.count_axis(axes, table["flops"].to_numpy())
     style.loss_axis(axes)
     axes.set_xlabel(FLOPS)
     axes.set_ylabel(LOSS)
-    axes.legend()
+    axes.legend(loc="lower left")
 
 
 def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
@@ -264,7 +268,7 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
         for size, colour in shades.items():
             own = valleys.filter(pl.col("size") == size)
             for row in own.iter_rows(named=True):
-                d, marker = 10 ** row["log_d"], BOUNDS.get(row["bound"], "o")
+                d, marker = 10 ** row["log_d"], UPWARDS.get(row["bound"], "o")
                 if row["bound"] is None and row["low"] is not None:
                     axes.plot([row["budget"]] * 2, [10 ** row["low"], 10 ** row["high"]], color=colour, linewidth=1)
                 sure = row["bound"] is None and row["found"] >= FOUND
@@ -273,8 +277,7 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
             if rule.values is not None and len(own):
                 x = np.geomspace(own["budget"].min(), own["budget"].max(), 50)  # type: ignore[arg-type]
                 axes.plot(x, 10 ** rule.log_d(size, x), "--", color=colour, linewidth=1)
-        for bound in valleys["bound"].drop_nulls().unique().sort():
-            axes.plot([], [], BOUNDS[bound], color=style.REFERENCE, mfc="white", label=f"{bound} this")
+        name_bounds(axes, valleys["bound"])
         if len(valleys):
             style.count_axis(axes, valleys["budget"].to_numpy())
             axes.set_yscale("log")

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.gstack.plots import LOSS, flops_axis
+from analysis.figures.gstack.plots import LOSS, flops_axis, show_losses
 from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, courses, finals, trace
+from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, courses, finals, name_broken, trace
 from analysis.lr_sweep import by_seed, differences
 from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import claim_over_seeds
-from conf.door import human
 from train.record import write_bytes
 
 DEPTH, WIDTH = "stacked depth", "duplicated width"
@@ -31,17 +30,18 @@ def noise(runs: pl.DataFrame, out: Path) -> list[Claim]:
     Args:
         runs: `analysis.table.read_runs` of a target from scratch, and grown in depth and in width with noise.
     """
-    traced = trace(runs)
     deeper = pl.col("base_depth") < pl.col("model.depth")
-    arm = pl.when(~FROM_SCRATCH).then(pl.when(deeper).then(pl.lit(DEPTH)).otherwise(pl.lit(WIDTH)))
-    ends = finals(traced).with_columns(arm.alias("arm"), pl.col("grow.noise").alias("noise"))
+    arm = arm_of(pl.when(deeper).then(pl.lit(DEPTH)).otherwise(pl.lit(WIDTH)))
+    traced = trace(runs).with_columns(arm, pl.col("grow.noise").alias("noise"))
+    ends = finals(traced)
     grown = ends.filter(~FROM_SCRATCH)
     course = courses(traced, ends["run_id"]).join(ends.select("run_id", "arm", "noise"), on="run_id", how="left")
     _draw(course, grown, out)
-    return [
+    claims = [
         *(_claim(grown, arm, SOME, NONE, better=True) for arm in ARMS),
         *(_claim(grown, arm, MUCH, SOME, better=False) for arm in ARMS),
     ]
+    return name_broken(claims, traced)
 
 
 def _claim(grown: pl.DataFrame, arm: str, one: float, other: float, *, better: bool) -> Claim:
@@ -63,21 +63,20 @@ def _draw(course: pl.DataFrame, grown: pl.DataFrame, out: Path) -> None:
     amounts = sorted(grown["noise"].unique())
     colours = style.setting_colours(grown["noise"].to_numpy())
     since = course.filter("since_growth").drop_nulls("val_loss")
-    drawn, top = [], float(since.filter(pl.col("arm").is_not_null())["val_loss"].max())  # type: ignore[arg-type]
+    drawn = []
     with style.paper():
         figure = Figure(figsize=(10.2, 3.3))
         *curves, change = figure.subplots(1, 3)
         for axes, arm in zip(curves, ARMS, strict=True):
             lines = [(None, style.REFERENCE, "scratch"), *((a, colours[a], f"a = {a:g}") for a in amounts)]
             for amount, colour, label in lines:
-                own = since.filter(pl.col("arm").is_null() if amount is None else _is(arm, amount))
+                own = since.filter(pl.col("arm") == SCRATCH if amount is None else _is(arm, amount))
                 points = draw_over_seeds(
                     axes, own, "flops", "val_loss", colour=colour, line="-", label=label, log=False
                 )
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(amount).alias("noise"), pl.all()))
-            axes.set_ylim(float(since["val_loss"].min()) - 0.05, top + 0.05)  # type: ignore[arg-type]
+            show_losses(axes, since.filter(pl.col("arm") != SCRATCH)["val_loss"])
             flops_axis(axes)
-            axes.xaxis.set_major_formatter(lambda value, _: human(value))
             axes.set_title(arm)
         curves[0].set_ylabel(LOSS)
         curves[0].legend()
@@ -95,10 +94,13 @@ def _draw_change(axes: Axes, grown: pl.DataFrame) -> None:
     without = grown.filter(pl.col("noise") == NONE).select("arm", "seed", pl.col("loss").alias("quiet"))
     change = grown.join(without, on=["arm", "seed"]).with_columns((pl.col("loss") - pl.col("quiet")).alias("change"))
     for k, arm in enumerate(ARMS):
+        if change.filter(pl.col("arm") == arm).is_empty():
+            continue
         points = mean_over_seeds(change.filter(pl.col("arm") == arm), "change", ("noise",))
         shift = 0.006 * (2 * k - 1)  # or intervals would hide each other
         draw_intervals(axes, points["noise"] + shift, points, fmt="o-", color=style.ARMS[k], capsize=2, label=arm)
     axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
     axes.set_xlabel("noise a")
     axes.set_ylabel("final loss minus that without noise\n(nats per token)")
-    axes.legend()
+    if len(change):
+        axes.legend()

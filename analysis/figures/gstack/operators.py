@@ -10,13 +10,14 @@ from matplotlib.ticker import PercentFormatter
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.gstack.plots import LOSS, SCRATCH_COLOUR, draw_courses, draw_ranking, show_late
-from analysis.growth import FROM_SCRATCH, courses, finals, speed_ups, trace
+from analysis.figures.gstack.plots import LOSS, SCRATCH_COLOUR, draw_courses, draw_ranking, show_losses
+from analysis.figures.gstack.timing import SAME
+from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, courses, finals, name_broken, speed_ups, trace
 from analysis.lr_sweep import arms_apart, by_seed, differences
 from analysis.seeds import claim_over_seeds
 from train.record import write_bytes
 
-SCRATCH, STACK = "scratch", "depth/stack"
+STACK = "depth/stack"
 DEPTH = {
     STACK: "stack (direct)",
     "depth/interpolate": "interpolate",
@@ -39,40 +40,34 @@ def operators(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.table.read_runs` of a target from scratch at several budgets, and grown by every operator at one
             of them.
     """
-    traced = trace(runs)
-    ended = finals(traced).with_columns(_arm())
-    budget = ended.filter(~FROM_SCRATCH)["budget"].drop_nulls().first()
-    level = ended.filter(pl.col("budget") == budget)
-    gains = speed_ups(ended)
-    _draw_courses(traced, level, out)
-    _draw_ranking(level, gains, out)
-    return [*_loss_claims(level), *_speed_up_claims(gains)]
-
-
-def _arm() -> pl.Expr:
-    depth = pl.col("base_depth") < pl.col("model.depth")
-    grown = (
-        pl.when(depth)
+    operator = (
+        pl.when(pl.col("base_depth") < pl.col("model.depth"))
         .then(pl.concat_str(pl.lit("depth/"), "grow.depth"))
         .otherwise(pl.concat_str(pl.lit("width/"), "grow.width"))
     )
-    return pl.when(FROM_SCRATCH).then(pl.lit(SCRATCH)).otherwise(grown).alias("arm")
+    traced = trace(runs).with_columns(arm_of(operator))
+    ended = finals(traced)
+    at_budget = pl.col("budget") == ended.filter(~FROM_SCRATCH)["budget"].max()
+    level = ended.filter(at_budget)
+    gains = speed_ups(ended).filter(at_budget)
+    n_scratch = ended.filter(FROM_SCRATCH).height
+    _draw_courses(traced, level, out)
+    _draw_ranking(level, gains, out)
+    return name_broken([*_loss_claims(level), _speed_up_claim(gains, n_scratch)], traced)
 
 
 # --- claims ----------------------------------------------------------------------------------------------
 
 
 def _loss_claims(level: pl.DataFrame) -> list[Claim]:
-    n_seeds = level["seed"].n_unique()
-
-    def above(one: str, other: str, sentence: str, scale: str | None = None) -> Claim:
+    def above(one: str, other: str, sentence: str, scale: str | None = None, low: float = 0.0) -> Claim:
         return claim_over_seeds(
             arms_apart(level, "loss", one, other),
             sentence=sentence,
             statistic=f"loss of {ARMS[one]} minus {ARMS[other]} at equal FLOPs, nats per token",
-            threshold="above 0",
-            low=0.0,
-            n_runs=2 * n_seeds,
+            threshold=f"above {low:g}",
+            low=low,
+            n_runs=level.filter(pl.col("arm").is_in([one, other])).height,
             scale=scale,
         )
 
@@ -92,27 +87,27 @@ def _loss_claims(level: pl.DataFrame) -> list[Claim]:
             statistic="lowest loss of the width operators minus that of stacking at equal FLOPs, nats per token",
             threshold="above 0",
             low=0.0,
-            n_runs=(1 + len(WIDTH)) * n_seeds,
+            n_runs=level.filter(pl.col("arm").is_in([STACK, *WIDTH])).height,
         ),
         *(
-            above(arm, SCRATCH, f"Growing in width ({name}) is no better than training from scratch.")
+            above(arm, SCRATCH, f"Growing in width ({name}) is no better than training from scratch.", low=-SAME)
             for arm, name in WIDTH.items()
         ),
     ]  # fmt: skip
 
 
-def _speed_up_claims(gains: pl.DataFrame) -> list[Claim]:
-    return [
-        claim_over_seeds(
-            list(by_seed(gains, "speedup", arm=STACK).values()),
-            sentence="Stacking reaches its loss with less compute than scratch.",
-            statistic="FLOPs of scratch to the stack's loss over those of the stack, minus 1",
-            threshold="above 0",
-            low=0.0,
-            n_runs=gains.filter(pl.col("arm") == STACK).height + 3 * gains["seed"].n_unique(),
-            reason=None if gains.height else "scratch was trained at one budget only",
-        )
-    ]
+def _speed_up_claim(gains: pl.DataFrame, n_scratch: int) -> Claim:
+    own = gains.filter(pl.col("arm") == STACK)
+    return claim_over_seeds(
+        own["speedup"].to_list(),
+        sentence="Stacking reaches its loss with less compute than scratch.",
+        statistic="FLOPs of scratch to the stack's loss over those of the stack, minus 1",
+        threshold="above 0",
+        low=0.0,
+        n_runs=len(own) + n_scratch,
+        bounds=own["bound"].to_list(),
+        reason=None if len(gains) else "scratch was trained at one budget only",
+    )
 
 
 # --- figures ---------------------------------------------------------------------------------------------
@@ -127,9 +122,9 @@ def _draw_courses(traced: pl.DataFrame, level: pl.DataFrame, out: Path) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, names, title in zip(panels, (DEPTH, WIDTH), ("depth", "width"), strict=True):
             draw_courses(axes, rows, {SCRATCH: "scratch"} | names, COLOURS)
-            show_late(axes, rows, SCRATCH)
             axes.set_title(f"growth in {title}")
             axes.legend()
+        show_losses(panels[0], rows.filter(pl.col("arm") != SCRATCH)["val_loss"])
         panels[1].set_ylabel("")
         style.save(figure, out / "operators")
     shown = ["arm", "seed", "run_id", "part", "step", "tokens", "flops", "lr", "train_loss", "val_loss"]
@@ -143,8 +138,8 @@ def _draw_ranking(level: pl.DataFrame, gains: pl.DataFrame, out: Path) -> None:
         loss, gain = figure.subplots(1, 2, sharey=True)
         draw_ranking(loss, level, ARMS, COLOURS, "loss")
         draw_ranking(gain, gains, ARMS, COLOURS, "speedup")
-        by = level.filter(pl.col("arm") == SCRATCH)["loss"].mean()
-        loss.axvline(by, color=style.REFERENCE, linewidth=0.8, linestyle=":")
+        for by in level.filter(pl.col("arm") == SCRATCH).select(pl.col("loss").mean()).to_series().drop_nulls():
+            loss.axvline(by, color=style.REFERENCE, linewidth=0.8, linestyle=":")
         gain.axvline(0, color=style.REFERENCE, linewidth=0.8, linestyle=":")
         loss.set_xlabel(LOSS)
         gain.set_xlabel("speed-up over scratch")

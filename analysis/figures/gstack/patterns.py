@@ -11,23 +11,21 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
 from analysis.figures.arms_plot import draw_estimates
-from analysis.figures.gstack.plots import LOSS, flops_axis
+from analysis.figures.gstack.plots import LOSS, draw_speed_ups, flops_axis, name_bounds, show_losses
 from analysis.figures.gstack.spike import jumps
 from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, courses, finals, speed_ups, trace
+from analysis.growth import FROM_SCRATCH, SCRATCH, courses, finals, name_broken, speed_ups, trace
 from analysis.lr_sweep import arms_apart, by_seed, differences
 from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import claim_over_seeds
-from conf.door import human
 from train.record import write_bytes
 
-SCRATCH, STACK, INTERPOLATE = "scratch", "whole stack", "interpolation"
+STACK, INTERPOLATE = "whole stack", "interpolation"
 FRONT, MIDDLE, BACK = "front pair", "middle pair", "back pair"
 HOP, STAGES, LEARNGENE, TEMPLATES = "one hop", "stages", "Learngene", "templates"
 PLACES = {
@@ -56,20 +54,19 @@ def patterns(runs: pl.DataFrame, out: Path) -> list[Claim]:
     Args:
         runs: `analysis.table.read_runs` of a target from scratch at several budgets, and grown in several ways at one.
     """
-    traced = trace(runs)
-    ends = _with_arms(finals(traced), traced)
-    budget = ends.filter(pl.col("arm") == STACK)["budget"].max()
-    scratch = ends.filter(FROM_SCRATCH & (pl.col("flops") == budget))
-    grown = ends.filter(~FROM_SCRATCH)
-    speed = speed_ups(ends)
+    traced = _with_arms(trace(runs))
+    ends = finals(traced)
+    at_budget = pl.col("budget") == ends.filter(~FROM_SCRATCH)["budget"].max()
+    level = ends.filter(at_budget)
+    grown, scratch = level.filter(~FROM_SCRATCH), level.filter(FROM_SCRATCH)
+    speed = speed_ups(ends).filter(at_budget)
     course = courses(traced, grown["run_id"]).join(
         grown.select("run_id", "arm", "seed"), on="run_id", how="left", maintain_order="left"
     )
     jump = jumps(course).join(grown.select("run_id", "arm", "seed"), on="run_id", maintain_order="left")
     _draw_patterns(grown, scratch, speed, out)
     _draw_expansion(course, courses(traced, scratch["run_id"]), out)
-    at_budget = pl.concat([grown, scratch])
-    return [*_order_claims(at_budget), *_initialiser_claims(at_budget, jump)]
+    return name_broken([*_order_claims(level), *_initialiser_claims(level, jump)], traced)
 
 
 # --- orders ----------------------------------------------------------------------------------------------
@@ -97,19 +94,19 @@ def name_of(order: Sequence[int], few: int) -> str:
     return f"{place} {'block' if len(repeated) == 1 else 'pair'}"
 
 
-def _with_arms(ends: pl.DataFrame, traced: pl.DataFrame) -> pl.DataFrame:
+def _with_arms(traced: pl.DataFrame) -> pl.DataFrame:
     """`arm`, and for the orders of one base `rate` (R_c), null for the others."""
     by_id = {row["run_id"]: row for row in traced.iter_rows(named=True)}
-    deepest = int(ends["base_depth"].max())  # type: ignore[arg-type]  # polars says Any
+    deepest = max(traced["base_depth"].drop_nulls(), default=0)
     arms: list[str] = []
     rates: list[float | None] = []
-    for row in ends.iter_rows(named=True):
+    for row in by_id.values():
         base = None if row["growth"] is None else by_id[row["chain"][row["chain"].index(row["growth"]) - 1]]
         other = SCRATCH if base is None else _initialiser(row, base, plain_depth=deepest)
         order = [] if other else sources(row["grow.depth"], row["grow.pattern"], deepest, row["model.depth"])
         arms.append(other or name_of(order, deepest))
         rates.append(connection_rate(order) if order else None)
-    return ends.with_columns(pl.Series("arm", arms), pl.Series("rate", rates, dtype=pl.Float64))
+    return traced.with_columns(pl.Series("arm", arms), pl.Series("rate", rates, dtype=pl.Float64))
 
 
 def _initialiser(row: Mapping[str, Any], base: Mapping[str, Any], *, plain_depth: int) -> str | None:
@@ -128,10 +125,10 @@ def _initialiser(row: Mapping[str, Any], base: Mapping[str, Any], *, plain_depth
 
 def slopes(orders: pl.DataFrame) -> list[float]:
     """For each seed the slope of the loss against R_c over all orders; seeds that lack one of them are left out."""
-    n_orders = orders.group_by("seed").len()["len"].max()
+    n_orders = orders["arm"].n_unique()
     found = []
     for _, rows in orders.group_by("seed", maintain_order=True):
-        if len(rows) == n_orders:
+        if len(rows) == n_orders and rows["rate"].n_unique() > 1:
             found.append(float(np.polyfit(rows["rate"].to_numpy(), rows["loss"].to_numpy(), 1)[0]))
     return found
 
@@ -199,18 +196,27 @@ def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFra
     """`patterns`: loss minus that of scratch, and speed-up, against R_c; the same loss for the other initialisers."""
     gap = grown.join(scratch.select("seed", pl.col("loss").alias("from_scratch")), on="seed", maintain_order="left")
     gap = gap.with_columns((pl.col("loss") - pl.col("from_scratch")).alias("gap"))
+    measured, gains = _side_by_side(gap), _side_by_side(speed)
     with style.paper():
         figure = Figure(figsize=(10.8, 3.4))
         loss, saved, others = figure.subplots(1, 3, width_ratios=[1, 1, 1.15])
-        _draw_orders(loss, gap, "gap")
-        _draw_orders(saved, speed, "speedup")
-        loss.set_ylabel("final loss minus that from scratch\n(nats per token)")
+        for place, (colour, marker) in PLACES.items():
+            own = measured.filter(pl.col("place") == place)
+            if len(own):
+                points = mean_over_seeds(own, "gap", ("x",))
+                draw_intervals(loss, points["x"], points, fmt=marker, color=colour, capsize=3, label=place)
+            draw_speed_ups(saved, gains.filter(pl.col("place") == place), "x", fmt=marker, colour=colour, label=place)
+        name_bounds(saved, gains["bound"])
+        figure.legend(*saved.get_legend_handles_labels(), loc="outside upper left", ncols=len(PLACES) + 2)
+        there = {arm: name for arm, name in INITIALISERS.items() if arm in set(gap["arm"])}
+        if there:
+            draw_estimates(others, gap, there, "gap")
+        for axes in (loss, saved):
+            axes.set_xlabel("connection rate $R_c$")
+        for axes in (loss, others):
+            axes.set_ylabel("final loss minus that from scratch\n(nats per token)")
         saved.set_ylabel("speed-up over scratch")
         saved.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        loss.legend()
-        if len(gap):
-            draw_estimates(others, gap, INITIALISERS, "gap")
-        others.set_ylabel("final loss minus that from scratch")
         for axes in (loss, saved, others):
             axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
         style.save(figure, out / "patterns")
@@ -221,17 +227,14 @@ def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFra
     write_bytes(out / "patterns.csv", drawn.write_csv().encode())
 
 
-def _draw_orders(axes: Axes, table: pl.DataFrame, value: str) -> None:
-    orders = table.filter(pl.col("rate").is_not_null())
-    if len(orders):
-        for k, (place, (colour, marker)) in enumerate(PLACES.items()):
-            own = orders.filter(pl.col("arm").str.starts_with(place))
-            if own.is_empty():
-                continue
-            points = mean_over_seeds(own, value, ("rate",))
-            shift = 0.008 * (k - 2)  # or intervals would hide each other
-            draw_intervals(axes, points["rate"] + shift, points, fmt=marker, color=colour, capsize=2, label=place)
-    axes.set_xlabel("connection rate $R_c$")
+def _side_by_side(table: pl.DataFrame) -> pl.DataFrame:
+    """The orders of one base with their `place`, and `x`: their R_c, a little apart where several have the same, or
+    intervals would hide each other."""
+    place = pl.coalesce(pl.when(pl.col("arm").str.starts_with(name)).then(pl.lit(name)) for name in PLACES)
+    orders = table.filter(pl.col("rate").is_not_null()).with_columns(place.alias("place"))
+    number = pl.col("place").replace_strict({name: k for k, name in enumerate(PLACES)}, return_dtype=pl.Float64)
+    rank = number.rank("dense").over("rate")
+    return orders.with_columns((pl.col("rate") + 0.012 * (rank - (rank.max().over("rate") + 1) / 2)).alias("x"))
 
 
 def _draw_expansion(course: pl.DataFrame, scratch: pl.DataFrame, out: Path) -> None:
@@ -246,10 +249,8 @@ def _draw_expansion(course: pl.DataFrame, scratch: pl.DataFrame, out: Path) -> N
         for arm, colour, rows in lines:
             points = draw_over_seeds(axes, rows, "flops", "val_loss", colour=colour, line="-", label=arm, log=False)
             drawn.append(points.select(pl.lit(arm).alias("arm"), pl.all()))
-        low, high = float(since["val_loss"].min()), float(since["val_loss"].max())  # type: ignore[arg-type]
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        show_losses(axes, since["val_loss"])
         flops_axis(axes)
-        axes.xaxis.set_major_formatter(lambda value, _: human(value))
         axes.set_ylabel(LOSS)
         axes.legend()
         style.save(figure, out / "expansion")

@@ -1,4 +1,4 @@
-"""What the figures of growth share: courses over FLOPs, and one number of each arm with its seeds."""
+"""What the figures of growth share: courses over FLOPs, speed-ups and their bounds, and one number of each arm."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from analysis import style
+from analysis.figures.lines import draw_over_seeds
+from analysis.growth import SCRATCH
+from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import over_seeds
 
 FLOPS = "training FLOPs, those of the base included"
 LOSS = "validation loss (nats per token)"
 SCRATCH_COLOUR = "#000000"
+UPWARDS = {"at least": "^", "at most": "v"}
+SIDEWAYS = {"at least": ">", "at most": "<"}
+MEASURED = pl.col("bound").is_null()
 
 
 def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], colours: Mapping[str, str]) -> None:
     """Validation loss over cumulative FLOPs for each arm: the mean over seeds, and a band from the lowest to the
-    highest.
+    highest; a dot where an arm that has grown begins.
 
     Args:
         courses: rows of `analysis.growth.courses` with `arm`.
         arms: arm -> its name in the legend, drawn in this order.
     """
     for arm, name in arms.items():
-        points = (
-            courses.filter((pl.col("arm") == arm) & pl.col("val_loss").is_not_null())
-            .group_by("flops")
-            .agg(
-                pl.col("val_loss").mean().alias("mean"),
-                pl.col("val_loss").min().alias("low"),
-                pl.col("val_loss").max().alias("high"),
-            )
-            .sort("flops")
-        )
-        axes.fill_between(points["flops"], points["low"], points["high"], color=colours[arm], alpha=0.15, linewidth=0)
-        axes.plot(points["flops"], points["mean"], color=colours[arm], label=name)
+        own = courses.filter(pl.col("arm") == arm)
+        points = draw_over_seeds(axes, own, "flops", "val_loss", colour=colours[arm], line="-", label=name, log=False)
+        if arm != SCRATCH:
+            axes.plot(points["flops"][:1], points["mean"][:1], "o", color=colours[arm], markersize=4)
     flops_axis(axes)
     axes.set_ylabel(LOSS)
 
@@ -46,33 +44,55 @@ def flops_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(style.count_ticks())
 
 
-def show_late(axes: Axes, courses: pl.DataFrame, reference: str, share: float = 0.25) -> None:
-    """Limit the losses to those after a share of the reference arm's course, before which a curve falls too steeply to
-    tell arms apart."""
-    own = courses.filter((pl.col("arm") == reference) & pl.col("val_loss").is_not_null())
-    late = own.filter(pl.col("flops") >= share * pl.col("flops").max())
-    shown = courses.filter(pl.col("val_loss").is_not_null())["val_loss"]
-    low, high = float(shown.min()), float(late["val_loss"].max())  # type: ignore[arg-type]  # polars says Any
-    axes.set_ylim(low - 0.04 * (high - low), high)
+def show_losses(axes: Axes, losses: pl.Series) -> None:
+    """Limit an axis to these, e.g. those since growth, and not the first steps from scratch; leave it if there are
+    none."""
+    shown = losses.drop_nulls().to_numpy()
+    if len(shown):
+        margin = 0.05 * float(np.ptp(shown)) + 0.01
+        axes.set_ylim(shown.min() - margin, shown.max() + margin)
+
+
+def draw_speed_ups(axes: Axes, gains: pl.DataFrame, x: str, *, fmt: str, colour: str, label: str) -> None:
+    """Speed-ups of `analysis.growth.speed_ups` over `x`: the mean over seeds with its 95 % interval, or every seed
+    where one is only bounded, as a hollow triangle that points to where the truth lies."""
+    whole = gains.filter(MEASURED.all().over(x))
+    axes.errorbar([], [], [], fmt=fmt, color=colour, capsize=3, label=label)
+    if len(whole):
+        points = mean_over_seeds(whole, "speedup", (x,))
+        draw_intervals(axes, points[x], points, fmt=fmt, color=colour, capsize=3)
+    for at, value, bound in gains.filter(~MEASURED.all().over(x)).select(x, "speedup", "bound").iter_rows():
+        marker, filling = (".", colour) if bound is None else (UPWARDS[bound], "white")
+        axes.plot([at], [value], marker, color=colour, mfc=filling)
+
+
+def name_bounds(axes: Axes, bounds: pl.Series) -> None:
+    """Entries of the legend for the triangles of those bounds that there are."""
+    for bound in bounds.drop_nulls().unique().sort():
+        # An error bar, or a legend would list it before those of `draw_speed_ups`.
+        axes.errorbar([], [], fmt=UPWARDS[bound], color=style.REFERENCE, mfc="white", label=f"{bound} this")
 
 
 def draw_ranking(
     axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], colours: Mapping[str, str], value: str
 ) -> None:
-    """One number of each arm, one below the other: the mean over seeds with its 95 % interval, and the seeds; an arrow
-    where a speed-up is only bounded."""
+    """One number of each arm, one below the other: the mean over seeds with its 95 % interval, and the seeds, of which
+    hollow triangles are only bounds and point to where the truth lies; then there is no mean."""
     for k, arm in enumerate(arms):
         own = table.filter(pl.col("arm") == arm)
         if own.is_empty():
             continue
-        seeds = own[value].to_numpy()
-        mean, interval = over_seeds(list(seeds)) if len(seeds) > 1 else (float(seeds[0]), (seeds[0], seeds[0]))
-        reach = np.abs(np.array(interval) - mean)[:, None]
-        axes.errorbar([mean], [k], xerr=reach, fmt="o", color=colours[arm], capsize=3)
-        bounds = own["bound"] if "bound" in own.columns else [None] * len(own)
+        seeds = own[value].to_list()
+        bounds = own["bound"].to_list() if "bound" in own.columns else [None] * len(own)
+        if not any(bounds):
+            mean, interval = over_seeds(seeds) if len(seeds) > 1 else (seeds[0], (seeds[0], seeds[0]))
+            reach = np.abs(np.array(interval) - mean)[:, None]
+            axes.errorbar([mean], [k], xerr=reach, fmt="o", color=colours[arm], capsize=3)
         for x, bound in zip(seeds, bounds, strict=True):
-            marker = {None: ".", "at least": ">", "at most": "<"}[bound]
-            axes.plot([x], [k + 0.22], marker, color=colours[arm], alpha=0.5, markersize=4)
+            if bound is None:
+                axes.plot([x], [k + 0.22], ".", color=colours[arm], alpha=0.5, markersize=4)
+            else:
+                axes.plot([x], [k], SIDEWAYS[bound], color=colours[arm], mfc="white")
     axes.set_yticks(range(len(arms)), list(arms.values()))
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

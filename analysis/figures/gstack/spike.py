@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.claims import Claim
-from analysis.figures.gstack.plots import flops_axis
+from analysis.figures.gstack.plots import flops_axis, show_losses
 from analysis.figures.lines import draw_over_seeds
-from analysis.growth import courses, finals, trace
+from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, courses, finals, name_broken, trace
 from analysis.lr_sweep import arms_apart, by_seed, differences
 from analysis.seeds import claim_over_seeds
-from conf.door import human
 from train.record import write_bytes
 
-SCRATCH, STACK, ZERO = "scratch", "stack", "zero"
+STACK, ZERO = "stack", "zero"
 COLOURS = {SCRATCH: style.REFERENCE, STACK: style.ARMS[0], ZERO: style.ARMS[1]}
 RESTARTS = {
     ("reset", "restart"): "fresh moments, new warm-up",
@@ -37,15 +35,25 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.table.read_runs` of the base, the target from scratch, its stack and its zero growth to the end,
             and short runs of both with other moments and schedules.
     """
-    traced = trace(runs).with_columns(pl.col("grow.depth").fill_null(SCRATCH).alias("arm"))
+    traced = trace(runs).with_columns(arm_of(pl.col("grow.depth")))
     ends = finals(traced)
-    course = courses(traced, ends["run_id"]).join(_settings(traced), on="run_id", how="left")
-    short = traced.filter(pl.col("run_id") == pl.col("growth")).filter(pl.col("n_steps") == pl.col("n_steps").min())
+    budget = float(ends.filter(~FROM_SCRATCH)["budget"].max())  # type: ignore[arg-type]  # polars says Any
+    level = ends.filter(pl.col("budget") == budget)
+    course = courses(traced, level["run_id"]).join(_settings(traced), on="run_id", how="left")
+    short = _short(traced)
     close = rises(courses(traced, short["run_id"]).join(_settings(traced), on="run_id", how="left"))
-    budget = float(ends.filter(pl.col("arm") == SCRATCH)["flops"].mean())  # type: ignore[arg-type]
     _draw_spike(course, runs, out)
     _draw_restart(close, out)
-    return [*_jump_claims(close), _recovery_claim(course, close, budget), _end_claim(ends), *_restart_claims(close)]
+    claims = [*_jump_claims(close), _recovery_claim(course, close, budget), _end_claim(level), *_restart_claims(close)]
+    return name_broken(claims, traced)
+
+
+def _short(traced: pl.DataFrame) -> pl.DataFrame:
+    """The finished runs that grow and end soon: as short as any, and no trunk that another run goes on from."""
+    trunks = {link for chain in traced["chain"] for link in chain[:-1]}
+    ended = (pl.col("state") == "finished") & (pl.col("run_id") == pl.col("growth"))
+    short = traced.filter(ended & ~pl.col("run_id").is_in(trunks))
+    return short.filter(pl.col("n_steps") == pl.col("n_steps").min())
 
 
 def _settings(traced: pl.DataFrame) -> pl.DataFrame:
@@ -157,37 +165,43 @@ def _restart_claims(close: pl.DataFrame) -> list[Claim]:
     highest = close.group_by(*keys, maintain_order=True).agg(pl.col("rise").max())
     last = close.filter(pl.col("step") == pl.col("step").max())
 
-    def gap(table: pl.DataFrame, arm: str, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
-        values = (by_seed(table, "rise", arm=arm, moments=m, rate=rate) for m, rate in (one, other))
-        return differences(*values)
+    def above(
+        table: pl.DataFrame, arm: str, one: tuple[str, str], other: tuple[str, str], sentence: str, statistic: str
+    ) -> Claim:
+        values = [by_seed(table, "rise", arm=arm, moments=moments, rate=rate) for moments, rate in (one, other)]
+        return claim_over_seeds(
+            differences(*values),
+            sentence=sentence,
+            statistic=f"{statistic} (nats)",
+            threshold="above 0",
+            low=0.0,
+            n_runs=sum(map(len, values)),
+        )
 
-    n_runs = 2 * close["seed"].n_unique()
     return [
-        claim_over_seeds(
-            gap(highest, ZERO, ("reset", "continue"), ("carry", "continue")),
-            sentence="Fresh moments at the full rate make a spike of their own, even where the function is kept.",
-            statistic="highest validation loss after growth by zero, fresh moments minus the base's, both without "
-            "warm-up (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+        above(
+            highest,
+            ZERO,
+            ("reset", "continue"),
+            ("carry", "continue"),
+            "Fresh moments at the full rate make a spike of their own, even where the function is kept.",
+            "highest validation loss after growth by zero, fresh moments minus the base's, both without warm-up",
         ),
-        claim_over_seeds(
-            gap(highest, ZERO, ("reset", "continue"), ("reset", "restart")),
-            sentence="A new warm-up prevents that spike.",
-            statistic="highest validation loss after growth by zero with fresh moments, without minus with a new "
-            "warm-up (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+        above(
+            highest,
+            ZERO,
+            ("reset", "continue"),
+            ("reset", "restart"),
+            "A new warm-up prevents that spike.",
+            "highest validation loss after growth by zero with fresh moments, without minus with a new warm-up",
         ),
-        claim_over_seeds(
-            gap(last, STACK, ("reset", "restart"), ("carry", "continue")),
-            sentence="A stack that goes on with the base's moments and rate recovers faster than one that begins anew.",
-            statistic="validation loss of the stack three warm-ups after growth, begun anew minus gone on (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+        above(
+            last,
+            STACK,
+            ("reset", "restart"),
+            ("carry", "continue"),
+            "A stack that goes on with the base's moments and rate recovers faster than one that begins anew.",
+            "validation loss of the stack three warm-ups after growth, begun anew minus gone on",
         ),
     ]
 
@@ -200,7 +214,7 @@ def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
     training as faint lines."""
     course = course.with_columns((pl.col("tokens") / runs["tokens_per_step"][0]).alias("steps_in_all"))
     parts = [
-        ("base", style.ARMS[6], course.filter((pl.col("arm") == STACK) & ~pl.col("since_growth"))),
+        ("base", style.ARMS[6], course.filter(~pl.col("since_growth")).unique(["part", "step"], maintain_order=True)),
         *(
             (arm, colour, course.filter((pl.col("arm") == arm) & pl.col("since_growth")))
             for arm, colour in COLOURS.items()
@@ -217,26 +231,28 @@ def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
                 training = rows.drop_nulls("train_loss").group_by(x).agg(pl.col("train_loss").mean()).sort(x)
                 axes.plot(training[x], training["train_loss"], color=colour, linewidth=0.6, alpha=0.4)
                 line = draw_over_seeds(
-                    axes, rows.drop_nulls("val_loss"), x, "val_loss", colour=colour, line="-", label=name, log=False
+                    axes,
+                    rows.drop_nulls("val_loss"),
+                    x,
+                    "val_loss",
+                    colour=colour,
+                    line="-",
+                    label=name if x == "flops" else None,
+                    log=False,
                 )
                 drawn.append(line.rename({x: "x"}).select(pl.lit(name).alias("arm"), pl.lit(x).alias("axis"), pl.all()))
-        _limit(panels[0], course)
+        since = course.filter(pl.col("since_growth") & (pl.col("arm") != SCRATCH))
+        trained = since.group_by("arm", "flops").agg(pl.col("train_loss").mean())["train_loss"]
+        show_losses(panels[0], pl.concat([since["val_loss"], trained]))
+        panels[0].plot([], [], color="black", label="validation loss")
+        panels[0].plot([], [], color="black", linewidth=0.6, alpha=0.6, label="training loss")
+        panels[0].legend()
         panels[0].set_xlabel("training steps, the base's included")
         panels[0].set_ylabel("loss (nats per token)")
         flops_axis(panels[1])
-        panels[1].xaxis.set_major_formatter(lambda value, _: human(value))
         panels[1].legend()
         style.save(figure, out / "spike")
     write_bytes(out / "spike.csv", pl.concat(drawn, how="vertical_relaxed").write_csv().encode())
-
-
-def _limit(axes: Axes, course: pl.DataFrame) -> None:
-    """From the lowest loss to a little above the spike, so that the first steps do not flatten it."""
-    loss = course.filter("since_growth" if course["since_growth"].any() else pl.lit(value=True))
-    grown = loss.filter(pl.col("arm") != SCRATCH)["val_loss"].drop_nulls()
-    low, high = float(grown.min()), float(grown.max())  # type: ignore[arg-type]  # polars says Any
-    margin = 0.15 * (high - low) + 0.01
-    axes.set_ylim(low - margin, high + 2 * margin)
 
 
 def _draw_restart(close: pl.DataFrame, out: Path) -> None:

@@ -14,14 +14,15 @@ from analysis import style
 from analysis.claims import Claim
 from analysis.figures.gstack.plots import LOSS
 from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, finals, trace
+from analysis.growth import FROM_SCRATCH, arm_of, finals, name_broken, trace
 from analysis.laws.base import Array
 from analysis.lr_sweep import by_seed, differences
 from analysis.seeds import claim_over_seeds
 from conf.door import human
 from train.record import write_bytes
 
-SAME = 0.02
+STACK = "stack"
+SAME = 0.02  # nats, or of ln L: less apart is alike
 MOST = 0.5
 NEEDED = 3  # lengths of a base that a parabola takes
 
@@ -35,18 +36,18 @@ def timing(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.table.read_runs` of targets from scratch and stacked from bases of several lengths, each at
             several budgets.
     """
-    table = read_sweep(runs)
+    traced = trace(runs).with_columns(arm_of(pl.lit(STACK)))
+    table = read_sweep(finals(traced))
     _draw(table, out)
-    return _claims(table)
+    return name_broken(_claims(table), traced)
 
 
-def read_sweep(runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs at equal FLOPs: `size` (parameters without embeddings), `budget` (FLOPs), `d` (tokens that the base saw;
-    null from scratch), `seed`, `loss`, `flops`, `base_flops`, `run_id`."""
+def read_sweep(ended: pl.DataFrame) -> pl.DataFrame:
+    """Of `analysis.growth.finals`: `size` (parameters without embeddings), `budget` (FLOPs), `d` (tokens that the base
+    saw; null from scratch), `seed`, `loss`, `flops`, `base_flops`, `run_id`."""
     d = pl.when(FROM_SCRATCH).then(None).otherwise("base_tokens").cast(pl.Float64).alias("d")
     shown = (pl.col("n_params_non_embedding").cast(pl.Float64).alias("size"), "budget", d)
-    table = finals(trace(runs)).drop_nulls("budget")
-    return table.select(*shown, "seed", "loss", "flops", "base_flops", "run_id").sort(*CURVE, "d", "seed")
+    return ended.select(*shown, "seed", "loss", "flops", "base_flops", "run_id").sort(*CURVE, "d", "seed")
 
 
 class Parabola(NamedTuple):
@@ -86,7 +87,6 @@ def _claims(table: pl.DataFrame) -> list[Claim]:
     whole = table.filter(pl.col("size") == pl.col("size").max())
     largest = whole.filter(pl.col("budget") == pl.col("budget").max()).with_columns(pl.col("loss").log())
     untrained = by_seed(largest, "loss", d=0.0)
-    n_seeds = table["seed"].n_unique()
     slopes = _end_slopes(stacks)
     most = _most_of_the_gain(whole)
     where = "mean over sizes and budgets, nats per decade"
@@ -98,7 +98,7 @@ def _claims(table: pl.DataFrame) -> list[Claim]:
             threshold=f"within -{SAME:g} and {SAME:g}",
             low=-SAME,
             high=SAME,
-            n_runs=2 * n_seeds,
+            n_runs=largest.filter(pl.col("d").fill_null(0.0) == 0).height,
         ),
         claim_over_seeds(
             list(by_seed(slopes, "first").values()),
@@ -106,7 +106,7 @@ def _claims(table: pl.DataFrame) -> list[Claim]:
             statistic=f"slope over log10 d of the parabola at the shortest trained base, {where}",
             threshold="below 0",
             high=0.0,
-            n_runs=len(stacks),
+            n_runs=int(slopes["n_runs"].sum()),
         ),
         claim_over_seeds(
             list(by_seed(slopes, "last").values()),
@@ -114,44 +114,47 @@ def _claims(table: pl.DataFrame) -> list[Claim]:
             statistic=f"slope over log10 d of the parabola at the longest base, {where}",
             threshold="above 0",
             low=0.0,
-            n_runs=len(stacks),
+            n_runs=int(slopes["n_runs"].sum()),
         ),
         claim_over_seeds(
-            list(most.values()),
+            list(by_seed(most, "most").values()),
             sentence="The shortest trained base already has most of the gain.",
             statistic=f"loss of scratch minus that with the shortest base, less {MOST:g} of the same for the best one, "
             "mean over budgets, nats per token",
             threshold="above 0",
             low=0.0,
-            n_runs=3 * n_seeds * whole["budget"].n_unique(),
+            n_runs=int(most["n_runs"].sum()),
             scale="runs so long that a base of a hundredth of the tokens is past its warm-up",
         ),
     ]
 
 
 def _end_slopes(stacks: pl.DataFrame) -> pl.DataFrame:
+    """`first` and `last`, the slopes at the ends of each curve that has a parabola, of `n_runs`."""
     rows = []
-    for (_, _, seed), curve in stacks.group_by(*CURVE, "seed", maintain_order=True):
+    for (_, _, seed), curve in stacks.filter(pl.col("d") > 0).group_by(*CURVE, "seed", maintain_order=True):
         found = parabola(curve["d"].to_numpy(), curve["loss"].to_numpy())
         if found is not None:
-            rows.append({"seed": seed, "first": found.slope(found.first), "last": found.slope(found.last)})
-    return pl.DataFrame(rows, schema={"seed": pl.Int64, "first": pl.Float64, "last": pl.Float64})
+            rows.append((seed, len(curve), found.slope(found.first), found.slope(found.last)))
+    kinds = {"seed": pl.Int64, "n_runs": pl.Int64, "first": pl.Float64, "last": pl.Float64}
+    return pl.DataFrame(rows, schema=kinds, orient="row")
 
 
-def _most_of_the_gain(table: pl.DataFrame) -> dict[int, float]:
-    """For each seed; the best length is that of the mean over seeds."""
-    found: dict[int, list[float]] = {}
+def _most_of_the_gain(table: pl.DataFrame) -> pl.DataFrame:
+    """`most` for each budget and `seed`, of `n_runs`; the best length is that of the mean over seeds."""
+    rows = []
     for _, curve in table.group_by("budget", maintain_order=True):
         trained = curve.filter(pl.col("d") > 0)
         if trained["d"].n_unique() < 2:
             continue
         means = trained.group_by("d").agg(pl.col("loss").mean()).sort("loss", "d")
         scratch = by_seed(curve.filter(pl.col("d").is_null()), "loss")
-        first, best = (by_seed(trained, "loss", d=d) for d in (trained["d"].min(), means["d"][0]))
+        losses = {d: by_seed(trained, "loss", d=d) for d in (trained["d"].min(), means["d"][0])}
+        first, best = losses[trained["d"].min()], losses[means["d"][0]]
         for seed in scratch.keys() & first.keys() & best.keys():
             gain, most = scratch[seed] - first[seed], scratch[seed] - best[seed]
-            found.setdefault(seed, []).append(gain - MOST * most)
-    return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
+            rows.append((seed, 2 if first is best else 3, gain - MOST * most))
+    return pl.DataFrame(rows, schema={"seed": pl.Int64, "n_runs": pl.Int64, "most": pl.Float64}, orient="row")
 
 
 # --- figure ----------------------------------------------------------------------------------------------
@@ -160,9 +163,9 @@ def _most_of_the_gain(table: pl.DataFrame) -> dict[int, float]:
 def _draw(table: pl.DataFrame, out: Path) -> None:
     """`timing`: loss against the tokens of the base, a curve for each budget with its parabola's valley, a panel for
     each size; the dotted line is scratch at that budget."""
-    sizes = table["size"].unique().sort(descending=True)
+    sizes = table.drop_nulls("d")["size"].unique().sort(descending=True)
     with style.paper():
-        figure = Figure(figsize=(3.8 * len(sizes), 3.3))
+        figure = Figure(figsize=(3.8 * len(sizes), 3.6))
         for axes, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
             _draw_size(axes, table.filter(pl.col("size") == size))
             axes.set_title(f"target of {human(size)} parameters")
@@ -172,21 +175,28 @@ def _draw(table: pl.DataFrame, out: Path) -> None:
 
 def _draw_size(axes: Axes, table: pl.DataFrame) -> None:
     shades = style.setting_colours(table["budget"].to_numpy())
-    lengths = table["d"].drop_nulls().unique().sort()
-    for (budget,), rows in table.group_by("budget", maintain_order=True):
+    lengths = table["d"].drop_nulls().unique().sort().to_list()
+    valleys = []
+    for (budget,), whole in table.group_by("budget", maintain_order=True):
         colour = shades[float(budget)]
+        seeds = whole.filter(pl.col("d") > 0)["seed"]  # of d = 0 and scratch there may be more
+        rows = whole.filter(pl.col("seed").is_in(seeds.implode()))
         own = rows.drop_nulls("d")
         label = f"{human(float(budget))} FLOPs"
         points = draw_over_seeds(axes, own, "d", "loss", colour=colour, label=label, log=False)
         found = parabola(points["d"].to_numpy(), points["mean"].to_numpy())
         if found is not None and found.valley is not None:
             lowest = found.bend * found.valley**2 + found.tilt * found.valley + found.height
-            axes.plot([10**found.valley], [lowest], "v", color=colour, mec="black", mew=0.6, markersize=7)
-        scratch = rows.filter(pl.col("d").is_null())["loss"].mean()
-        axes.axhline(scratch, color=colour, linestyle=":", linewidth=1)  # type: ignore[arg-type]  # polars says Any
-    axes.set_xscale("symlog", linthresh=float(lengths.filter(lengths > 0).min()), linscale=0.5)  # type: ignore[arg-type]
-    axes.set_xticks(lengths.to_list(), [human(d) if d else "0" for d in lengths])
+            valleys.append((10**found.valley, lowest, colour))
+        for loss in rows.filter(pl.col("d").is_null()).select(pl.col("loss").mean()).to_series().drop_nulls():
+            axes.axhline(loss, color=colour, linestyle=":", linewidth=1)
+    axes.plot([], [], color=style.REFERENCE, linestyle=":", linewidth=1, label="from scratch")
+    for k, (d, lowest, colour) in enumerate(valleys):
+        label = "" if k else "lowest of a parabola"
+        axes.plot([d], [lowest], "v", color=colour, mec="black", mew=0.6, markersize=7, label=label)
+    axes.set_xscale("symlog", linthresh=min((d for d in lengths if d > 0), default=1.0), linscale=0.5)
+    axes.set_xticks(lengths, [human(d) if d else "0" for d in lengths])
     axes.minorticks_off()
     axes.set_xlabel("tokens of the base before stacking, d")
     axes.set_ylabel(LOSS)
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)

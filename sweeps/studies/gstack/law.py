@@ -6,11 +6,11 @@ In the paper C is up to 1e22 FLOPs, its laws pass the end points of 410M to 7B, 
 and, for the laws and speed-ups, the target and its stack at four budgets up to the full one. A decay ends each of them.
 The larger target goes on from scratch to 1.3 times the full budget, so that speed-ups of up to 30 % can be read there.
 
-What the `cpu` profile found (the same runs, and budgets up to 10 tokens for each parameter): the stack's law lies below
-scratch's by 0.074 in ln L (0.056 to 0.092), but is less steep. The speed-up falls from 77 % to 15 % (11 to 19) over a
-factor of 5 in compute, and the gap by 0.3 to 0.4 nats for each decade of tokens, so that it would close soon after the
-largest budget; the paper's gap, at sizes and budgets far above, is still open at 8T tokens. The timing rule is not
-identified: none of six curves has its lowest point inside the sweep.
+What the `cpu` profile found (targets of 99K and 25K parameters without embeddings, at up to 10 tokens for each, three
+seeds; of the larger one): the stack's law lies below scratch's by 0.071 in ln L (0.052 to 0.090), but is less steep.
+The speed-up falls from 77 % to 15 % (11 to 19) over a factor of 5 in compute, and the gap by 0.3 to 0.4 nats for each
+decade of tokens, so that it would close soon after the largest budget; the paper's gap, at sizes and budgets far above,
+is still open at 8T tokens. The timing rule is not identified: none of six curves has its lowest point inside the sweep.
 
 The `gpu` profile has not been run.
 """

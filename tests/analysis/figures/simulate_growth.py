@@ -59,6 +59,14 @@ def simulate_growth(
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
+def diverge(runs: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
+    """The table, some of whose runs have diverged."""
+    return runs.with_columns(
+        pl.when(which).then(pl.lit("diverged")).otherwise("state").alias("state"),
+        pl.when(which).then(None).otherwise("loss").alias("loss"),
+    )
+
+
 def _settings(run: PlannedRun) -> dict[str, Any]:
     return {path: value for path, _, value in walk(run.config)}
 

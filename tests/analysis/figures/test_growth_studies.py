@@ -11,17 +11,23 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.claims import write_claims
 from analysis.figures.growth import cooldowns, tokenformer
 from analysis.figures.gstack import noise, patterns, spike
+from analysis.figures.registry import FIGURES
+from analysis.growth import FROM_SCRATCH, trace
+from analysis.table import TableError
+from sweeps.plan import make_plan
+from sweeps.registry import STUDIES
 from sweeps.studies.growth import cooldowns as cooldowns_study
 from sweeps.studies.growth import tokenformer as tokenformer_study
 from sweeps.studies.gstack import noise as noise_study
 from sweeps.studies.gstack import patterns as patterns_study
 from sweeps.studies.gstack import spike as spike_study
 from sweeps.studies.gstack.recipe import SCALES
-from tests.analysis.figures.simulate_growth import Simulated, scratch_loss, simulate_growth
+from tests.analysis.figures.simulate_growth import Simulated, diverge, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
-from train.record import MetricsWriter
+from train.record import PROFILES, MetricsWriter, Profile
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -199,6 +205,14 @@ def test_noise(tmp_path: Path, above: dict[float, float], verdict: str) -> None:
     assert set(drawn["noise"]) == {None, 0.0, 0.2, 0.4}
 
 
+def test_noise_is_not_compared_at_unequal_cost(tmp_path: Path) -> None:
+    runs = simulate_growth(noise_study.STUDIES[0], lambda run: scratch_loss(run.flops), tmp_path / "runs", curves=True)
+    much = pl.col("grow.noise") == noise.MUCH
+    dearer = runs.with_columns(pl.when(much).then(1.1 * pl.col("flops")).otherwise("flops").alias("flops"))
+    counts = [[claim.n_seeds for claim in noise.noise(table, tmp_path)] for table in (runs, dearer)]
+    assert counts == [[3, 3, 3, 3], [3, 3, 0, 0]]
+
+
 # --- TokenFormer -----------------------------------------------------------------------------------------
 
 JUMPS = {"frozen": 0.0, "recomputed": 0.1, "random": 0.5, "net2net": 0.0}
@@ -236,6 +250,21 @@ def test_tokenformer_as_published(tmp_path: Path) -> None:
 def test_tokenformer_that_jumps_and_gains_nothing(tmp_path: Path) -> None:
     jumps = {"frozen": 0.1, "recomputed": -0.1, "random": -0.2, "net2net": 0.1}
     assert token_claims(tmp_path, jumps, gain=-0.2) == [NOT_REPRODUCED] * 7
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_tokenformer_from_scratch_makes_as_many_steps_at_full_size(tmp_path: Path, profile: Profile) -> None:
+    runs = make_plan(tokenformer_study.STUDIES[0], profile, runs_dir=tmp_path).runs
+    by_id = {run.run_id: run for run in runs}
+    steps: dict[str, set[int]] = {"scratch": set(), "grown": set()}
+    for run in runs:
+        tokens = run.config.model.param_tokens
+        if run.base is None or tokens is None:
+            continue
+        grown = by_id[run.base].config.model.param_tokens != tokens
+        steps["grown" if grown else "scratch"].add(run.cost.n_steps + (0 if grown else run.cost.inherited.steps))
+    assert len(steps["grown"]) == 1
+    assert steps["grown"] < steps["scratch"]
 
 
 # --- cool-downs ------------------------------------------------------------------------------------------
@@ -279,3 +308,57 @@ def test_cooldowns_of_few_long_branches_that_end_elsewhere(tmp_path: Path) -> No
     few = cooldowns.cooldowns(runs.filter(kept), tmp_path)
     assert few[3].verdict == NOT_REPRODUCED
     assert few[2].estimate is None  # the trunk ends before either
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(0.0, REPRODUCED), (0.1, NOT_REPRODUCED)])
+def test_seeds_that_agree_leave_a_branch_no_room(tmp_path: Path, apart: float, verdict: str) -> None:
+    runs = cooldown_runs(tmp_path, branch=0.0, fresh=0.05, decay=0.1)
+    carried = pl.col("grow.base").is_not_null() & (pl.col("grow.optimizer") == "carry")
+    alike = runs.with_columns(pl.when(carried).then(2.0 + apart).otherwise(2.0).alias("loss"))
+    assert cooldowns.cooldowns(alike, tmp_path)[0].verdict == verdict
+
+
+# --- broken runs -----------------------------------------------------------------------------------------
+
+GROWTH = [name for name in FIGURES if name.startswith(("gstack/", "growth/"))]
+
+
+def with_what_follows(runs: pl.DataFrame, lost: str) -> set[str]:
+    """A run, and all that start from it, or from one of those."""
+    gone, found = {lost}, 0
+    while found != len(gone):
+        found = len(gone)
+        gone |= {run for run, base in runs.select("run_id", "grow.base").iter_rows() if base in gone}
+    return gone
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_broken_runs_end_in_claims_or_one_line(tmp_path: Path, name: str) -> None:
+    """A run of seed 0 diverged, of each kind, and what would start from it is not there; all of one arm; all that
+    decay."""
+    runs = simulate_growth(
+        STUDIES[name], lambda run: scratch_loss(run.flops), tmp_path / "r", profile="smoke", curves=True
+    )
+    traced = trace(runs)
+    annealed, first = traced.filter("annealed"), traced.filter(pl.col("seed") == 0)
+    kinds = [(FROM_SCRATCH, "annealed"), (~FROM_SCRATCH, "annealed"), (FROM_SCRATCH, None), (~FROM_SCRATCH, None)]
+    tables = [diverge(runs, pl.col("run_id").is_in(annealed["run_id"].implode()))]
+    tables.append(runs.filter(~pl.col("run_id").is_in(annealed["run_id"].implode())))
+    for growth, decays in kinds:
+        for lost in first.filter(growth & (pl.col("annealed") == (decays is not None)))["run_id"].head(2):
+            gone = with_what_follows(runs, lost) - {lost}
+            tables.append(diverge(runs, pl.col("run_id") == lost).filter(~pl.col("run_id").is_in(gone)))
+    n_claims, errors = set(), []
+    for table in [runs, *tables]:
+        try:
+            claims = FIGURES[name](table, tmp_path)
+        except TableError as error:
+            errors.append(str(error))
+            continue
+        write_claims(tmp_path / "claims.json", name, "smoke", claims)
+        n_claims.add(len(claims))
+        if table is not runs and "diverged" in set(table["state"]):
+            assert all("diverged: " in claim.reason for claim in claims if claim.reason is not None)
+    assert len(n_claims) == 1
+    assert len(errors) >= 2  # without those that decay
+    assert "\n" not in "".join(errors)

@@ -12,6 +12,7 @@ import pytest
 
 from analysis.figures.gstack import factor, law, operators, timing
 from analysis.figures.gstack.valleys import PUBLISHED, find_valleys, fit_rule
+from analysis.growth import arm_of, finals, trace
 from analysis.laws.base import Array
 from sweeps.graph import cost_of
 from sweeps.studies.gstack import factor as factor_study
@@ -20,7 +21,7 @@ from sweeps.studies.gstack import operators as operators_study
 from sweeps.studies.gstack import spike as spike_study
 from sweeps.studies.gstack import timing as timing_study
 from sweeps.studies.gstack.recipe import SCALES, target
-from tests.analysis.figures.simulate_growth import FULL, Loss, Simulated, scratch_loss, simulate_growth
+from tests.analysis.figures.simulate_growth import FULL, Loss, Simulated, diverge, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -64,9 +65,38 @@ def test_operators_as_published(tmp_path: Path) -> None:
 
 
 def test_operators_the_other_way_round(tmp_path: Path) -> None:
-    loss = of_operator(AS_PUBLISHED, sign=-1.0)
+    loss = of_operator(AS_PUBLISHED, sign=-2.0)
     runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
     assert verdicts(operators.operators(runs, tmp_path)) == [NOT_REPRODUCED] * 12
+
+
+def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path) -> None:
+    """No better is what equals scratch; and a stack that is better than scratch ever was is worth a bound."""
+    depth = dict.fromkeys(("stack", "interpolate", "depth/zero", "depth/learn", "depth/random"), -0.5)
+    width = dict.fromkeys(("direct", "width/zero", "width/learn", "width/random"), 0.0)
+    loss = of_operator(depth | width)
+    runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
+    claims = operators.operators(runs, tmp_path)
+    assert [claim.verdict for claim in claims[7:11]] == [REPRODUCED] * 4
+    level = scratch_loss(0.6 * FULL)
+    true = (level / (level - 0.5)) ** 10 - 1
+    speed_up = claims[11]
+    assert speed_up.estimate is not None
+    assert speed_up.estimate < 0.7 < true  # scratch was trained for 1 / 0.6 times the FLOPs
+    assert speed_up.interval is not None
+    assert speed_up.interval[0] < true < speed_up.interval[1]
+    assert "at least" in speed_up.statistic
+    assert speed_up.n_runs == 3 + 9  # stacks; and scratch at three budgets
+
+
+def test_operators_that_diverged_are_named(tmp_path: Path) -> None:
+    loss = of_operator(AS_PUBLISHED)
+    runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
+    random = trace(runs).filter(pl.col("annealed") & (pl.col("grow.depth") == "random"))["run_id"]
+    claims = operators.operators(diverge(runs, pl.col("run_id").is_in(random.implode())), tmp_path)
+    assert claims[4].reason is not None
+    assert "diverged: 3 runs of depth/random" in claims[4].reason
+    assert claims[0].verdict == REPRODUCED
 
 
 # --- timing ----------------------------------------------------------------------------------------------
@@ -115,11 +145,13 @@ def of_timing(best: float, *, bend: float = 0.1, gain: float = 0.3, untrained: f
 
 def test_timing_as_published(tmp_path: Path) -> None:
     runs = simulate_growth(timing_study.STUDIES[0], of_timing(middle_of_the_sweep()), tmp_path / "runs")
-    assert verdicts(timing.timing(runs, tmp_path)) == [REPRODUCED] * 4
+    claims = timing.timing(runs, tmp_path)
+    assert verdicts(claims) == [REPRODUCED] * 4
     drawn = pl.read_csv(tmp_path / "timing.csv")
     assert drawn["size"].n_unique() == 2
     assert set(drawn.filter(pl.col("d") == 0)["size"]) == {drawn["size"].max()}
     spent = drawn.filter(pl.col("d") > 0)
+    assert [claim.n_runs for claim in claims] == [2 * 16, len(spent), len(spent), 3 * 3 * 3]
     assert (spent["base_flops"] <= 0.5 * spent["flops"]).all()
 
 
@@ -207,6 +239,47 @@ def test_law_against_the_paper(tmp_path: Path) -> None:
     assert verdicts(claims) == [NOT_REPRODUCED] * 6
 
 
+def test_a_speed_up_that_stays_has_not_shrunk(tmp_path: Path) -> None:
+    steady = law.law(simulated_law(tmp_path, RULE, saved=0.2, decay=0.0), tmp_path)
+    assert verdicts(steady) == [REPRODUCED] * 6
+    assert steady[2].estimate == pytest.approx(0.2, abs=0.02)
+    assert steady[3].estimate == pytest.approx(0.0, abs=0.05)
+    shrinking = law.law(simulated_law(tmp_path / "more", RULE, saved=0.1, decay=1.0), tmp_path)
+    assert shrinking[3].verdict == NOT_REPRODUCED
+
+
+def test_a_speed_up_beyond_scratch_is_bounded_and_not_measured(tmp_path: Path) -> None:
+    """A stack worth twice the compute, while scratch goes on to 1.3 times the largest budget."""
+    claims = law.law(simulated_law(tmp_path, RULE, saved=1.0, decay=0.0), tmp_path)
+    largest, slope = claims[2], claims[3]
+    assert largest.interval is not None
+    assert largest.interval[0] == pytest.approx(0.3, abs=0.01)
+    assert largest.interval[1] == math.inf
+    assert "at least that in 3 of 3 seeds" in largest.statistic
+    assert "over the 3 of 4 budgets where it is not only bounded" in slope.statistic
+    assert slope.estimate == pytest.approx(0.0, abs=0.05)  # and not the fall to the bound
+
+
+def test_arms_of_one_bent_law_have_one_height(tmp_path: Path) -> None:
+    """Scratch goes on to a budget that the stack lacks, which tilts a straight line through a bent law."""
+
+    def bent(run: Simulated) -> float:
+        return 1.2 + 1.8 * float((run.flops / FULL) ** -0.35)
+
+    runs = simulate_growth(law_study.STUDIES[0], bent, tmp_path / "runs", noise=1e-4)
+    height = law.law(runs, tmp_path)[0]
+    assert height.estimate == pytest.approx(0.0, abs=2e-4)
+    assert height.verdict != REPRODUCED
+
+    table = law._read(finals(trace(runs).with_columns(arm_of(pl.lit("stack")))))
+    table = table.filter(pl.col("size") == pl.col("size").max())
+    middle = law._fit_laws(table)["middle"][0]
+    apart = law._fit_laws(table.with_columns(pl.lit(value=True).alias("shared")))  # of all budgets that an arm has
+    apart = apart.with_columns((pl.col("A").log() - pl.col("alpha") * math.log(middle)).alias("height"))
+    scratch, stack = (apart.filter(pl.col("arm") == arm)["height"] for arm in ("scratch", "stack"))
+    assert min(scratch - stack) > 1e-3  # the same runs, and five times what the noise explains
+
+
 EXACT = {"a": 0.2, "b": 50.0, "c": -0.72}
 
 
@@ -241,11 +314,12 @@ def test_the_rule_is_recovered_with_honest_intervals() -> None:
 
 def test_valleys_at_an_end_make_no_rule(tmp_path: Path) -> None:
     outside = RULE | {"c": RULE["c"] + float(np.ptp(SWEEP))}  # beyond the longest base
-    valleys, draws = find_valleys(timing.read_sweep(simulated_law(tmp_path, outside, saved=0.4, decay=0.0)))
+    runs = simulated_law(tmp_path, outside, saved=0.4, decay=0.0)
+    valleys, draws = find_valleys(timing.read_sweep(finals(trace(runs))))
     assert valleys["found"].max() < 0.95  # type: ignore[operator]  # a number
     rule = fit_rule(valleys, draws)
     assert rule.values is None
     assert rule.reason is not None
     assert rule.reason.startswith(f"0 of {len(valleys)} curves")
-    claims = law.law(simulated_law(tmp_path / "again", outside, saved=0.4, decay=0.0), tmp_path)
+    claims = law.law(runs, tmp_path)
     assert [claim.estimate for claim in claims[-len(PUBLISHED) + 1 :]] == [None, None]
