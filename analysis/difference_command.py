@@ -15,7 +15,7 @@ from rich.text import Text
 from analysis import table
 from analysis.columns import FitError
 from analysis.difference import POWER, Difference, Units, difference, seeds_in_words, sentence, units_of
-from analysis.growth import with_bases
+from analysis.growth import with_bases, with_growth
 from analysis.pairs import LOSSES, SIDES, Pairs, Run, pair_runs, read_side
 from analysis.pictures import check_picture
 from analysis.top_up import STUDIES, Budget, Decision, decide
@@ -119,11 +119,11 @@ def _sides(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
     """The runs that A and B name."""
     if options.study is None:
         folders = [table.runs_matching([pattern]) for pattern in (options.a, options.b)]
-        known = with_bases([*folders[0], *folders[1]])
+        known = with_growth(with_bases([*folders[0], *folders[1]]))
         frames = [known[: len(folders[0])], known[len(folders[0]) : sum(map(len, folders))]]
     else:
         asked = table.runs_of_study(options.runs_dir, options.study, options.profile)
-        known = with_bases(asked)
+        known = with_growth(with_bases(asked))
         frames = [
             table.where(known[: len(asked)], condition, side)
             for side, condition in zip(SIDES, (options.a, options.b), strict=True)

@@ -63,6 +63,25 @@ def find_base(folder: Path, study: str, base: str, step: int) -> Path:
     return found
 
 
+def with_growth(runs: pl.DataFrame) -> pl.DataFrame:
+    """The table with what tells grown arms apart, wherever the decay of a run branched off.
+
+    New columns: `grown.*`, the settings `grow.*` of the run's last growth, null from scratch; `model_grew`, whether any
+    growth in its chain changed the model or its weights; and of `trace` `annealed` and `base_*`.
+
+    Args:
+        runs: with all that they have grown out of (`with_bases`).
+    """
+    traced = trace(runs)
+    grown = [
+        pl.col(name).alias(name.replace("grow.", "grown."))
+        for name in runs.columns
+        if name.startswith("grow.") and name != "grow.base"
+    ]
+    columns = ("annealed", "model_grew", "base_depth", "base_width", "base_tokens", "base_flops")
+    return runs.join(traced.select("run_id", *grown, *columns), on="run_id", how="left", maintain_order="left")
+
+
 def trace(runs: pl.DataFrame) -> pl.DataFrame:
     """The table of runs with what each has grown out of; runs that failed or diverged stay.
 
@@ -71,6 +90,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
     - `chain`: ids of the runs from the first base to the run itself, and `left_at`: the step of each of them that the
       next one starts from, null for the last.
     - `annealed`: whether the run ends with a decay.
+    - `model_grew`: whether a growth in the chain changed the model or its weights.
     - `growth`: id of the run that last grew, itself or one before it, and `base_depth`, `base_width` of what it grew
       out of; null from scratch.
     - `base_steps`, `base_tokens`, `base_flops`: what had been spent before that growth; 0 from scratch, null where a
@@ -95,6 +115,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
                 "chain": [link["run_id"] for link in links],
                 "left_at": [*(link["grow.step"] for link in links[1:]), None],
                 "annealed": run["schedule.shape"] in DECAYS,
+                "model_grew": any(_alters(link, base) for base, link in pairwise(links)),
                 "growth": growth and growth["run_id"],
                 "base_steps": 0 if growth is None else growth.get("n_steps_inherited"),
                 "base_tokens": 0 if growth is None else growth.get("n_tokens_inherited"),
@@ -119,8 +140,12 @@ def _links(run: dict[str, Any], by_id: dict[str, dict[str, Any]]) -> list[dict[s
 
 
 def _continues(run: dict[str, Any], base: dict[str, Any]) -> bool:
+    return run["grow.schedule"] == "continue" and not _alters(run, base)
+
+
+def _alters(run: dict[str, Any], base: dict[str, Any]) -> bool:
     altered = run.get("grow.noise") or "learn" in (run["grow.depth"], run.get("grow.width"))
-    return run["grow.schedule"] == "continue" and not altered and all(run[name] == base[name] for name in GROWING)
+    return bool(altered) or any(run[name] != base[name] for name in GROWING)
 
 
 def arm_of(grown: pl.Expr) -> pl.Expr:

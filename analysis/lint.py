@@ -4,8 +4,8 @@ A finding excludes nothing by itself: its rows are drawn hollow, and left out wh
 data cannot tell about a law (too few points, too narrow a range) is found by `analysis.identify` in the fit.
 
 The columns read are those of a table of runs: `state`, `lr`, `loss`, `schedule.*`, `data_fingerprint`, `code_*`,
-`*_inherited`; of curves of runs, `measured_by`; and `lr_final`, the rate at the point, for a table from elsewhere. Ones
-that are not there find nothing.
+`*_inherited` or `model_grew`; of curves of runs, `measured_by`; and `lr_final`, the rate at the point, for a table from
+elsewhere. Ones that are not there find nothing.
 """
 
 from __future__ import annotations
@@ -127,10 +127,15 @@ def _mixed_code(table: pl.DataFrame) -> tuple[Rows, str]:
 
 
 def _grown(table: pl.DataFrame) -> tuple[Rows, str]:
-    """The rows whose inherited tokens have not cost what a token of their own model does."""
+    """The rows whose weights were another model's (`analysis.growth.with_growth`); or as far as other tables tell,
+    whose inherited tokens have not cost what a token of their own model does."""
+    sentence = "grown from another model, which has seen some of the tokens"
+    if "model_grew" in table.columns:
+        rows = table["model_grew"].fill_null(False).to_numpy()
+        return rows, f"{_runs(table, rows)} {sentence}"
     as_own = numbers(table, "n_tokens_inherited") * numbers(table, "flops_per_token")
     rows = np.abs(numbers(table, "flops_inherited") - as_own) > 1e-9 * as_own  # False where any is missing
-    return rows, f"{_runs(table, rows)} grown from another model, which has seen some of the tokens"
+    return rows, f"{_runs(table, rows)} {sentence}"
 
 
 def _duplicate(table: pl.DataFrame) -> tuple[Rows, str]:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from analysis.claims import Claim
-from analysis.growth import courses, finals, name_broken, speed_up, speed_ups, trace
+from analysis.growth import courses, finals, name_broken, speed_up, speed_ups, trace, with_growth
 from analysis.seeds import claim_over_seeds
 from analysis.table import TableError
 from train.record import MetricsWriter
@@ -79,6 +79,18 @@ def test_a_branch_is_told_by_the_growth_of_its_trunk() -> None:
         assert traced[name]["growth"] is None
         assert traced[name]["grow.depth"] is None
         assert traced[name]["base_flops"] == 0
+
+
+def test_a_branch_has_the_columns_of_the_growth_before_it() -> None:
+    """Where its own settings are those of its branching, and those from scratch the defaults."""
+    runs = with_growth(table(*GRAPH))
+    assert runs["run_id"].to_list() == [run["run_id"] for run in GRAPH]
+    found = {run["run_id"]: run for run in runs.iter_rows(named=True)}
+    assert found["leaf"]["grow.depth"] == found["long"]["grow.depth"] == "stack"
+    assert (found["leaf"]["grown.depth"], found["leaf"]["grown.step"]) == ("interpolate", 4)
+    assert (found["leaf"]["model_grew"], found["long"]["model_grew"]) == (True, False)
+    assert found["long"]["grown.depth"] is None
+    assert "grown.base" not in runs.columns
 
 
 @pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd", "inverse_sqrt"])

@@ -6,8 +6,8 @@ tokens after a base of 10B; here complete schedules that end at 0.6 of the full 
 from the start, in the shares that they split their outputs by, so that noise is not needed to set them apart.
 
 What the `cpu` profile found (a target of 99K parameters without embeddings, three seeds): nothing that the noise
-between seeds would not hide, neither for width (0.2 against 0: -0.004, -0.020 to 0.011) nor for depth (-0.007, -0.030
-to 0.016).
+between seeds would not hide, neither for width (0.2 against 0: -0.005, -0.020 to 0.010) nor for depth (-0.009, -0.022
+to 0.004).
 
 The `gpu` profile has not been run.
 """

@@ -11,8 +11,8 @@ splits the inputs of copied channels unevenly, and `interpolate` is not among th
 What the `cpu` profile found (a target of 99K parameters without embeddings at 6 tokens for each, a base of 25K, three
 seeds): stacking ends 0.090 nats (0.054 to 0.126) below scratch, a speed-up of 30 % (22 to 39). That it is the best
 operator does not come out. Interpolation, identity blocks and a learned map differ from it by less than can be told,
-and random blocks, faded in, end lower still (by 0.037, 0.007 to 0.067); in the paper they are worse than scratch.
-Random width does better than scratch (0.098, 0.032 to 0.163); the other three cannot be told from it.
+and random blocks, faded in, end lower still (by 0.042, 0.025 to 0.059); in the paper they are worse than scratch.
+Random width ends 0.097 below scratch (0.012 to 0.182); the other three ways to widen cannot be told from it.
 
 The `gpu` profile has not been run.
 """
