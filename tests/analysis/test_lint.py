@@ -52,6 +52,14 @@ PLANTED: dict[str, tuple[pl.DataFrame, tuple[int, ...]]] = {
 }
 
 
+def test_a_table_that_knows_what_grew_is_taken_at_its_word() -> None:
+    """A model of the same FLOPs per token can be another one, as where shared blocks are untied."""
+    alike = {"flops_per_token": 6e6, "n_tokens_inherited": 100, "flops_inherited": 600e6}
+    assert lint(sweep(**{name: [value] * 8 for name, value in alike.items()})) == []
+    (found,) = lint(sweep(**{name: [value] * 8 for name, value in alike.items()}, model_grew=but(False, True, 4)))
+    assert (found.name, found.rows) == ("grown", (4,))
+
+
 def test_a_clean_table_has_no_finding() -> None:
     assert lint(sweep()) == []
 
