@@ -20,6 +20,8 @@ from analysis.compare_command import add_compare_command
 from analysis.curves import Curves
 from analysis.difference_command import add_difference_command
 from analysis.fit import OBJECTIVES
+from analysis.growth import with_bases, with_growth
+from analysis.growth_command import add_growth_command
 from analysis.laws.registry import find_law
 from analysis.lint import FINDINGS
 from analysis.order import Done, Order, by_group, carry_out, needs_curves, predict_groups, read_fits
@@ -179,7 +181,12 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
             print(f"{count} left out: grown from another model, or its schedule or moments restarted", file=sys.stderr)
         schedules = known if schedules is None else schedules
     else:
-        points = table.read_runs(_run_folders(options), params=options.params)
+        folders = _run_folders(options)
+        try:
+            points = with_growth(with_bases(folders, params=options.params))[: len(folders)]
+        except table.TableError as error:
+            points = table.read_runs(folders, params=options.params)  # a run without its base has a loss too
+            print(f"{error}; columns grown.* are left out", file=sys.stderr)
         if options.command in ("fit", "compare"):
             loss = dict(options.map).get("loss", "loss")
             measured = points.filter(pl.col(loss).is_not_null()) if loss in points.columns else points
@@ -275,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan_command(commands)
     add_autopsy_command(commands, check_writable=_check_writable)
     add_difference_command(commands, add_profile=_add_profile, check_writable=_check_writable)
+    add_growth_command(commands, add_profile=_add_profile, check_writable=_check_writable)
 
     predict_command = commands.add_parser("predict", help="predict losses with a fit")
     predict_command.add_argument("--fit", type=Path, required=True, metavar="FIT.JSON", help="what `fit --out` wrote")

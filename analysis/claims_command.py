@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from rich.console import Console
 from rich.table import Table
 
 from analysis.claims import Verdict
+from analysis.report import wide_console
 from analysis.table import TableError
 from train.record import PROFILES
 
 Found = dict[str, Any]
 """What `claims.json` holds."""
-
-_PIPE_WIDTH = 160  # columns, where no terminal limits them
 
 
 def add_claims_command(commands: Any) -> None:
@@ -112,5 +109,4 @@ def _print(found: Sequence[Found]) -> None:
     for study in found:
         for k, claim in enumerate(study["claims"]):
             table.add_row("" if k else study["study"], claim["verdict"], claim["sentence"], *_numbers(claim))
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(width=width, highlight=False, markup=False).print(table)
+    wide_console(markup=False).print(table)

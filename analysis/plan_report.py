@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from rich.table import Table
 from analysis.design import Limits
 from analysis.laws.base import Law
 from analysis.planner import Expected, Plan, Planner
-from analysis.report import number
+from analysis.report import number, wide_console
 from conf.door import SI, counted, human
 
-_PIPE_WIDTH = 160  # columns of a table that no terminal limits
 _TIMES = {"d": 86400.0, "h": 3600.0, "min": 60.0}
 
 
@@ -65,8 +63,7 @@ def promise(plan: Plan, law: Law) -> str:
 
 def print_plan(plan: Plan, planner: Planner, limits: Limits, content: Mapping[str, Any], out: Path) -> None:
     """What is believed, what is promised, which runs, and the commands that come next."""
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    console = Console(width=width, highlight=False, markup=False, soft_wrap=True)
+    console = wide_console(markup=False, soft_wrap=True)
     prior = planner.prior
     values = ", ".join(f"{name} {number(value)}" for name, value in prior.values.items())
     console.print(f"{planner.law.name}: {planner.law.formula}", style="bold")

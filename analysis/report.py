@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +17,15 @@ from analysis.laws.registry import LAWS
 from analysis.result import Estimate, FitResult
 from conf.door import counted
 
+_PIPE_WIDTH = 160  # columns, where no terminal limits them
 MOST_ROWS = 8  # of a finding, that are named
 
 _COLOURS = {"reproduced": "green", "not reproduced": "red", "inconclusive": "yellow"}
+
+
+def wide_console(**options: Any) -> Console:
+    """As wide as the terminal; where the output goes elsewhere, wide enough for a table."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, **options)
 
 
 def number(value: float) -> str:

@@ -11,7 +11,8 @@ values are trained at the recipe's rate.
 What the `cpu` profile found (width 32, three seeds): growth is continuous only with zero keys and the old tau, as
 computed; a new tau costs 0.10 nats at growth (0.09 to 0.12), and random keys 0.8 to 1.8. Yet all three end alike,
 random keys lowest. None of the comparisons of the end is resolved: at equal FLOPs 0.012 nats below scratch (-0.091 to
-0.115) and 0.006 below Net2Net (-0.023 to 0.036), after as many steps at full size 0.114 below scratch (-0.010 to 0.239).
+0.115) and 0.006 below Net2Net (-0.023 to 0.036), after as many steps at full size 0.114 below scratch (-0.010 to
+0.239).
 
 The `gpu` profile has not been run.
 """
