@@ -93,13 +93,7 @@ class Plan:
     @property
     def nodes(self) -> dict[str, Node]:
         """The graph of the runs, by id."""
-        own = {run.run_id: {key: run.cell[key] for key in run.cell if key not in ("seed", BASE)} for run in self.runs}
-        return {
-            run.run_id: Node(
-                run.base, run.config.grow.step or 0, run.cost, run.config.seed, tuple(own[run.run_id].items())
-            )
-            for run in self.runs
-        }
+        return {run.run_id: _node(run) for run in self.runs}
 
     @property
     def manifest(self) -> Manifest:
@@ -112,6 +106,11 @@ class Plan:
         """The keys whose values tell the runs apart."""
         keys = dict.fromkeys(key for run in self.runs for key in run.cell)
         return [key for key in keys if len({repr(run.cell.get(key, "unset")) for run in self.runs}) > 1]
+
+
+def _node(run: PlannedRun) -> Node:
+    settings = tuple((key, value) for key, value in run.cell.items() if key not in ("seed", BASE))
+    return Node(run.base, run.config.grow.step or 0, run.cost, run.config.seed, settings)
 
 
 def make_plan(
