@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from sweeps.budget import makespan
 from sweeps.cells import WHERE, read_study
 from sweeps.graph import BASE, lines, sharing
 from sweeps.launch import ENGINES, TRAINER, Launched, Outcome, Trainer, last_log_line
-from sweeps.plan import Plan, PlannedRun, make_plan, share_cores, usable_cores
+from sweeps.plan import Plan, PlannedRun, cores_for, has_gpu, make_plan, share_cores
 from sweeps.preflight import preflight
 from sweeps.progress import duration, last_step, summary
 from sweeps.registry import STUDIES
@@ -75,7 +74,8 @@ def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
         table = _table("profile", "runs", "done", "FLOPs", "minutes")
         for profile in PROFILES:
             plan = make_plan(study, profile, runs_dir=runs_dir)
-            jobs, _ = share_cores(len(plan.runs), jobs=None, cores=usable_cores())
+            device = DEVICE[profile]
+            jobs, _ = share_cores(len(plan.runs), jobs=None, cores=cores_for(device), device=device)
             done = sum(run.state in FINAL for run in plan.runs)
             flops = human(sum(run.cost.executed.flops for run in plan.runs), SI)
             minutes = makespan((run.seconds for run in plan.runs), jobs) / 60
@@ -107,7 +107,7 @@ def _run(study: Study, profile: Profile, given: argparse.Namespace, trainer: Tra
     console = _console()
     engine = pick("engine", given.engine, ENGINES)
     plan = _make(study, profile, given, jobs=given.jobs)
-    if plan.missing and DEVICE[profile] == "cuda" and shutil.which("nvidia-smi") is None:
+    if plan.missing and DEVICE[profile] == "cuda" and not has_gpu():
         raise UserError(f"--profile: {profile} needs a GPU, and this machine has none; allowed: smoke, cpu")
     outcomes: dict[str, Outcome] = {}
     while True:

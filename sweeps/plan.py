@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -165,8 +166,9 @@ def make_plan(
             one.base.keep(one.start)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
-    jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=usable_cores(), device=DEVICE[profile])
-    pace = speed(DEVICE[profile], jobs=jobs, threads=threads)
+    device = DEVICE[profile]
+    jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=cores_for(device), device=device)
+    pace = speed(device, jobs=jobs, threads=threads)
     runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
     return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket, frozenset(wanted))
 
@@ -290,6 +292,15 @@ def state_of(folder: Path, record: Mapping[str, Any] | None) -> RunState:
 def usable_cores() -> int:
     """Cores that this process may run on, which a container or `taskset` can make fewer than the machine's."""
     return len(os.sched_getaffinity(0))
+
+
+def has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None
+
+
+def cores_for(device: str) -> int:
+    """`usable_cores`, or where a GPU is asked for and there is none, at least those of a machine that has one."""
+    return usable_cores() if device == "cpu" or has_gpu() else max(usable_cores(), GPU_JOBS)
 
 
 def share_cores(n_runs: int, *, jobs: int | None, cores: int, device: str = "cpu") -> tuple[int, int]:

@@ -108,6 +108,15 @@ def test_a_finished_run_costs_what_it_took_and_is_not_missing(tmp_path):
     assert [run.run_id for run in after.missing] == ids(before)[1:]
 
 
+def test_a_gpu_that_is_not_here_is_planned_with_the_cores_of_a_machine_that_has_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_module, "usable_cores", lambda: 2)
+    study = a_study(*(ONE | {"seed": seed} for seed in range(20)))
+    for here, jobs in ((False, plan_module.GPU_JOBS), (True, 2)):
+        monkeypatch.setattr(plan_module, "has_gpu", lambda here=here: here)
+        assert make_plan(study, "gpu", runs_dir=tmp_path).jobs == jobs
+        assert make_plan(study, "cpu", runs_dir=tmp_path).jobs == 2
+
+
 @pytest.mark.parametrize("cores", [1, 2, 5, 16])
 @pytest.mark.parametrize("n_runs", [0, 1, 3, 100])
 def test_jobs_times_threads_never_exceed_the_cores(n_runs, cores):
