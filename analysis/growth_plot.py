@@ -11,13 +11,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from analysis import style
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import SCRATCH, courses
 from analysis.growth_gain import used
-from conf.door import SI, human
+from conf.door import SI
 
 _BASE_COLOUR = "#a0a0a0"
 
@@ -93,8 +92,7 @@ def _draw_panel(axes: Axes, rows: pl.DataFrame, compared: pl.DataFrame, grown: p
 
     flops = np.concatenate([since["flops"], scratch["flops"]])
     losses = np.concatenate([since["val_loss"], scratch["loss"]])
-    style.count_axis(axes, flops)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value, SI)))
+    style.count_axis(axes, flops, SI)
     axes.set_xlim(flops.min() / 1.4, flops.max() * 1.15)
     axes.set_ylim(losses.min() * 0.985, losses.max() * 1.015)
     style.loss_axis(axes)

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.laws.base import Array
-from conf.door import human
+from conf.door import COUNTS, human
 from train.record import write_bytes
 
 matplotlib.use("Agg")
@@ -94,19 +94,20 @@ def size_bar(figure: Figure, axes: Any, colours: dict[float, Any], label: str) -
     bar.set_label(label)
 
 
-def count_axis(axes: Axes, values: Array) -> None:
-    """A logarithmic x-axis of counts (parameters, tokens), with ticks such as 300K, 1M, 3M where decades are few."""
+def count_axis(axes: Axes, values: Array, prefixes: str = COUNTS) -> None:
+    """A logarithmic x-axis of counts (parameters, tokens; FLOPs with `SI`), with ticks such as 300K, 1M, 3M where
+    decades are few."""
     decades = float(np.log10(values.max() / values.min()))
     subs = (1.0, 2.0, 5.0) if decades <= 0.8 else (1.0, 3.0) if decades < 2.5 else (1.0,)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=subs))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(count_ticks())
+    axes.xaxis.set_major_formatter(count_ticks(prefixes))
 
 
-def count_ticks() -> FuncFormatter:
+def count_ticks(prefixes: str = COUNTS) -> FuncFormatter:
     """Ticks such as 300K, for an axis of any scale."""
-    return FuncFormatter(lambda value, _: human(value))
+    return FuncFormatter(lambda value, _: human(value, prefixes))
 
 
 def loss_axis(axes: Axes) -> None:

@@ -69,7 +69,7 @@ def apart(table: pl.DataFrame, one: str, other: str) -> pl.DataFrame:
 def _same_claim(table: pl.DataFrame) -> Claim:
     largest = apart(table, BRANCH, SCRATCH).group_by("seed", maintain_order=True).agg(pl.col("apart").abs().max())
     scratch = table.filter(pl.col("arm") == SCRATCH)
-    spread = scratch.group_by("n_tokens").agg(pl.col("loss").std())["loss"].mean()
+    spread = scratch.group_by("n_tokens", maintain_order=True).agg(pl.col("loss").std())["loss"].mean()
     noise = max(KEPT, float(spread or 0))  # type: ignore[arg-type]  # polars says Any
     return claim_over_seeds(
         largest["apart"].to_list(),

@@ -15,7 +15,7 @@ from analysis.figures.lines import draw_over_seeds
 from analysis.growth import arm_of, finals, name_broken, trace
 from analysis.lr_sweep import by_seed, differences
 from analysis.seeds import claim_over_seeds
-from conf.door import human
+from conf.door import SI, human
 from train.record import write_bytes
 
 
@@ -86,7 +86,7 @@ def _draw(table: pl.DataFrame, out: Path) -> None:
         figure = Figure(figsize=style.ONE_PANEL)
         axes = figure.subplots()
         for (budget,), rows in table.group_by("budget", maintain_order=True):
-            label = f"{human(float(budget))} FLOPs"
+            label = f"{human(float(budget), SI)} FLOPs"
             draw_over_seeds(axes, rows, "factor", "loss", colour=shades[float(budget)], label=label, log=False)
         axes.set_xscale("log", base=2)
         axes.set_xticks(factors.to_list(), [f"{g:g}\n({depth / g:g})" for g in factors])

@@ -29,7 +29,7 @@ from analysis.fit import fit
 from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, finals, name_broken, speed_ups, trace
 from analysis.lr_sweep import by_seed, differences, slopes
 from analysis.seeds import claim_over_seeds
-from conf.door import human
+from conf.door import COUNTS, SI, human
 from train.record import write_bytes
 
 LAW = "power_law_no_offset"
@@ -212,10 +212,10 @@ def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, 
         for (size,), rows in gains.group_by("size", maintain_order=True):
             draw_speed_ups(gain, rows, "budget", fmt="o-", colour=shades[float(size)], label=human(float(size)))
         name_bounds(gain, gains["bound"])
-        for axes, counts in ((gap, gaps["tokens"]), (gain, gains["budget"])):
+        for axes, counts, prefixes in ((gap, gaps["tokens"], COUNTS), (gain, gains["budget"], SI)):
             axes.axhline(0, color=style.REFERENCE, linewidth=0.8, linestyle=":")
             if len(counts):
-                style.count_axis(axes, counts.to_numpy())
+                style.count_axis(axes, counts.to_numpy(), prefixes)
                 axes.legend(title="parameters")
         gap.set_xlabel("tokens of scratch")
         gap.set_ylabel("loss of scratch minus stack (nats)")
@@ -250,7 +250,7 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
                 label += f": $C^{{{-alpha:.3f}}}$"
             axes.plot([], [], look, color=colour, label=label)
             draw_over_seeds(axes, own, "flops", "loss", colour=colour, line="o", log=False)
-    style.count_axis(axes, table["flops"].to_numpy())
+    style.count_axis(axes, table["flops"].to_numpy(), SI)
     style.loss_axis(axes)
     axes.set_xlabel(FLOPS)
     axes.set_ylabel(LOSS)
@@ -279,7 +279,7 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
                 axes.plot(x, 10 ** rule.log_d(size, x), "--", color=colour, linewidth=1)
         name_bounds(axes, valleys["bound"])
         if len(valleys):
-            style.count_axis(axes, valleys["budget"].to_numpy())
+            style.count_axis(axes, valleys["budget"].to_numpy(), SI)
             axes.set_yscale("log")
             for places in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
                 places(style.count_ticks())

@@ -13,6 +13,7 @@ from analysis.figures.lines import draw_over_seeds
 from analysis.growth import SCRATCH
 from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
 from analysis.seeds import over_seeds
+from conf.door import SI
 
 FLOPS = "training FLOPs, those of the base included"
 LOSS = "validation loss (nats per token)"
@@ -41,7 +42,7 @@ def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], col
 
 def flops_axis(axes: Axes) -> None:
     axes.set_xlabel(FLOPS)
-    axes.xaxis.set_major_formatter(style.count_ticks())
+    axes.xaxis.set_major_formatter(style.count_ticks(SI))
 
 
 def show_losses(axes: Axes, losses: pl.Series) -> None:

@@ -18,7 +18,7 @@ from analysis.growth import FROM_SCRATCH, arm_of, finals, name_broken, trace
 from analysis.laws.base import Array
 from analysis.lr_sweep import by_seed, differences
 from analysis.seeds import claim_over_seeds
-from conf.door import human
+from conf.door import SI, human
 from train.record import write_bytes
 
 STACK = "stack"
@@ -182,7 +182,7 @@ def _draw_size(axes: Axes, table: pl.DataFrame) -> None:
         seeds = whole.filter(pl.col("d") > 0)["seed"]  # of d = 0 and scratch there may be more
         rows = whole.filter(pl.col("seed").is_in(seeds.implode()))
         own = rows.drop_nulls("d")
-        label = f"{human(float(budget))} FLOPs"
+        label = f"{human(float(budget), SI)} FLOPs"
         points = draw_over_seeds(axes, own, "d", "loss", colour=colour, label=label, log=False)
         found = parabola(points["d"].to_numpy(), points["mean"].to_numpy())
         if found is not None and found.valley is not None:
