@@ -20,11 +20,20 @@ from analysis.claims import Claim
 from analysis.laws.base import Array
 from analysis.table import TableError, read_curves, read_runs
 from conf.door import counted
-from train.record import base_folder
+from conf.schema import Config
+from train.record import base_folder, identity
 
 SIZE = ("model.depth", "model.width")
 GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
 DECAYS = ("cosine", "linear", "wsd")
+WATCHING = ("train.log_every", "train.diverged_above", "eval.every", "eval.layers", "probe.")
+"""Settings that cannot change a loss."""
+UPDATES = tuple(
+    name
+    for name in identity(Config())
+    if name != "seed" and not name.startswith(("grow.", "schedule.", "train.duration", *WATCHING))
+)
+"""Settings that decide about an update, but for its learning rate's schedule."""
 FROM_SCRATCH = pl.col("growth").is_null()
 SCRATCH = "scratch"
 
@@ -91,6 +100,8 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
       next one starts from, null for the last.
     - `annealed`: whether the run ends with a decay.
     - `model_grew`: whether a growth in the chain changed the model or its weights.
+    - `unbroken`: whether every run since the last growth goes on with the moments and the settings (`UPDATES`) of the
+      one before it, so that they are one run.
     - `growth`: id of the run that last grew, itself or one before it, and `base_depth`, `base_width` of what it grew
       out of; null from scratch.
     - `base_steps`, `base_tokens`, `base_flops`: what had been spent before that growth; 0 from scratch, null where a
@@ -107,6 +118,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
         links = _links(run, by_id)
         growths = [(base, link) for base, link in pairwise(links) if not _continues(link, base)]
         base, growth = growths[-1] if growths else (None, None)
+        since = links if growth is None else links[links.index(growth) :]
         own = dict.fromkeys(settings) if growth is None else {name: growth[name] for name in settings}
         rows.append(
             run
@@ -116,6 +128,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
                 "left_at": [*(link["grow.step"] for link in links[1:]), None],
                 "annealed": run["schedule.shape"] in DECAYS,
                 "model_grew": any(_alters(link, base) for base, link in pairwise(links)),
+                "unbroken": all(_goes_on(link, base) for base, link in pairwise(since)),
                 "growth": growth and growth["run_id"],
                 "base_steps": 0 if growth is None else growth.get("n_steps_inherited"),
                 "base_tokens": 0 if growth is None else growth.get("n_tokens_inherited"),
@@ -143,6 +156,10 @@ def _continues(run: dict[str, Any], base: dict[str, Any]) -> bool:
     return run["grow.schedule"] == "continue" and not _alters(run, base)
 
 
+def _goes_on(run: dict[str, Any], base: dict[str, Any]) -> bool:
+    return run.get("grow.optimizer") == "carry" and all(run.get(name) == base.get(name) for name in UPDATES)
+
+
 def _alters(run: dict[str, Any], base: dict[str, Any]) -> bool:
     altered = run.get("grow.noise") or "learn" in (run["grow.depth"], run.get("grow.width"))
     return bool(altered) or any(run[name] != base[name] for name in GROWING)
@@ -154,13 +171,13 @@ def arm_of(grown: pl.Expr) -> pl.Expr:
 
 
 def finals(traced: pl.DataFrame) -> pl.DataFrame:
-    """The finished runs that end with a decay, with `budget`: the FLOPs of the nearest one from scratch of the same
-    size. Those are left out to which none comes within a step, so that nothing is compared at unequal cost.
+    """The finished and unbroken runs that end with a decay, with `budget`: the FLOPs of the nearest one from scratch of
+    the same size. Those are left out to which none comes within a step, so that nothing is compared at unequal cost.
 
     Raises:
         TableError: no grown run is left.
     """
-    done = traced.filter(pl.col("annealed") & (pl.col("state") == "finished"))
+    done = traced.filter(pl.col("annealed") & pl.col("unbroken") & (pl.col("state") == "finished"))
     levels = done.filter(FROM_SCRATCH).select(*SIZE, pl.col("flops").alias("budget")).unique()
     apart = (pl.col("flops") - pl.col("budget")).abs() / (pl.col("flops_per_token") * pl.col("tokens_per_step"))
     near = (

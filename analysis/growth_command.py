@@ -110,11 +110,12 @@ def print_growth(kept: pl.DataFrame, compared: pl.DataFrame, console: Console | 
     last = None
     for (arm, flops), runs in grown.group_by("arm", "flops", maintain_order=True):
         first = runs.row(0, named=True)
+        base = first["base_flops"]  # unknown where a base broke before it could say
         shown.add_row(
             "" if arm == last else str(arm),
             str(runs["seed"].n_unique()),
             human(flops, SI),
-            f"{human(first['base_flops'], SI)} ({first['base_flops'] / flops:.0%})",
+            "-" if base is None else f"{human(base, SI)} ({base / flops:.0%})",
             human(first["n_tokens"]),
             *(_cell(runs, name) for name in ("loss", "scratch_loss")),
             _cell(runs, "gap", "+.4f"),

@@ -1,14 +1,16 @@
 """Whether growing paid: grown runs against training from scratch at equal total FLOPs.
 
-Runs that end with a decay are compared, each with all that it has grown out of on its bill. The run from scratch may
-differ in how long it is (`LENGTH`) and in what cannot change a loss (`WATCHING`); it has the same size, data and
-validation windows (`_task`). Where none agrees in the other settings, the nearest are taken and `differing` names what
-differs: a rate tuned for each of the two is a fair comparison, a rate that nobody chose is not, and only the user knows
-which of them it is.
+Runs that end with a decay are compared, each with all that it has grown out of on its bill; those that changed where
+they branched off a trunk (`unbroken` of `analysis.growth.trace`) are no one run, and are left out. The run from scratch
+may differ in how long it is (`LENGTH`) and in what cannot change a loss (`WATCHING`); it has the same size, data and
+validation windows (`_task`). Where none agrees in the other settings, the nearest are taken, of several the best, and
+`differing` names what differs: a rate tuned for each of the two is a fair comparison, a rate that nobody chose is not,
+and only the user knows which of them it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from analysis import table
-from analysis.growth import FROM_SCRATCH, GROWING, SCRATCH, SIZE, speed_up
+from analysis.growth import FROM_SCRATCH, GROWING, SCRATCH, SIZE, WATCHING, speed_up
 from analysis.laws.base import Array
 from analysis.pairs import DATA
 from conf.door import SI, counted, human
@@ -26,7 +28,6 @@ from train.record import identity
 
 DECAY = "schedule.cooldown"
 LENGTH = ("train.duration", "schedule.warmup", DECAY)
-WATCHING = ("train.log_every", "train.diverged_above", "eval.every", "eval.layers", "probe.")
 SETTINGS = tuple(
     name for name in identity(Config()) if name != "seed" and not name.startswith(("grow.", *LENGTH, *WATCHING))
 )
@@ -92,13 +93,16 @@ def compare_with_scratch(kept: pl.DataFrame, traced: pl.DataFrame) -> pl.DataFra
 
 
 def _ended(runs: pl.DataFrame) -> pl.DataFrame:
-    return runs.filter(pl.col("annealed") & (pl.col("state") == "finished")).sort(*SIZE, "flops", "seed")
+    done = pl.col("annealed") & pl.col("unbroken") & (pl.col("state") == "finished")
+    return runs.filter(done).sort(*SIZE, "flops", "seed")
 
 
 def left_out(runs: pl.DataFrame) -> str:
     """Why runs are not compared, with how many of them; empty if all are."""
     reason = pl.when(state="running").then(pl.lit("unfinished")).when(pl.col("state") != "finished").then("state")
-    reasons = runs.select(reason.when(~pl.col("annealed")).then(pl.lit("not annealed"))).to_series().drop_nulls()
+    reason = reason.when(~pl.col("annealed")).then(pl.lit("not annealed"))
+    reason = reason.when(~pl.col("unbroken")).then(pl.lit("with other moments or settings than their trunk"))
+    reasons = runs.select(reason).to_series().drop_nulls()
     return ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(reasons).items()))
 
 
@@ -108,7 +112,7 @@ def _against_scratch(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]
     size = _size(run)
     same_size = [other for other in scratch if _of(other, GROWING) == _of(run, GROWING)]
     if not same_size:
-        return {"missing": f"no run of {size} from scratch has finished with a decay"}
+        return {"missing": f"no run of {size} from scratch that has finished with a decay is among those kept"}
     same_task = [other for other in same_size if _task(other) == _task(run)]
     if not same_task:
         return {"missing": f"the runs of {size} from scratch have other data or validation windows"}
@@ -116,13 +120,20 @@ def _against_scratch(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for other in same_task:
         groups.setdefault(_of(other, SETTINGS), []).append(other)
-    nearest = min(groups.values(), key=lambda group: (len(_differing(run, group[0])), -len(group)))
-    own = [other for other in nearest if other["seed"] == run["seed"]]
-    used = own or nearest
+    least = min(len(_differing(run, group[0])) for group in groups.values())
+    nearest = [group for group in groups.values() if len(_differing(run, group[0])) == least]
+    return min((_against(run, group) for group in nearest), key=lambda found: found.get("scratch_loss", math.inf))
+
+
+def _against(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same of runs that agree in their settings."""
+    size = _size(run)
+    own = [other for other in scratch if other["seed"] == run["seed"]]
+    used = own or scratch
     found: dict[str, Any] = {
         "scratch_seed": "own" if own else "others",
         "against": " ".join(other["run_id"] for other in used),
-        "differing": "; ".join(_differing(run, nearest[0])) or None,
+        "differing": "; ".join(_differing(run, scratch[0])) or None,
     }
 
     seeds = sorted({other["seed"] for other in used})

@@ -16,6 +16,7 @@ from analysis import style
 from analysis.figures.lines import draw_over_seeds
 from analysis.growth import SCRATCH, courses
 from analysis.growth_gain import used
+from analysis.table import TableError
 from conf.door import SI
 
 _BASE_COLOUR = "#a0a0a0"
@@ -33,7 +34,10 @@ def plot_growth(traced: pl.DataFrame, compared: pl.DataFrame) -> Figure:
         compared: of `compare_with_scratch`.
     """
     # A logarithmic axis has no place for the first evaluation.
-    rows = courses(traced, compared["run_id"]).drop_nulls("val_loss").filter(pl.col("flops") > 0)
+    rows = courses(traced, compared["run_id"])
+    if "val_loss" not in rows.columns:
+        raise TableError("none of the runs has measured a validation loss on its way")
+    rows = rows.drop_nulls("val_loss").filter(pl.col("flops") > 0)
     rows = rows.join(compared.select("run_id", "arm", "seed"), on="run_id", maintain_order="left")
     panels = _panels(compared.filter(pl.col("arm") != SCRATCH), most=len(style.ARMS) - 1)  # black is scratch
     n_columns = min(len(panels), 3)

@@ -3,8 +3,8 @@
 Such a law speaks of one model trained from its first step on. A run that continues another one
 (`analysis.growth`) with its optimiser's moments (`grow.optimizer=carry`) is the run from scratch under the same
 schedule, and is therefore read as the whole of its chain: the rows and rates of the trunk up to where it was left, then
-its own, with steps counted on. A run that grew out of another model, whose schedule restarted, or whose moments did,
-has no such curve.
+its own, with steps counted on. A run that grew out of another model, whose schedule restarted, or that changed what
+decides about an update, has no such curve.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.growth import courses, trace, with_bases
+from analysis.growth import FROM_SCRATCH, courses, trace, with_bases
 from analysis.table import TableError
 
 
@@ -33,7 +33,7 @@ def curves_of_runs(
             branches of one trunk share its rows), and the run's `state` and settings.
         schedules: `curve`, `step`, `lr` of every logged step.
         left_out: ids of the runs that grew out of another model, had their learning rate or moments restarted, their
-            weights altered, or the tokens of a step changed.
+            weights altered, or a setting of the update changed (`analysis.growth.UPDATES`).
 
     Raises:
         RecordError, TableError: a folder without a readable record, a base that is not there, or no run with a curve
@@ -42,13 +42,7 @@ def curves_of_runs(
     runs = with_bases(folders, params=params).unique("run_id", keep="first", maintain_order=True)
     asked = runs.filter(pl.col("folder").is_in([str(folder) for folder in folders]))
     traced = trace(runs)
-    batch_of = dict(zip(runs["run_id"], runs["batch_tokens"], strict=True))
-    carried = set(runs.filter(pl.col("grow.base").is_null() | (pl.col("grow.optimizer") == "carry"))["run_id"])
-    single = {
-        run
-        for run, growth, chain in traced.select("run_id", "growth", "chain").iter_rows()
-        if growth is None and carried.issuperset(chain) and len({batch_of[part] for part in chain}) == 1
-    }
+    single = set(traced.filter(FROM_SCRATCH & pl.col("unbroken"))["run_id"])
     left_out = tuple(run for run in asked["run_id"] if run not in single)
     whole = asked.filter(~pl.col("run_id").is_in(left_out))
     if whole.is_empty():

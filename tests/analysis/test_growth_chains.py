@@ -49,7 +49,8 @@ def row(run_id: str, base: str | None = None, step: int | None = None, **setting
 
 
 def branch(run_id: str, base: str, step: int, **settings: Any) -> dict[str, Any]:
-    return row(run_id, base, step, **({"grow.schedule": "continue", "schedule.shape": "wsd"} | settings))
+    continued = {"grow.schedule": "continue", "grow.optimizer": "carry", "schedule.shape": "wsd"}
+    return row(run_id, base, step, **(continued | settings))
 
 
 def table(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -91,6 +92,23 @@ def test_a_branch_has_the_columns_of_the_growth_before_it() -> None:
     assert (found["leaf"]["model_grew"], found["long"]["model_grew"]) == (True, False)
     assert found["long"]["grown.depth"] is None
     assert "grown.base" not in runs.columns
+
+
+def test_a_chain_is_one_run_where_moments_and_settings_go_on() -> None:
+    def unbroken(*rows: dict[str, Any]) -> bool:
+        return bool(trace(table(*rows))["unbroken"][-1])
+
+    scratch, trunk, lr = row("scratch"), GRAPH[1], {"optim.lr": 0.1}
+    assert unbroken(scratch)
+    assert unbroken(scratch, branch("decay", "scratch", 3))
+    assert unbroken(GRAPH[0], trunk), "a growth is no break, whatever it changes"
+    assert unbroken(GRAPH[0], trunk, branch("decay", "trunk", 3))
+    for change in ({"grow.optimizer": "reset"}, lr):
+        assert not unbroken(scratch, branch("decay", "scratch", 3, **change))
+        assert not unbroken(GRAPH[0], trunk, branch("decay", "trunk", 3, **change))
+    assert unbroken(scratch | lr, branch("decay", "scratch", 3, **lr, **{"schedule.cooldown": "9steps"}))
+    ended = finals(trace(table(*GRAPH, branch("dropped", "trunk", 6, flops=1000, **{"grow.optimizer": "reset"}))))
+    assert "dropped" not in ended["run_id"].to_list()
 
 
 @pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd", "inverse_sqrt"])

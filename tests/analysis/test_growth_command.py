@@ -224,7 +224,7 @@ def test_without_scratch_at_its_flops_a_run_has_a_dash_and_words(lab: Lab, capsy
     base = lab.base()
     lab.grown(base, 5e11)
     assert lab.run() == 0
-    assert "1 run without a loss from scratch: no run of 8x32 from scratch has finished" in capsys.readouterr().out
+    assert "1 run without a loss from scratch: no run of 8x32 from scratch that has finished" in capsys.readouterr().out
     lab.scratch(1e11, 2e11)
     assert lab.run() == 0
     printed = capsys.readouterr().out
@@ -260,6 +260,31 @@ def test_scratch_of_the_same_settings_is_preferred_and_other_settings_are_a_warn
     (run,) = of_grown(lab.compared()).rows(named=True)
     assert (run["against"].split(), run["differing"]) == (alike, None)
     assert run["speedup"] == pytest.approx(0.3)
+
+
+def test_of_settings_equally_near_the_best_scratch_counts(lab: Lab) -> None:
+    lab.scratch(5e11, worth=0.9, optim={"lr": 1e-3})
+    best = lab.scratch(5e11, worth=1.2, optim={"lr": 4e-3})
+    lab.grown(lab.base(), 5e11, optim={"lr": 2e-3})
+    run = of_grown(lab.compared()).row(0, named=True)
+    assert run["against"].split() == best
+    assert run["differing"] == "optim.lr 0.002 (scratch 0.004)"
+
+
+def test_a_decay_that_changed_where_it_branched_off_is_no_run_from_scratch(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trunk at another rate, or moments that were dropped, would pass for a bad run from scratch."""
+    honest = lab.scratch(5e11)
+    carried = {"schedule": "continue", "optimizer": "carry"}
+    for how, lr in ((carried, 1e-4), ({"schedule": "continue"}, 1e-3)):
+        trunk = lab.write(4e11, 3.3, schedule={"shape": "constant"}, optim={"lr": lr})
+        grow = {"base": trunk, "step": 3000, **how}
+        lab.write(5e11, power_law(1e11), inherited=3e11, grow=grow, optim={"lr": 1e-3})
+    lab.grown(lab.base(), 5e11)
+    assert of_grown(lab.compared())["against"].to_list() == honest
+    assert lab.run() == 0
+    assert "2 with other moments or settings than their trunk" in capsys.readouterr().out
 
 
 def test_runs_without_a_loss_after_a_decay_are_counted(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
