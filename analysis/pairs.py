@@ -3,6 +3,7 @@ other setting alike, so that what a seed does to both cancels in their differenc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,8 @@ class Run:
     value: float | None
     """The metric; None where the run did not measure it."""
     settings: Mapping[str, Any]
-    """What can change its result, beside the seed: the settings of `train.record.identity`, and the data's
-    fingerprint."""
+    """What can change its result, beside the seed: the settings of `train.record.identity`, those of what it has grown
+    out of as `base.*`, and the data's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,6 @@ def read_side(table: pl.DataFrame, metric: str, bases: pl.DataFrame | None = Non
         raise TableError(f"--metric {metric}: no such column; there are: {', '.join(table.columns)}")
     if not (table[metric].dtype.is_numeric() or table[metric].dtype == pl.Null):
         raise TableError(f"--metric {metric}: holds {table[metric].dtype}; allowed: a column of numbers")
-    names = [name for name in identity(Config()) if name != "seed"]
     known = {} if bases is None else {row["run_id"]: row for row in bases.iter_rows(named=True)}
     return [
         Run(
@@ -114,26 +114,21 @@ def read_side(table: pl.DataFrame, metric: str, bases: pl.DataFrame | None = Non
             state=row["state"],
             seed=row["seed"],
             value=_value(row, metric),
-            settings={name: row[name] for name in names}
-            | {"grow.base": _base_in_words(row, known), DATA: row.get(DATA)},
+            settings=_settings(row, known) | {DATA: row.get(DATA)},
         )
         for row in table.iter_rows(named=True)
     ]
 
 
-def _base_in_words(row: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """What a run has grown out of, alike for all seeds: where the settings of its base differ from its own."""
+def _settings(row: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], prefix: str = "") -> dict[str, Any]:
+    """The settings of a run, and as `base.*` and `base.base.*` those of what it has grown out of, whatever the seed."""
+    own = {f"{prefix}{name}": row[name] for name in identity(Config()) if name != "seed"}
     if row["grow.base"] is None:
-        return None
+        return own
     base = known.get(row["grow.base"])
     if base is None:
         raise TableError(f"grow.base: {row['grow.base']}, which {row['folder']} starts from, is not among the runs")
-    compared = {
-        name: default if name.startswith("grow.") else row[name] for name, default in identity(Config()).items()
-    }
-    itself = {name: base[name] for name in compared if name != "seed"} | {"grow.base": _base_in_words(base, known)}
-    differing = [f"{name}={value}" for name, value in itself.items() if value != compared[name]]
-    return f"({', '.join(differing)})"
+    return own | {f"{prefix}grow.base": "another run"} | _settings(base, known, f"{prefix}base.")
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
@@ -169,8 +164,9 @@ def pair_runs(a: Sequence[Run], b: Sequence[Run]) -> Pairs:
     if not common:
         raise TableError(f"A and B make no pair: {_why_none(a, b, list(told_by))}")
     cell_names = _varied([keyed[0][key] for key in common], kept)
+    told_by = {name: sides for name, sides in told_by.items() if _whether_there(name) not in told_by}
     pairs = [
-        Pair(key[0], tuple(keyed[0][key].settings[name] for name in cell_names), keyed[0][key], keyed[1][key])
+        Pair(key[0], tuple(keyed[0][key].settings.get(name) for name in cell_names), keyed[0][key], keyed[1][key])
         for key in common
     ]
     lonely = [
@@ -183,25 +179,31 @@ def pair_runs(a: Sequence[Run], b: Sequence[Run]) -> Pairs:
     return Pairs(told_by, tuple(cell_names), tuple(pairs), tuple(lonely))
 
 
+def _whether_there(name: str) -> str | None:
+    """For `base.base.model.depth`, `base.grow.base`: if one side has no such base, that is all there is to tell."""
+    of_base = re.match(r"(base\.)+", name)
+    return f"{of_base[0].removesuffix('base.')}grow.base" if of_base else None
+
+
 def _told_by(a: Sequence[Run], b: Sequence[Run]) -> dict[str, tuple[list[Any], list[Any]]]:
     told: dict[str, tuple[list[Any], list[Any]]] = {}
     for name in _varied([*a, *b]):
-        values = [sorted({run.settings[name] for run in runs}, key=_sortable) for runs in (a, b)]
+        values = [sorted({run.settings.get(name) for run in runs}, key=_sortable) for runs in (a, b)]
         if name != DATA and not set(values[0]) & set(values[1]):
             told[name] = (values[0], values[1])
     return told
 
 
 def _varied(runs: Sequence[Run], among: Sequence[str] | None = None) -> list[str]:
-    names = runs[0].settings if among is None else among
-    return [name for name in names if len({run.settings[name] for run in runs}) > 1]
+    names = dict.fromkeys(name for run in runs for name in run.settings) if among is None else among
+    return [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
 
 
 def _by_key(side: str, runs: Sequence[Run], kept: Sequence[str]) -> dict[tuple[Any, ...], Run]:
     """Runs by seed and the kept settings. The same run in two studies counts once."""
     found: dict[tuple[Any, ...], Run] = {}
     for run in runs:
-        key = (run.seed, *(run.settings[name] for name in kept))
+        key = (run.seed, *(run.settings.get(name) for name in kept))
         first = found.setdefault(key, run)
         if first.run_id != run.run_id:
             raise TableError(

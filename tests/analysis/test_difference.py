@@ -594,6 +594,7 @@ def test_grown_arms_pair_by_what_their_bases_are_and_not_by_their_names(
             for how in ("stack", "interpolate"):
                 grow = (f"grow.base={base.name}", "grow.step=4", f"grow.depth={how}", "model.depth=4", f"seed={seed}")
                 assert train(settings(*fixed, *grow, f"study={how}{depth}")) == 0
+            assert train(settings(*fixed, *grow, "optim.lr=1e-4", "study=slow")) == 0
 
     runs, out = tmp_path / "runs", tmp_path / "d.json"
     for seed in (0, 1):
@@ -606,13 +607,21 @@ def test_grown_arms_pair_by_what_their_bases_are_and_not_by_their_names(
         told: dict[str, Any] = found["told_by"]
         return told
 
+    # One rate against another over bases that both share: these are cells, and tell nothing apart.
+    rates = ["difference", f"{runs}/interpolate*", f"{runs}/slow", "--out", str(out)]
+    assert main(rates) == 0
+    found = json.loads(out.read_text())
+    assert (list(found["told_by"]), len(found["pairs"])) == (["optim.lr"], 4)
+    assert {pair["cell"]["base.model.depth"] for pair in found["pairs"]} == {1, 2}
     assert told_by("stack2", "interpolate2") == {"grow.depth": {"A": ["stack"], "B": ["interpolate"]}}
     between = told_by("stack1", "stack2", "--runs-dir", str(runs), "--until", "9", "--max-seeds", "3", "--jobs", "1")
-    assert between == {"grow.base": {"A": ["(model.depth=1)"], "B": ["(model.depth=2)"]}}
+    assert between == {"base.model.depth": {"A": [1], "B": [2]}}
     added = {pair["seed"]: pair for pair in json.loads(out.read_text())["pairs"]}[2]
     train_arms(2)
     alone = [run for run in (runs / "stack2").glob("*") if (read_run(run) or {})["seed"] == 2]
     assert [run.name for run in alone] == [added["B"]["run_id"]], "what the trainer alone makes of that seed"
     capfd.readouterr()
     assert main(["difference", f"{runs}/base2", f"{runs}/stack2", "--metric", "capped_loss"]) == 0
-    assert "grow.base null -> (model.depth=2)" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "grow.base null -> another run" in said
+    assert "base.model" not in said
