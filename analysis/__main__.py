@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from analysis.run_curves import curves_of_runs
 from analysis.table import CONVENTIONS
 from conf.door import Parser, counted
 from conf.schema import UserError
-from train.record import PROFILES, write_bytes, write_json
+from train.record import PROFILES, RecordError, write_bytes, write_json
 
 # Only matplotlib waits until a command needs it, so that --help and small fits answer at once.
 
@@ -151,7 +152,7 @@ def _figure(options: argparse.Namespace) -> None:
     runs = table.read_runs(table.runs_of_study(options.runs_dir, options.study, options.profile), params=options.params)
     out = options.results_dir / options.study / options.profile
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out) as name:
+    with TemporaryDirectory() as name:
         new = Path(name)
         claims = draw(runs, new)
         write_claims(new / "claims.json", options.study, options.profile, claims)
@@ -159,7 +160,7 @@ def _figure(options: argparse.Namespace) -> None:
             if old.suffix in {".png", ".svg", ".csv", ".json"}:
                 old.unlink()
         for file in new.iterdir():
-            file.rename(out / file.name)
+            shutil.move(file, out / file.name)
     print_claims(claims)
     print(f"figures, numbers and claims are in {out}")
 
@@ -184,7 +185,7 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
         folders = _run_folders(options)
         try:
             points = with_growth(with_bases(folders, params=options.params))[: len(folders)]
-        except table.TableError as error:
+        except (table.TableError, RecordError) as error:
             points = table.read_runs(folders, params=options.params)  # a run without its base has a loss too
             print(f"{error}; columns grown.* are left out", file=sys.stderr)
         if options.command in ("fit", "compare"):

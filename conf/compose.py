@@ -188,15 +188,15 @@ def choices(group: str) -> list[str]:
 
 # Values that Hydra would take for a sweep, or for a number such as 12e34.
 _AS_TEXT = {
-    "train.keep": r"\d+(,\s*\d+)*",
-    "grow.pattern": r"\d+(,\s*\d+)*",
+    "train.keep": r"[\d,\s]*\d[\d,\s]*",
+    "grow.pattern": r"[\d,\s]*\d[\d,\s]*",
     "grow.base": r"[0-9a-f]{16}",
 }
 
 
 def _as_text(override: str) -> str:
     key, _, value = override.partition("=")
-    plain = key in _AS_TEXT and re.fullmatch(_AS_TEXT[key], value)
+    plain = re.fullmatch(_AS_TEXT.get(key.lstrip("+"), "(?!)"), value)
     return f"{key}='{value.replace(' ', '')}'" if plain else override
 
 
@@ -211,7 +211,10 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         if override.is_delete() or override.value() == "???":
             raise ConfigError(f"{override.input_line}: a setting cannot be deleted or left open; allowed: key=value")
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: one run takes one value; many runs are `python -m sweeps`")
+            raise ConfigError(
+                f"{override.input_line}: one run takes one value; allowed: a text with commas in quotes within quotes, "
+                f"\"{key}='a,b'\"; many runs are `python -m sweeps`"
+            )
         if key in GROUPS:
             if override.value() not in choices(key):
                 raise ConfigError(f"{key}: {override.value()!r} is not a choice; allowed: {', '.join(choices(key))}")

@@ -22,7 +22,7 @@ from sweeps.plan import Plan, PlannedRun, cores_for, has_gpu, make_plan, share_c
 from sweeps.preflight import preflight
 from sweeps.progress import duration, last_step, summary
 from sweeps.registry import STUDIES
-from sweeps.reuse import adopt
+from sweeps.reuse import adopt, ended_elsewhere
 from sweeps.study import DEVICE, Study
 from train.record import FINAL, PROFILES, Manifest, Profile
 
@@ -48,7 +48,7 @@ def main(
             return _status(study, _begun(study, given.runs_dir), given)
         profile = pick("profile", given.profile, profiles)
         if given.command == "plan":
-            return _plan(_make(study, profile, given, jobs=given.jobs))
+            return _plan(_make(study, profile, given, jobs=given.jobs), given.runs_dir)
         if given.command == "preflight":
             return preflight(_make(study, profile, given, jobs=given.jobs), _console())
         if given.command == "status":
@@ -86,7 +86,7 @@ def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
     return 0
 
 
-def _plan(plan: Plan) -> int:
+def _plan(plan: Plan, runs_dir: Path) -> int:
     keys = plan.varied
     table = _table("run", *keys, "params", "tokens", "steps", "FLOPs", "state", "time")
     for run in plan.runs:
@@ -100,6 +100,8 @@ def _plan(plan: Plan) -> int:
     _edges(plan, console)
     _graph(plan, console)
     _totals(plan, console)
+    if there := ended_elsewhere(plan, runs_dir):
+        console.print(f"{len(there)} of these have ended in another study, and will only be linked")
     return 0
 
 
@@ -129,18 +131,18 @@ def _run(study: Study, profile: Profile, given: argparse.Namespace, trainer: Tra
             if extension not in before.bracket.extensions:
                 console.print(str(extension), soft_wrap=True)
     _edges(plan, console)
-    failed = sum(outcome.problem is not None for outcome in outcomes.values())
     elsewhere = sum(run.state == "running" for run in plan.runs)
-    if failed:
-        console.print(f"{counted(failed, 'run')} failed; the same command starts what is missing")
-    if behind := {run.run_id for run in plan.runs if any(base.state == "failed" for base in plan.chain(run)[:-1])}:
+    lost = {run_id for run_id, outcome in outcomes.items() if outcome.problem is not None}
+    if lost:
+        console.print(f"{counted(len(lost), 'run')} failed; the same command starts what is missing")
+    if behind := {run.run_id for run in plan.runs if {run.run_id, run.base} <= lost and run.record is None}:
         # Or the analysis would wait for them, though not for the base.
         kept = tuple(run_id for run_id in plan.manifest.run_ids if run_id not in behind)
         replace(plan.manifest, run_ids=kept).write(given.runs_dir)
         console.print(f"{counted(len(behind), 'run')} among them that a failed base kept from beginning")
     if elsewhere:
         console.print(f"another process has {counted(elsewhere, 'run')} in hand")
-    return 1 if failed or elsewhere else 0
+    return 1 if lost or elsewhere else 0
 
 
 def _status(study: Study, profiles: Sequence[Profile], given: argparse.Namespace) -> int:

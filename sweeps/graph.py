@@ -20,7 +20,7 @@ from conf.schema import RUN, ConfigError, UserError
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
 from sweeps.grid import Cell, Value, overrides
-from train.record import find_runs, identity
+from train.record import FINAL, find_runs, identity, read_run
 
 BASE = "grow.base"
 STEP = "grow.step"
@@ -49,7 +49,7 @@ def base_of(cell: Cell, runs_dir: Path | None = None) -> Cell | None:
     if text is None:
         return None
     if runs_dir is not None and (named := RUN.fullmatch(str(text))):
-        return _cell_of_run(named["id"], runs_dir)
+        return _cell_of_run(str(text), named["id"], runs_dir)
     try:
         found = json.loads(text) if isinstance(text, str) else text
     except json.JSONDecodeError:
@@ -60,15 +60,20 @@ def base_of(cell: Cell, runs_dir: Path | None = None) -> Cell | None:
     return found
 
 
-def _cell_of_run(run_id: str, runs_dir: Path) -> Cell:
-    """Everything that can change what a run measures."""
-    folder = next((folder for folder in find_runs([runs_dir]) if folder.name == run_id), None)
+def _cell_of_run(text: str, run_id: str, runs_dir: Path) -> Cell:
+    """What can change what a run measures, as far as it is not the default; `text` is its id or its folder."""
+    found = [folder for folder in find_runs([runs_dir]) if folder.name == run_id]
+    if not found or ("/" in text and Path(text).resolve() not in {folder.resolve() for folder in found}):
+        raise GraphError(f"{BASE}: {text} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
+    folder = next((folder for folder in found if (read_run(folder) or {}).get("state") in FINAL), None)
     if folder is None:
-        raise GraphError(f"{BASE}: {run_id} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
+        raise GraphError(f"{BASE}: {text} has not ended; allowed: a run that has, or the base's own cell")
     try:
-        return identity(read_config(folder / "config.yaml"))
+        settings = identity(read_config(folder / "config.yaml"))
     except ConfigError as error:
         raise GraphError(f"{folder / 'config.yaml'}: {error}") from None
+    usual = identity(compose())
+    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,12 @@ from sweeps.plan import Plan
 from train.record import FINAL, RecordError, find_runs, read_run
 
 
+def ended_elsewhere(plan: Plan, runs_dir: Path) -> dict[str, Path]:
+    """The runs that have not begun here and have ended under the same id elsewhere below `runs_dir`, and where."""
+    wanted = {run.run_id for run in plan.runs if run.state == "planned"}
+    return {folder.name: folder for folder in find_runs([runs_dir]) if folder.name in wanted and _has_ended(folder)}
+
+
 def adopt(plan: Plan, runs_dir: Path) -> int:
     """Link every run that has not begun here to one of the same id that has ended elsewhere under `runs_dir`.
 
@@ -23,8 +29,7 @@ def adopt(plan: Plan, runs_dir: Path) -> int:
     for run in missing:
         if run.folder.is_symlink():  # and yet nothing has begun: the other study's folder is gone
             run.folder.unlink()
-    wanted = {run.run_id for run in missing}
-    ended = {folder.name: folder for folder in find_runs([runs_dir]) if folder.name in wanted and _has_ended(folder)}
+    ended = ended_elsewhere(plan, runs_dir)
     linked = 0
     for run in missing:
         if run.run_id in ended and not any(run.folder.glob("*")):

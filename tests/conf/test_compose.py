@@ -187,6 +187,10 @@ def test_lists_of_steps_and_ids_are_text_with_and_without_quotes() -> None:
             ]
         )
         assert (config.train.keep, config.grow.pattern, config.grow.base) == ("0,200", "0,1,0,1", base)
+    for spaced in ("train.keep= 0, 200", "++train.keep=0,200"):
+        assert compose([spaced]).train.keep == "0,200"
+    with pytest.raises(ConfigError, match=r"train\.keep: '0,200,' is not allowed; allowed: whole numbers"):
+        compose(["train.keep=0,200,"])
     assert compose(["train.keep=7"]).train.keep == "7"
     assert compose(["train.keep=null"]).train.keep is None
     with pytest.raises(ConfigError, match="one run takes one value"):

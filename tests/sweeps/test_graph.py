@@ -95,11 +95,27 @@ def test_a_run_that_is_there_can_be_the_base_of_a_sweep(tmp_path, capsys):
     file = tmp_path / "cells.json"
     file.write_text(json.dumps({"study": "planned/mine", "cells": cells}))
     set_cache = ["--set", f"runtime.cache_dir={tmp_path}/cache"]
+    capsys.readouterr()
+    assert main(["plan", "--cells", str(file), "--profile", "cpu", "--runs-dir", f"{tmp_path}/runs", *set_cache]) == 0
+    assert "1 of these have ended in another study, and will only be linked" in capsys.readouterr().out
     assert main(["run", "--cells", str(file), "--profile", "cpu", "--runs-dir", f"{tmp_path}/runs", *set_cache]) == 0
     assert "1 run linked: another study has them already" in capsys.readouterr().out
     assert read_run(folder) == record
     assert checkpoint_at(folder, 7) is not None
     assert (tmp_path / "runs" / "planned" / "mine" / folder.name).is_symlink()
+    capsys.readouterr()
+    assert main(["plan", "--cells", str(file), "--profile", "cpu", "--runs-dir", f"{tmp_path}/runs", *set_cache]) == 0
+    assert "data.vocab" not in capsys.readouterr().out, "the base's cell tells what is not the default"
+    for base, words in (
+        (f"/elsewhere/{folder.name}", "is no run under"),
+        (f"{tmp_path}/runs/other/{folder.name}", "is no run under"),
+    ):
+        with pytest.raises(UserError, match=words):
+            a_plan(tmp_path, {"grow.base": base, **grow})
+    write_run(folder, record | {"state": "running"})
+    with pytest.raises(UserError, match="has not ended; allowed: a run that has"):
+        a_plan(tmp_path, {"grow.base": folder.name, **grow})
+    write_run(folder, record)
     by_hand = a_plan(tmp_path, grown(SMALL, 7, DEEP))
     assert by_hand.runs[0].run_id == folder.name
     assert (tmp_path / "runs" / "planned" / "mine" / by_hand.runs[1].run_id / "run.json").exists()
@@ -172,6 +188,19 @@ def test_what_a_failed_base_keeps_from_beginning_does_not_hold_up_the_analysis(t
     (broken.folder / "run.json").rmdir()
     assert main(["run", study.name, *where], studies={study.name: study}) == 0
     assert Manifest.read(tmp_path / "runs", study.name, "smoke") == plan.manifest
+
+
+def test_a_base_that_cannot_make_up_for_a_checkpoint_keeps_them_from_beginning_too(tmp_path, capsys):
+    child = grown(SMALL, 5, DEEP)
+    study = a_study(SMALL, child, grown(child, 5, {"model.depth": 8}))
+    where = ["--runs-dir", str(tmp_path / "runs"), "--profile", "smoke", "--set", f"runtime.cache_dir={tmp_path}/cache"]
+    local(a_plan(tmp_path, SMALL), TRAINER, Console(quiet=True))
+    base = a_plan(tmp_path, SMALL).runs[0]
+    rows = (base.folder / "metrics.jsonl").read_text()
+    (base.folder / "metrics.jsonl").write_text(rows.replace('"train_loss": ', '"train_loss": 1'))
+    assert main(["run", study.name, *where], studies={study.name: study}) == 1
+    assert "3 runs failed" in capsys.readouterr().out
+    assert Manifest.read(tmp_path / "runs", study.name, "smoke").run_ids == (base.run_id,)
 
 
 def test_a_finished_base_without_the_checkpoint_is_run_again_for_it(tmp_path):
