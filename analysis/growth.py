@@ -35,6 +35,8 @@ UPDATES = tuple(
 )
 """Settings that decide about an update, but for its learning rate's schedule."""
 FROM_SCRATCH = pl.col("growth").is_null()
+ENDED = pl.col("annealed") & pl.col("unbroken") & (pl.col("state") == "finished")
+"""Of traced runs those whose last loss stands for the whole of their course."""
 SCRATCH = "scratch"
 
 
@@ -177,7 +179,7 @@ def finals(traced: pl.DataFrame) -> pl.DataFrame:
     Raises:
         TableError: no grown run is left.
     """
-    done = traced.filter(pl.col("annealed") & pl.col("unbroken") & (pl.col("state") == "finished"))
+    done = traced.filter(ENDED)
     levels = done.filter(FROM_SCRATCH).select(*SIZE, pl.col("flops").alias("budget")).unique()
     apart = (pl.col("flops") - pl.col("budget")).abs() / (pl.col("flops_per_token") * pl.col("tokens_per_step"))
     near = (

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from analysis import table
-from analysis.growth import FROM_SCRATCH, GROWING, SCRATCH, SIZE, WATCHING, speed_up
+from analysis.growth import ENDED, FROM_SCRATCH, GROWING, SCRATCH, SIZE, WATCHING, speed_up
 from analysis.laws.base import Array
 from analysis.pairs import DATA
 from conf.door import SI, counted, human
@@ -93,8 +93,7 @@ def compare_with_scratch(kept: pl.DataFrame, traced: pl.DataFrame) -> pl.DataFra
 
 
 def _ended(runs: pl.DataFrame) -> pl.DataFrame:
-    done = pl.col("annealed") & pl.col("unbroken") & (pl.col("state") == "finished")
-    return runs.filter(done).sort(*SIZE, "flops", "seed")
+    return runs.filter(ENDED).sort(*SIZE, "flops", "seed")
 
 
 def left_out(runs: pl.DataFrame) -> str:

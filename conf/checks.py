@@ -7,18 +7,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from conf.duration import Duration, parse_steps
 from conf.schema import (
     BYTES_VOCAB,
     RUN,
     Config,
     ConfigError,
     DataConfig,
-    Duration,
     GrowConfig,
     ModelConfig,
     ProbeConfig,
     allowed,
-    parse_steps,
     walk,
 )
 

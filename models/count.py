@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from conf.schema import Config, ConfigError, Duration, GrowConfig, ModelConfig
+from conf.duration import Duration
+from conf.schema import Config, ConfigError, GrowConfig, ModelConfig
 
 
 @dataclass(frozen=True)

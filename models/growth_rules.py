@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import floor
 
-from conf.schema import GrowConfig, ModelConfig, UserError, parse_steps
+from conf.duration import parse_steps
+from conf.schema import GrowConfig, ModelConfig, UserError
 
 
 class GrowthError(UserError):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conf.compose import compose
-from conf.schema import NOT_IDENTITY, RUN, Config, DataConfig, UserError, parse_steps, resolve
+from conf.duration import parse_steps
+from conf.schema import NOT_IDENTITY, RUN, Config, DataConfig, UserError, resolve
 from conf.vocab import vocab_size
 from models.count import RunCost, run_cost
 from sweeps.bracket import Bracket, widened

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from conf.schema import Config, ConfigError, parse_steps
+from conf.duration import parse_steps
+from conf.schema import Config, ConfigError
 from models.count import RunCost, Spent
 from models.gpt import GPT
 from train.checkpoint import Position, keep_checkpoint, save_checkpoint

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from conf.compose import to_yaml
-from conf.schema import Config, ConfigError, parse_steps, resolve
+from conf.duration import parse_steps
+from conf.schema import Config, ConfigError, resolve
 from models.build import build, parameter_rules
 from models.count import RunCost, run_cost
 from train import describe, hardware

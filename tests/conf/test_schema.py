@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.compose import compose, read_config, to_yaml
-from conf.schema import NOT_IDENTITY, Config, ConfigError, Duration, resolve, walk
+from conf.duration import Duration
+from conf.schema import NOT_IDENTITY, Config, ConfigError, resolve, walk
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from conf.schema import Duration
+from conf.duration import Duration
 from sweeps.grid import Cell, cross, where
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, lrs, recipe, seeds, size
 from sweeps.study import Study
