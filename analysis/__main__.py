@@ -209,9 +209,7 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
 
 
 def _run_folders(options: argparse.Namespace) -> list[Path]:
-    if options.study is None:
-        return table.runs_matching(options.runs)
-    return table.runs_of_study(options.runs_dir, options.study, options.profile)
+    return table.runs_asked_for(options.runs_dir, options.study, options.profile, options.runs)
 
 
 def _check_writable(path: Path | None) -> None:

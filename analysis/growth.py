@@ -46,17 +46,18 @@ def with_bases(folders: Sequence[Path], *, params: str = "total") -> pl.DataFram
     Raises:
         RecordError, TableError: a folder without a readable record, or a base that is not there.
     """
-    folders = list(folders)
+    read = [read_runs(folders, params=params)]
+    known = set(read[0]["run_id"])
     while True:
-        runs = read_runs(folders, params=params)
-        known, bases = set(runs["run_id"]), dict[str, Path]()
-        for run in runs.iter_rows(named=True):
+        bases: dict[str, Path] = {}
+        for run in read[-1].iter_rows(named=True):
             base = run["grow.base"]
             if base is not None and base not in known and base not in bases:
                 bases[base] = find_base(Path(run["folder"]), run["study"], base, run["grow.step"])
         if not bases:
-            return runs
-        folders += bases.values()
+            return pl.concat(read, how="diagonal_relaxed")
+        known |= bases.keys()
+        read.append(read_runs(list(bases.values()), params=params))
 
 
 def find_base(folder: Path, study: str, base: str, step: int) -> Path:

@@ -66,7 +66,8 @@ def add_growth_command(
         for path in (options.out, options.plot):
             check_writable(path)
         check_picture("--plot", options.plot)
-        traced = trace(with_bases(_folders(options)))
+        folders = table.runs_asked_for(options.runs_dir, options.study, options.profile, options.runs)
+        traced = trace(with_bases(folders))
         kept = traced
         for condition in options.where:
             kept = table.where(kept, condition)
@@ -81,12 +82,6 @@ def add_growth_command(
             write_figure(plot_growth(traced, compared), options.plot)
 
     command.set_defaults(run=run)
-
-
-def _folders(options: argparse.Namespace) -> list[Path]:
-    if options.study is None:
-        return table.runs_matching(options.runs)
-    return table.runs_of_study(options.runs_dir, options.study, options.profile)
 
 
 # --- words -----------------------------------------------------------------------------------------------

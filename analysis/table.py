@@ -46,6 +46,11 @@ def runs_matching(patterns: Sequence[str]) -> list[Path]:
     return folders
 
 
+def runs_asked_for(runs_dir: Path, study: str | None, profile: str, patterns: Sequence[str]) -> list[Path]:
+    """`runs_of_study`, or where no study is named `runs_matching`."""
+    return runs_matching(patterns) if study is None else runs_of_study(runs_dir, study, profile)
+
+
 def runs_of_study(runs_dir: Path, study: str, profile: str) -> list[Path]:
     """The run folders of a study's manifest.
 

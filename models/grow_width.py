@@ -52,10 +52,6 @@ _SUMMED = {
 }
 
 
-def is_gain(name: str) -> bool:
-    return name.endswith((".gain", ".gamma"))
-
-
 # --- the operators ---------------------------------------------------------------------------------------
 
 
@@ -81,7 +77,7 @@ def _direct(name: str, old: Tensor, fresh: Tensor, tied: bool, seed: int) -> Ten
 
 
 def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool, _: int) -> Tensor:
-    if is_gain(name):
+    if name.endswith((".gain", ".gamma")):
         return _in_corner(old * sqrt(len(old) / len(fresh)), fresh.clone())
     axis = summed_axis(name, tied=tied)
     grown = fresh.clone()

@@ -108,14 +108,19 @@ def _broken_promises(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> It
 # --- width -----------------------------------------------------------------------------------------------
 
 
-def impossible_sizes(base: ModelConfig, cfg: ModelConfig, operator: str) -> Iterator[str]:
-    """One line for each size that the base cannot grow into by `grow.width`; `direct` makes whole copies."""
+def _sizes(base: ModelConfig, cfg: ModelConfig) -> list[tuple[str, int, int]]:
+    """What `grow.width` makes larger: the setting, the base's size, and the grown model's."""
     sizes = [("width", base.width, cfg.width)]
     if base.n_blocks and cfg.n_blocks:
         sizes.append(("mlp_hidden", base.hidden, cfg.hidden))
         if base.param_tokens is not None and cfg.param_tokens is not None:
             sizes.append(("param_tokens", base.param_tokens, cfg.param_tokens))
-    for name, old, new in sizes:
+    return sizes
+
+
+def impossible_sizes(base: ModelConfig, cfg: ModelConfig, operator: str) -> Iterator[str]:
+    """One line for each size that the base cannot grow into by `grow.width`; `direct` makes whole copies."""
+    for name, old, new in _sizes(base, cfg):
         if new < old:
             yield f"model.{name}: {new} is less than the base's {old}; allowed: {old} or more"
         if operator == "direct" and new % old:
@@ -133,10 +138,7 @@ def impossible_sizes(base: ModelConfig, cfg: ModelConfig, operator: str) -> Iter
 
 
 def _grows_wider(base: ModelConfig, cfg: ModelConfig) -> bool:
-    sizes = [(base.width, cfg.width)]
-    if base.n_blocks and cfg.n_blocks:
-        sizes += [(base.hidden, cfg.hidden), (base.param_tokens or 0, cfg.param_tokens or 0)]
-    return any(new > old for old, new in sizes)
+    return any(new > old for _, old, new in _sizes(base, cfg))
 
 
 def _idle_width(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[str]:

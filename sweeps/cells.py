@@ -1,9 +1,8 @@
 """A study from a file: `{"study": "planned/alpha", "claim": "…", "cells": [{"model.width": 48, …}, …]}`.
 
 A run that starts from another one has that one's cell under `grow.base`, `{"grow.base": {"model.width": 48, …}, …}`, or
-the id of a run that is there already.
-Other keys of the file are notes of whoever wrote it. The cells are the same at every profile, which then only says
-where they run: `cpu` or `gpu`.
+the id of a run that is there already. Other keys of the file are notes of whoever wrote it. The cells are the same at
+every profile, which then only says where they run: `cpu` or `gpu`.
 """
 
 from __future__ import annotations

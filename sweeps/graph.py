@@ -73,7 +73,7 @@ def _cell_of_run(text: str, run_id: str, runs_dir: Path) -> Cell:
     except ConfigError as error:
         raise GraphError(f"{folder / 'config.yaml'}: {error}") from None
     usual = identity(compose())
-    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
+    return {name: value for name, value in settings.items() if usual[name] != value}
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing import NamedTuple
 from rich.console import Console
 
 from sweeps import preload
-from sweeps.plan import Plan, PlannedRun, RunState, diverged_by, state_of
+from sweeps.plan import Plan, PlannedRun, RunState, state_of
 from sweeps.progress import Board
 from sweeps.worker import work
-from train.record import FINAL, RecordError, checkpoint_at, read_run
+from train.record import FINAL, RecordError, checkpoint_at, diverged_by, read_run
 
 LOG = "log.txt"
 _ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,17 @@ from sweeps.graph import BASE, Node, base_of
 from sweeps.grid import Cell, overrides
 from sweeps.study import DEVICE, Study
 from train.lineage import check_start
-from train.record import FINAL, Manifest, Profile, RecordError, checkpoint_at, is_alive, read_run, run_dir
+from train.record import (
+    FINAL,
+    Manifest,
+    Profile,
+    RecordError,
+    checkpoint_at,
+    diverged_by,
+    is_alive,
+    read_run,
+    run_dir,
+)
 from train.schedule import build_schedule, ramp_steps
 
 RunState = Literal[
@@ -243,11 +253,6 @@ def _check_same_data(data: DataConfig, base: DataConfig) -> None:
             raise UserError(
                 f"data.{field.name}: {new!r} is not the base's, in whose data a grown run goes on; allowed: {old!r}"
             )
-
-
-def diverged_by(record: Mapping[str, Any] | None, step: int) -> bool:
-    """Whether a run diverged at or before a step, so that it has no checkpoint of it."""
-    return record is not None and record["state"] == "diverged" and bool(record["diverged_at_step"] <= step)
 
 
 def _composed(argv: Sequence[str]) -> Config:

@@ -10,7 +10,7 @@ from conf.compose import read_config
 from conf.schema import Config, ConfigError
 from models.count import RunCost, run_cost
 from models.growth_rules import check_growth
-from train.record import RecordError, base_folder, checkpoint_at, read_run
+from train.record import RecordError, base_folder, checkpoint_at, diverged_by, read_run
 from train.schedule import ramp_steps
 
 
@@ -33,18 +33,19 @@ class Base:
 
     def checkpoint(self) -> Path:
         """The folder of its checkpoint at `step`; raises `RecordError` if it keeps none."""
-        step, path = self.step, checkpoint_at(self.folder, self.step)
-        diverged = (read_run(self.folder) or {}).get("diverged_at_step")
-        if path is None and diverged is not None and diverged <= step:
+        path = checkpoint_at(self.folder, self.step)
+        if path is not None:
+            return path
+        record = read_run(self.folder)
+        if record is not None and diverged_by(record, self.step):
+            at = record["diverged_at_step"]
             raise RecordError(
-                f"{self.folder}: diverged at step {diverged}, and has no step {step}; allowed: 0 to {diverged - 1}"
+                f"{self.folder}: diverged at step {at}, and has no step {self.step}; allowed: 0 to {at - 1}"
             )
-        if path is None:
-            raise RecordError(
-                f"{self.folder}: keeps no checkpoint of step {step}; allowed: after `train.keep={step}` there, "
-                "which a finished run makes up for"
-            )
-        return path
+        raise RecordError(
+            f"{self.folder}: keeps no checkpoint of step {self.step}; allowed: after `train.keep={self.step}` there, "
+            "which a finished run makes up for"
+        )
 
 
 def find_base(config: Config, *, fingerprint: str, vocab_size: int) -> Base | None:

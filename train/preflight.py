@@ -332,8 +332,6 @@ def check_growth(name: str, base: Sequence[str], argv: Sequence[str]) -> Answer:
         before = Base(Path(folder), small.config, small.cost, step=1, before=None)
         large = job_of(dataclasses.replace(config, grow=how), before)
         begin(large)
-    if large.ramp is not None:
-        large.ramp.set(0)
     take_steps(large, 1)
     finite = all(bool(tensor.isfinite().all()) for tensor in large.model.state_dict().values())
     sizes = [f"{job.config.model.depth} blocks of width {job.config.model.width}" for job in (small, large)]

@@ -192,6 +192,11 @@ def checkpoint_at(folder: Path, step: int) -> Path | None:
     return last if ended else None
 
 
+def diverged_by(record: Mapping[str, Any] | None, step: int) -> bool:
+    """Whether a run diverged at or before a step, so that it has no checkpoint of it."""
+    return record is not None and record["state"] == "diverged" and bool(record["diverged_at_step"] <= step)
+
+
 def base_folder(base: str, step: int, *, beside: Sequence[Path], below: Path) -> Path | None:
     """Where the run lies that another one starts from at `step`: in one of the folders `beside`, or anywhere `below`.
 

@@ -32,6 +32,7 @@ from train.record import (
     MetricsWriter,
     RecordError,
     checkpoint_at,
+    diverged_by,
     locked,
     read_run,
     run_dir,
@@ -112,8 +113,7 @@ def _unkept(folder: Path, record: Record, config: Config) -> list[int]:
     """
     steps = sorted(set(parse_steps(config.train.keep))) if config.train.keep else []
     check_kept(steps, record["n_steps"])
-    made = record.get("diverged_at_step", record["n_steps"] + 1)
-    return [step for step in steps if step < made and checkpoint_at(folder, step) is None]
+    return [step for step in steps if not diverged_by(record, step) and checkpoint_at(folder, step) is None]
 
 
 def _keep_passed(job: Job, record: Record, steps: list[int]) -> None:

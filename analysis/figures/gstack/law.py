@@ -204,8 +204,9 @@ def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, 
         for (size,), rows in gaps.group_by("size", maintain_order=True):
             colour, label = shades[float(size)], human(float(size))
             if rows["tokens"].n_unique() >= 2:
-                tilt, level = np.polyfit(np.log10(rows["tokens"].to_numpy()), rows["gap"].to_numpy(), 1)
-                x = np.geomspace(rows["tokens"].min(), rows["tokens"].max(), 50)  # type: ignore[arg-type]
+                tokens = rows["tokens"].to_numpy()
+                tilt, level = np.polyfit(np.log10(tokens), rows["gap"].to_numpy(), 1)
+                x = np.geomspace(tokens.min(), tokens.max(), 50)
                 gap.plot(x, tilt * np.log10(x) + level, "--", color=colour)
                 label += f": {tilt:+.2f} per decade"
             draw_over_seeds(gap, rows, "tokens", "gap", colour=colour, line="o", label=label, log=False)
@@ -243,7 +244,7 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
                 continue
             look, label = lines[k % len(lines)], f"{arm}, {human(size)}"
             if len(fitted):
-                alpha, height = float(fitted["alpha"].mean()), float(fitted["A"].log().mean())  # type: ignore[arg-type]
+                alpha, height = (float(values.to_numpy().mean()) for values in (fitted["alpha"], fitted["A"].log()))
                 flops = own.filter("shared")["flops"].to_numpy()
                 x = np.geomspace(flops.min(), flops.max(), 50)
                 axes.plot(x, np.exp(height) * x**-alpha, look, color=colour)
@@ -275,7 +276,8 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
                 axes.plot(row["budget"], d, marker, color=colour, mfc=colour if sure else "white")
             axes.plot([], [], "s", color=colour, label=human(size))
             if rule.values is not None and len(own):
-                x = np.geomspace(own["budget"].min(), own["budget"].max(), 50)  # type: ignore[arg-type]
+                budgets = own["budget"].to_numpy()
+                x = np.geomspace(budgets.min(), budgets.max(), 50)
                 axes.plot(x, 10 ** rule.log_d(size, x), "--", color=colour, linewidth=1)
         name_bounds(axes, valleys["bound"])
         if len(valleys):

@@ -37,7 +37,7 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """
     traced = trace(runs).with_columns(arm_of(pl.col("grow.depth")))
     ends = finals(traced)
-    budget = float(ends.filter(~FROM_SCRATCH)["budget"].max())  # type: ignore[arg-type]  # polars says Any
+    budget = float(ends.filter(~FROM_SCRATCH)["budget"].to_numpy().max())
     level = ends.filter(pl.col("budget") == budget)
     course = courses(traced, level["run_id"]).join(_settings(traced), on="run_id", how="left")
     short = _short(traced)
