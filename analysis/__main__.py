@@ -13,27 +13,30 @@ from typing import Any
 
 import polars as pl
 
-from analysis import table
-from analysis.autopsy_command import add_autopsy_command
-from analysis.claims_command import add_claims_command
-from analysis.columns import FitError
-from analysis.compare_command import add_compare_command
-from analysis.curves import Curves
-from analysis.difference_command import add_difference_command
-from analysis.fit import OBJECTIVES
-from analysis.growth import with_bases, with_growth
-from analysis.growth_command import add_growth_command
+from analysis.claims.words import print_claims
+from analysis.commands.autopsy import add_autopsy_command
+from analysis.commands.claims import add_claims_command
+from analysis.commands.compare import add_compare_command
+from analysis.commands.difference import add_difference_command
+from analysis.commands.growth import add_growth_command
+from analysis.commands.plan import add_plan_command
+from analysis.drawing.pictures import check_picture
+from analysis.fits.request import Done, Order, by_group, carry_out, needs_curves, predict_groups, read_fits
+from analysis.fits.words import print_fit, print_laws
+from analysis.fitter.fit import OBJECTIVES
 from analysis.laws.registry import find_law
-from analysis.lint import FINDINGS
-from analysis.order import Done, Order, by_group, carry_out, needs_curves, predict_groups, read_fits
-from analysis.pictures import check_picture
-from analysis.plan_command import add_plan_command
-from analysis.report import print_claims, print_fit, print_laws
-from analysis.run_curves import curves_of_runs
-from analysis.table import CONVENTIONS
-from conf.door import Parser, counted
+from analysis.tables.columns import FitError
+from analysis.tables.csv import TableError, load_csv, rename, where
+from analysis.tables.curves import Curves
+from analysis.tables.lineage import with_bases, with_growth
+from analysis.tables.lint import FINDINGS
+from analysis.tables.run_curves import curves_of_runs
+from analysis.tables.runs import CONVENTIONS, read_runs, runs_asked_for, runs_of_study
+from conf.command_line import Parser, counted
 from conf.schema import UserError
-from train.record import PROFILES, RecordError, write_bytes, write_json
+from train.record.files import write_bytes, write_json
+from train.record.manifest import PROFILES
+from train.record.run import RecordError
 
 # Only matplotlib waits until a command needs it, so that --help and small fits answer at once.
 
@@ -107,8 +110,8 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _plot(options: argparse.Namespace, done: Mapping[str | None, Done]) -> None:
-    from analysis.plot import plot_fit
-    from analysis.style import write_figure
+    from analysis.drawing.style import write_figure
+    from analysis.fits.plot import plot_fit
 
     for name, one in done.items():
         path = options.plot
@@ -145,11 +148,11 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _figure(options: argparse.Namespace) -> None:
-    from analysis.claims import write_claims
+    from analysis.claims.claim import write_claims
     from analysis.figures.registry import get_figure
 
     draw = get_figure(options.study)
-    runs = table.read_runs(table.runs_of_study(options.runs_dir, options.study, options.profile), params=options.params)
+    runs = read_runs(runs_of_study(options.runs_dir, options.study, options.profile), params=options.params)
     out = options.results_dir / options.study / options.profile
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as name:
@@ -171,9 +174,9 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
     schedules = None
     given = getattr(options, "schedules", None)
     if given is not None:
-        schedules = table.load_csv(given)
+        schedules = load_csv(given)
     if getattr(options, "data", None) is not None:
-        points = table.load_csv(options.data)
+        points = load_csv(options.data)
     elif curves:
         folders = _run_folders(options)
         points, known, without = curves_of_runs(folders, params=options.params)
@@ -185,8 +188,8 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
         folders = _run_folders(options)
         try:
             points = with_growth(with_bases(folders, params=options.params))[: len(folders)]
-        except (table.TableError, RecordError) as error:
-            points = table.read_runs(folders, params=options.params)  # a run without its base has a loss too
+        except (TableError, RecordError) as error:
+            points = read_runs(folders, params=options.params)  # a run without its base has a loss too
             print(f"{error}; columns grown.* are left out", file=sys.stderr)
         if options.command in ("fit", "compare"):
             loss = dict(options.map).get("loss", "loss")
@@ -202,14 +205,14 @@ def _points(options: argparse.Namespace, *, curves: bool = False) -> Any:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--map {name}: given {names.count(name)} times; allowed: one column for each name")
-    points = table.rename(points, dict(options.map))
+    points = rename(points, dict(options.map))
     for condition in options.where:
-        points = table.where(points, condition)
+        points = where(points, condition)
     return points if schedules is None else Curves(points, schedules)
 
 
 def _run_folders(options: argparse.Namespace) -> list[Path]:
-    return table.runs_asked_for(options.runs_dir, options.study, options.profile, options.runs)
+    return runs_asked_for(options.runs_dir, options.study, options.profile, options.runs)
 
 
 def _check_writable(path: Path | None) -> None:

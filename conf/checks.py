@@ -8,18 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from conf.duration import Duration, parse_steps
-from conf.schema import (
-    BYTES_VOCAB,
-    RUN,
-    Config,
-    ConfigError,
-    DataConfig,
-    GrowConfig,
-    ModelConfig,
-    ProbeConfig,
-    allowed,
-    walk,
-)
+from conf.schema import BYTES_VOCAB, RUN, ConfigError, DataConfig, GrowConfig, ModelConfig, ProbeConfig, Settings, allowed, walk
 
 _BOUND_HOLDS = {
     "gt": lambda value, bound: value > bound,
@@ -44,7 +33,7 @@ def _check_value(path: str, spec: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{path}: {value!r} is not allowed; allowed: {allowed(spec) or 'a finite number'}")
 
 
-def check(config: Config) -> None:
+def check(config: Settings) -> None:
     """Ranges of every setting, then the facts between settings. Raises `ConfigError`; repairs nothing."""
     for path, spec, value in walk(config):
         _check_value(path, spec, value)
@@ -176,7 +165,7 @@ def _check_shared_weights(model: ModelConfig) -> Iterator[str]:
         yield f"model.templates: {model.templates} is not allowed with model.stages={model.stages}; allowed: null"
 
 
-def _rules(config: Config) -> set[str]:
+def _rules(config: Settings) -> set[str]:
     """What `param.without` can switch off: the rules of the parametrisation that change something here."""
     param, model = config.param, config.model
     rules = set()
@@ -196,7 +185,7 @@ def _rules(config: Config) -> set[str]:
     return rules
 
 
-def _check_training(config: Config) -> Iterator[str]:
+def _check_training(config: Settings) -> Iterator[str]:
     if Duration.parse(config.train.duration).value == 0:
         yield f"train.duration: {config.train.duration!r} is not allowed; allowed: more than zero"
     for path, text in (
@@ -240,7 +229,7 @@ def _check_training(config: Config) -> Iterator[str]:
         yield "param.scaled_residual_init: true is not allowed with param.name=completep; allowed: false"
 
 
-def _check_growth(config: Config) -> Iterator[str]:
+def _check_growth(config: Settings) -> Iterator[str]:
     grow = config.grow
     for path, text in (("train.keep", config.train.keep), ("grow.pattern", grow.pattern)):
         try:

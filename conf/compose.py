@@ -26,7 +26,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.schema import Config, ConfigError
+from conf.config import Config
+from conf.schema import ConfigError
 
 GROUPS = ("data", "model", "param", "optim", "schedule", "probe", "track")
 

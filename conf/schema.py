@@ -23,9 +23,6 @@ class ConfigError(UserError):
     """A setting that is unknown, of the wrong type, out of range, or impossible beside another one."""
 
 
-# --- fields with ranges ----------------------------------------------------------------------------------
-
-
 def setting(
     default: Any,
     doc: str,
@@ -53,8 +50,6 @@ def allowed(spec: dataclasses.Field[Any]) -> str:
         return "a number with a unit of " + ", ".join(spec.metadata["duration"])
     return " and ".join(f"{BOUND_SIGN[name]} {bound:g}" for name, bound in spec.metadata["bounds"].items())
 
-
-# --- the groups ------------------------------------------------------------------------------------------
 
 BYTES_VOCAB = 257  # 256 byte values and the document mark
 
@@ -304,7 +299,7 @@ class EvalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """Statistics of activations, logits, gradients and updates (`train.metrics` lists them)."""
+    """Statistics of activations, logits, gradients and updates (`train.record.metrics` lists them)."""
 
     every: str | None = setting(None, "how often; never when null", duration=SHARES)
     sequences: int = setting(8, "training windows that the activation probes see", ge=1)
@@ -335,8 +330,8 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """All settings of one run. Constructing one checks it."""
+class Settings:
+    """All settings of one run, not yet checked; `conf.config.Config` is."""
 
     study: str = setting("scratch", "the run's folder is runs_dir/study/run_id")
     seed: int = setting(0, "draws the weights and the order of the data", ge=0, lt=2**63)
@@ -352,28 +347,6 @@ class Config:
     track: TrackConfig = field(default_factory=TrackConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
-    def __post_init__(self) -> None:
-        from conf.checks import check  # which imports this module
-
-        check(self)
-
-
-# Keys that cannot change what a run measures beyond the rounding of sums; `train.record.run_id` leaves them out.
-NOT_IDENTITY = (
-    "study",
-    "track",
-    "train.micro_batch",
-    "train.checkpoint_every",
-    "train.keep",
-    "eval.batch_size",
-    "runtime.device",
-    "runtime.threads",
-    "runtime.compile",
-    "runtime.progress",
-    "runtime.runs_dir",
-    "runtime.cache_dir",
-)
-
 
 def walk(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """Every (full path, field, value) of a config, depth first."""
@@ -385,33 +358,5 @@ def walk(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[
             yield f"{prefix}{spec.name}", spec, value
 
 
-# --- resolution ------------------------------------------------------------------------------------------
-
-
 RUN = re.compile(r"(.*/)?(?P<id>[0-9a-f]{16})/?")
 """A run by its id or its folder."""
-
-
-def resolve(config: Config, *, cuda: bool) -> Config:
-    """Replace `auto`, and sizes that follow others, by what they mean here: a record and a run id say what was run.
-
-    Args:
-        config: a checked config.
-        cuda: whether a GPU can be used; read only where `runtime.device` is `auto`.
-    """
-    device = config.runtime.device if config.runtime.device != "auto" else ("cuda" if cuda else "cpu")
-    precision = config.runtime.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" else "fp32"
-    scale = config.model.attention_scale
-    if scale == "auto":
-        # Tensor Programs V, definition 4.1: the product of correlated q and k grows like d, not like sqrt(d).
-        follows = config.param.scales_everything and config.param.without != "attention_scale"
-        scale = "1/d" if follows else "1/sqrt(d)"
-    base = RUN.fullmatch(config.grow.base) if config.grow.base else None
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, attention_scale=scale, mlp_hidden=config.model.hidden),
-        grow=dataclasses.replace(config.grow, base=base["id"] if base else None),
-        runtime=dataclasses.replace(config.runtime, device=device, precision=precision),
-    )

@@ -6,10 +6,9 @@ Letters: L depth, B blocks with weights of their own, D width, H heads, K = D/H,
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
-from conf.duration import Duration
-from conf.schema import Config, ConfigError, GrowConfig, ModelConfig
+from conf.schema import GrowConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,10 @@ def flops_per_token_6nd(model: ModelConfig, *, vocab_size: int, context: int) ->
     return 6 * count_params(model, vocab_size=vocab_size, context=context).matmul
 
 
-# --- learned growth --------------------------------------------------------------------------------------
-
-
 def learn_flops(
     base: ModelConfig, cfg: ModelConfig, how: GrowConfig, *, vocab_size: int, context: int
 ) -> tuple[int, int]:
-    """FLOPs of forming a grown model's weights once by `models.learned_growth`, forward and backward."""
+    """FLOPs of forming a grown model's weights once by `models.growth.learned`, forward and backward."""
     deep, small = how.depth == "learn", base if how.width == "learn" else cfg
     few, many = (base.n_blocks if deep else cfg.n_blocks), cfg.n_blocks
     stream, hidden = (small.width, cfg.width), (small.hidden, cfg.hidden)
@@ -159,118 +155,3 @@ def _mixing(few: int, many: int, weights: int, *, widened: bool) -> tuple[int, i
     """FLOPs of making `many` blocks' tensors out of `few`; the gradient goes on to them if they were widened."""
     product = 2 * many * few * weights
     return product, product * (2 if widened else 1)
-
-
-# --- a run -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What weights have cost up to some step: optimiser steps, training tokens, and FLOPs as executed and by 6ND."""
-
-    steps: int = 0
-    tokens: int = 0
-    flops: int = 0
-    flops_6nd: int = 0
-
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-@dataclass(frozen=True)
-class RunCost:
-    """What a run will take, known before it starts. `n_steps`, `n_tokens` and `flops` are its own."""
-
-    n_params: int
-    tokens_per_step: int
-    n_steps: int
-    flops: int
-    flops_6nd: int
-    inherited: Spent = Spent()  # frozen
-    """Of the runs that it grew out of, up to where it began."""
-    tuning: Spent = Spent()
-    """Of the steps that tuned the map from the base's weights (`grow.learn_steps`); no optimiser step among them. Each
-    is charged as a whole step of the grown model, though its backward pass leaves out weights that have no map."""
-    model: ModelConfig | None = None
-    """What is trained."""
-    begun: int = 0
-    """Steps of its schedule that others have made before it (`grow.schedule=continue`)."""
-
-    @property
-    def n_tokens(self) -> int:
-        return self.n_steps * self.tokens_per_step
-
-    @property
-    def executed(self) -> Spent:
-        """What the run itself computes: the tuning before its first step, and its steps."""
-        return self.executed_by(self.n_steps)
-
-    def executed_by(self, step: int) -> Spent:
-        """What the run itself has computed when it has made `step` steps."""
-        flops, flops_6nd = (total * step // self.n_steps for total in (self.flops, self.flops_6nd))
-        return self.tuning + Spent(step, step * self.tokens_per_step, flops, flops_6nd)
-
-    def spent(self, step: int) -> Spent:
-        """All that the weights have cost when the run has made `step` steps of its own."""
-        return self.inherited + self.executed_by(step)
-
-    def steps(self, duration: str) -> int:
-        """A duration within this run, rounded to whole steps."""
-        return Duration.parse(duration).steps(
-            tokens_per_step=self.tokens_per_step, n_params=self.n_params, run_steps=self.n_steps
-        )
-
-    def every(self, duration: str) -> int:
-        """Every how many steps something happens; at least one."""
-        return max(1, self.steps(duration))
-
-
-def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> RunCost:
-    """Steps, tokens and FLOPs of a run, its duration rounded to whole steps.
-
-    Args:
-        base: what the run costs that this one grows out of (`grow.base`).
-
-    Raises:
-        ConfigError: the duration is shorter than half a step, or the base has no such step.
-    """
-    context = config.data.context
-    n_params = count_params(config.model, vocab_size=vocab_size, context=context).total
-    tokens_per_step = config.train.batch_size * context
-    duration = Duration.parse(config.train.duration)
-    n_steps = duration.steps(tokens_per_step=tokens_per_step, n_params=n_params)
-    if n_steps < 1:
-        raise ConfigError(
-            f"train.duration: {config.train.duration!r} is less than one step of {tokens_per_step} tokens; "
-            "allowed: at least one step"
-        )
-    per_token = flops_per_token(config.model, vocab_size=vocab_size, context=context)
-    per_token_6nd = flops_per_token_6nd(config.model, vocab_size=vocab_size, context=context)
-    inherited = tuning = Spent()
-    begun = 0
-    if base is not None:
-        assert config.grow.step is not None  # the schema demands it
-        if config.grow.step > base.n_steps:
-            raise ConfigError(f"grow.step: {config.grow.step} is beyond the base's end; allowed: 0 to {base.n_steps}")
-        inherited = base.spent(config.grow.step)
-        begun = base.begun + config.grow.step if config.grow.schedule == "continue" else 0
-        if "learn" in {config.grow.depth, config.grow.width}:
-            assert base.model is not None  # it was priced here
-            forward, backward = learn_flops(
-                base.model, config.model, config.grow, vocab_size=vocab_size, context=context
-            )
-            tokens = config.grow.learn_steps * tokens_per_step
-            forming = config.grow.learn_steps * (forward + backward) + forward
-            tuning = Spent(0, tokens, tokens * per_token + forming, tokens * per_token_6nd)
-    tokens = n_steps * tokens_per_step
-    return RunCost(
-        n_params=n_params,
-        tokens_per_step=tokens_per_step,
-        n_steps=n_steps,
-        flops=tokens * per_token,
-        flops_6nd=tokens * per_token_6nd,
-        inherited=inherited,
-        tuning=tuning,
-        model=config.model,
-        begun=begun,
-    )

@@ -17,22 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.schema import ModelConfig
-from models.blocks import (
-    MLPS,
-    PLACEMENTS,
-    Attention,
-    Linear,
-    MakeLinear,
-    Norm,
-    Show,
-    SigmaLinear,
-    Sublayer,
-    Table,
-    Tap,
-    rope_tables,
-    soft_cap,
-)
-from models.growth_rules import placement
+from models.blocks import MLPS, PLACEMENTS, Attention, Linear, MakeLinear, Norm, Show, SigmaLinear, Sublayer, Table, Tap, rope_tables, soft_cap
+from models.growth.rules import placement
 from models.roles import Role
 from models.templates import Templates
 from models.tokenformer import Pattention, TokenMLP

@@ -7,7 +7,7 @@ the base. Nothing here sees a tensor. Sources:
 - `mup`, in the three steps of Wortsman et al. 2023, section 3.2.3: `simple` divides the learning rate of every
   matrix, readout included, by m; `intermediate` also gives the readout std sqrt(base width)/fan_in; `full` also
   starts the queries at zero (unless they are normalised: a norm of zero has a huge gradient), keeps the
-  embedding's std of the base width, and scales attention by 1/d (`conf.schema.resolve`). `full` is Yang et al. 2022
+  embedding's std of the base width, and scales attention by 1/d (`conf.config.resolve`). `full` is Yang et al. 2022
   (arXiv 2203.03466), Table 3. A tied readout has 1/m on its logits in every variant.
 - `completep`: Dey et al. 2025 (arXiv 2505.01618), Table 1: `full` muP with queries drawn like other matrices,
   residual branches times m_L^-alpha, block learning rates times m_L^(alpha-1), epsilon of the blocks times
@@ -20,7 +20,7 @@ the base. Nothing here sees a tensor. Sources:
 - `readout_init` (Table 3, output weights: variance 1/fan_in²): variance 1/fan_in, as in `simple`.
 - `readout_lr` (Table 3, output weights: Adam's rate 1/fan_in): eta.
 - `embedding_std` (Table 3, input weights: variance free of width): 1/sqrt(width), as in `standard`.
-- `attention_scale` (definition 4.1: 1/d): 1/sqrt(d); `conf.schema.resolve` sees to it.
+- `attention_scale` (definition 4.1: 1/d): 1/sqrt(d); `conf.config.resolve` sees to it.
 - `query_init` (appendix D.2: zero): drawn like other matrices.
 - `residual_multiplier` (Dey et al. 2025, Table 1: m_L^-alpha): 1; learning rates and epsilons keep their alpha.
 

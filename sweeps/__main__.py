@@ -12,19 +12,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from conf.door import SI, Parser, counted, human, pick
+from conf.command_line import SI, Parser, counted, human, pick
 from conf.schema import UserError
-from sweeps.budget import makespan
-from sweeps.cells import WHERE, read_study
-from sweeps.graph import BASE, lines, sharing
-from sweeps.launch import ENGINES, TRAINER, Launched, Outcome, Trainer, last_log_line
-from sweeps.plan import Plan, PlannedRun, cores_for, has_gpu, make_plan, share_cores
+from sweeps.cells.file import WHERE, read_study
+from sweeps.cells.graph import BASE, lines, sharing
+from sweeps.cells.study import DEVICE, Study
+from sweeps.engines.base import TRAINER, Launched, Outcome, Trainer, last_log_line
+from sweeps.engines.board import duration, last_step, summary
+from sweeps.engines.registry import ENGINES
+from sweeps.plan.cost import makespan
+from sweeps.plan.machine import cores_for, has_gpu, share_cores
+from sweeps.plan.plan import Plan, PlannedRun, make_plan
+from sweeps.plan.reuse import adopt, ended_elsewhere
 from sweeps.preflight import preflight
-from sweeps.progress import duration, last_step, summary
-from sweeps.registry import STUDIES
-from sweeps.reuse import adopt, ended_elsewhere
-from sweeps.study import DEVICE, Study
-from train.record import FINAL, PROFILES, Manifest, Profile
+from sweeps.studies.registry import STUDIES
+from train.record.manifest import PROFILES, Manifest, Profile
+from train.record.run import FINAL
 
 EPILOG = """Exit status: 0 every run finished or diverged (both are results) or has a base that diverged, 1 some run did
 not, or a check of the preflight failed, 2 a mistake in the command, 130 or 143 interrupted after the runs saved their

@@ -18,16 +18,17 @@ import numpy as np
 from rich.console import Console
 
 from conf.compose import compose
-from conf.schema import Config, ParamConfig, UserError, resolve
+from conf.config import Config, resolve
+from conf.schema import ParamConfig, UserError
 from conf.vocab import vocab_size
-from models.count import run_cost
-from sweeps.budget import makespan, run_seconds
-from sweeps.grid import Cell, overrides
-from sweeps.launch import child_environment
-from sweeps.plan import Plan, PlannedRun
-from sweeps.progress import duration
-from sweeps.study import DEVICE
-from train.schedule import build_schedule
+from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.study import DEVICE
+from sweeps.engines.base import child_environment
+from sweeps.engines.board import duration
+from sweeps.plan.cost import makespan, run_seconds
+from sweeps.plan.plan import Plan, PlannedRun
+from train.timetable.cost import run_cost
+from train.timetable.schedule import build_schedule
 
 # Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
 NOT_SWITCHES = (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conf.compose import compose
-from conf.schema import Config, resolve
+from conf.config import Config, resolve
 
 
 @pytest.fixture(scope="session")

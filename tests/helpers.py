@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from conf.compose import compose
-from conf.schema import resolve
+from conf.config import resolve
 from models.build import build
 from models.gpt import GPT
 from train import loop

@@ -18,12 +18,12 @@ from conf.schema import ConfigError
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("conf", "models", "train", "sweeps", "analysis")
 
-# What each package may import of ours: itself, whole packages below, and single torch-free leaves.
+# What each package may import of ours: itself, whole packages below, and parts of them that need no torch.
 ALLOWED = {
     "conf": ("conf",),
     "models": ("models", "conf"),
     "train": ("train", "models", "conf"),
-    "sweeps": ("sweeps", "conf", "models.count", "train.lineage", "train.record", "train.schedule"),
+    "sweeps": ("sweeps", "conf", "models.count", "train.record", "train.timetable"),
     "analysis": (
         "analysis",
         "conf",
@@ -31,26 +31,54 @@ ALLOWED = {
         "models.parametrize",
         "models.roles",
         "train.record",
-        "train.shift",
-        "train.spikes",
+        "train.timetable",
     ),
 }
+
+# Within a package a folder or file stands on the floor of its line: it imports from lower lines, or within itself.
+FLOORS = {
+    "conf": ("duration", "schema", "checks", "config", "identity", "vocab compose command_line"),
+    "train": (
+        "timetable distributed watch",
+        "record optim",
+        "step checkpoint data hardware",
+        "measure",
+        "job",
+        "traced_step",
+        "keep growth",
+        "loop",
+        "describe",
+        "run",
+        "replay preflight",
+        "__main__",
+    ),
+    "sweeps": ("cells", "plan studies", "engines", "preflight", "__main__"),
+    "analysis": (
+        "tables claims",
+        "drawing fitter",
+        "laws difference growth stability",
+        "fits design",
+        "compare figures",
+        "commands",
+        "__main__",
+    ),
+}
+
+# Folders whose files are all of one kind, each a law, a study, a figure.
+ALIKE = ("analysis/laws", "analysis/figures", "sweeps/studies")
+MOST_UNLIKE_FILES = 14
+
 TORCH_FREE = (
-    "conf.schema",
+    "conf.config",
     "conf.compose",
     "conf.vocab",
     "models.count",
-    "models.growth_rules",
+    "models.growth.rules",
     "models.parametrize",
     "models.roles",
-    "train.lineage",
-    "train.record",
-    "train.schedule",
-    "train.shift",
-    "train.spikes",
-    "train.data",
+    "train.data.corpus",
 )
-TORCH_FREE_PACKAGES = ("sweeps", "analysis")
+TORCH_FREE_PACKAGES = ("sweeps", "analysis", "train/record", "train/timetable")
 
 
 def imports(source: str) -> Iterator[str]:
@@ -90,8 +118,112 @@ def test_imports_point_down(package: str) -> None:
 def test_import_check_can_fail() -> None:
     assert forbidden("models", "from train.loop import train") == ["train.loop"]
     assert forbidden("analysis", "def f():\n    import models.gpt") == ["models.gpt"]
-    assert forbidden("sweeps", "from analysis.fit import fit") == ["analysis.fit"]
+    assert forbidden("sweeps", "from analysis.fitter.fit import fit") == ["analysis.fitter.fit"]
     assert forbidden("conf", "from .schema import Config") == [""]
+
+
+def floor_of(module: str) -> int | None:
+    """The floor that a module stands on within its package, or None where the package has no floors."""
+    package, _, rest = module.partition(".")
+    if package not in FLOORS:
+        return None
+    room = rest.split(".")[0]
+    return next(number for number, rooms in enumerate(FLOORS[package]) if room in rooms.split())
+
+
+def upward(module: str, source: str) -> list[str]:
+    """The imports of a module that point to its own floor or above, but for those within its own folder."""
+    package, room = module.split(".")[:2]
+    return [
+        target
+        for target in modules_of(source)
+        if target.split(".")[0] == package
+        and package in FLOORS
+        and target.split(".")[1] != room
+        and (floor_of(target) or 0) >= (floor_of(module) or 0)
+    ]
+
+
+def modules_of(source: str) -> Iterator[str]:
+    """Every module of ours that a file imports, lazily or for its types too: `from a import b` may name one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            known = [".".join(name.split(".")[:length]) for length in range(len(name.split(".")), 0, -1)]
+            found = next((module for module in known if module in MODULES), None)
+            if found is not None:
+                yield found
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path for package in PACKAGES for path in sources(package) if path.name != "__init__.py"}
+
+
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that reach each other."""
+    found, state = [], {"order": 0}
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(module: str) -> None:  # Tarjan 1972
+        order[module] = lowest[module] = state["order"] = state["order"] + 1
+        stack.append(module)
+        for target in arrows.get(module, ()):
+            if target not in order:
+                visit(target)
+                lowest[module] = min(lowest[module], lowest[target])
+            elif target in stack:
+                lowest[module] = min(lowest[module], order[target])
+        if lowest[module] == order[module]:
+            group = {stack.pop()}
+            while module not in group:
+                group.add(stack.pop())
+            if len(group) > 1:
+                found.append(group)
+
+    for module in arrows:
+        if module not in order:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other_lazily_or_for_types() -> None:
+    assert circles({name: set(modules_of(path.read_text())) for name, path in MODULES.items()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+
+
+@pytest.mark.parametrize("package", sorted(FLOORS))
+def test_folders_stand_on_floors(package: str) -> None:
+    named = {room for rooms in FLOORS[package] for room in rooms.split()}
+    rooms = {name.split(".")[1] for name in MODULES if name.split(".")[0] == package}
+    assert rooms <= named
+    for name in sorted(MODULES):
+        if name.split(".")[0] == package:
+            assert upward(name, MODULES[name].read_text()) == [], name
+
+
+def test_floors_can_be_left() -> None:
+    assert upward("analysis.tables.runs", "from analysis.laws.registry import LAWS") == ["analysis.laws.registry"]
+    assert upward("analysis.laws.power", "def f():\n    import analysis.growth.gain") == ["analysis.growth.gain"]
+    assert upward("analysis.laws.power", "from analysis.laws.registry import LAWS") == []
+
+
+def test_no_folder_is_a_crowd() -> None:
+    folders: dict[str, int] = {}
+    for path in MODULES.values():
+        folder = str(path.parent.relative_to(ROOT))
+        if not folder.startswith(ALIKE) and path.name != "__main__.py":
+            folders[folder] = folders.get(folder, 0) + 1
+    assert max(folders.values()) <= MOST_UNLIKE_FILES, folders
 
 
 def imports_torch(module: str) -> bool:
@@ -103,11 +235,7 @@ def imports_torch(module: str) -> bool:
 def test_leaves_and_upper_layers_need_no_torch() -> None:
     modules = list(TORCH_FREE)
     for package in TORCH_FREE_PACKAGES:
-        modules += [
-            ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            for path in sources(package)
-            if path.name != "__init__.py"
-        ]
+        modules += [name_of(path) for path in sources(package) if path.name != "__init__.py"]
     assert not imports_torch(", ".join(modules))
     assert imports_torch("train.loop")
 

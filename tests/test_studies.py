@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analysis.claims_command import as_markdown, read_results
+from analysis.commands.claims import as_markdown, read_results
 from analysis.figures.registry import FIGURES
-from sweeps.registry import STUDIES
+from sweeps.studies.registry import STUDIES
 from tests.smoke import Smoke
 
 

@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from conf.command_line import SI, human
 from conf.compose import GROUPS, choices, compose
-from conf.door import SI, human
-from conf.schema import Config, UserError, allowed
+from conf.config import Config
+from conf.schema import UserError, allowed
 
 USAGE = """usage: python -m train [--help] [--print-config] [key=value | group=choice] ...
        python -m train replay RUN --from STEP [--to STEP]
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: Config) -> int:
-    from train.loop import Interrupted
+    from train.job import Interrupted
     from train.run import run
 
     try:

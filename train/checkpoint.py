@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from train.record import CHECKPOINT, KEPT, RecordError, step_name, sync_folder, write_bytes, write_json
+from train.record.checkpoints import CHECKPOINT, KEPT, step_name
+from train.record.files import sync_folder, write_bytes, write_json
+from train.record.run import RecordError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from conf.identity import run_id
 from models.count import count_params, flops_per_token, flops_per_token_6nd
 from train import hardware
-from train.loop import Job, Outcome
-from train.record import read_metrics, run_id
+from train.job import Job, Outcome
+from train.record.metrics_file import read_metrics
 
 Record = dict[str, Any]
 

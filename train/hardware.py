@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from conf.schema import ConfigError
-from train.record import write_json
+from train.record.files import write_json
 
 log = logging.getLogger(__name__)
 

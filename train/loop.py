@@ -3,157 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from conf.duration import parse_steps
-from conf.schema import Config, ConfigError
-from models.count import RunCost, Spent
-from models.gpt import GPT
 from train.checkpoint import Position, keep_checkpoint, save_checkpoint
-from train.data import Corpus
-from train.distributed import Ranks
-from train.evaluate import evaluate
-from train.layers import measure_layers
-from train.lineage import Base
-from train.metrics import METRICS, check_declared
-from train.optim import set_lr
-from train.probes import ParameterProbe, probe_activations
-from train.progress import RunProgress
-from train.ramp import Ramp
-from train.record import MetricsWriter, RecordError, read_metrics
-from train.recorder import Recorder, hash_batch
-from train.schedule import Schedule
-from train.shift import Shift
-from train.step import Forward, train_step
-from train.track import Tracker
-
-Row = dict[str, Any]
+from train.job import Clock, Interrupted, Job, Outcome, Row
+from train.measure.layers import measure_layers
+from train.measure.loss import evaluate
+from train.measure.recorder import Recorder, hash_batch
+from train.record.metrics import METRICS, check_declared
+from train.record.metrics_file import MetricsWriter
+from train.traced_step import spent_by, step_row, to_numbers, whole_batch
 
 # A row with anything else in it was measured for its own sake, and is written whatever `train.log_every` says.
 _EVERY_STEP = {metric.name for metric in METRICS if metric.cadence == "log"}
-
-
-class Interrupted(Exception):  # noqa: N818  # a request, not an error
-    """The process was asked to stop; the checkpoint is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """Every how many steps something happens; the last step of a run has all of it but the probes."""
-
-    log: int
-    evaluate: int
-    checkpoint: int
-    probe: int | None
-    shift: Shift | None
-    keep: frozenset[int]
-    """Steps whose checkpoints stay."""
-
-    @classmethod
-    def of(cls, config: Config, cost: RunCost) -> Cadence:
-        return cls(
-            log=cost.every(config.train.log_every),
-            evaluate=cost.every(config.eval.every),
-            checkpoint=cost.every(config.train.checkpoint_every),
-            probe=None if config.probe.every is None else cost.every(config.probe.every),
-            shift=Shift.of(config.data, cost),
-            keep=kept_steps(config, cost),
-        )
-
-    def probes(self, step: int) -> bool:
-        """Whether optimiser step `step`, counted from 0, is probed for `metrics.jsonl`."""
-        return self.probe is not None and step % self.probe == 0
-
-
-def kept_steps(config: Config, cost: RunCost) -> frozenset[int]:
-    """The steps of `train.keep`; raises `ConfigError` if the run has no such step."""
-    steps = frozenset(parse_steps(config.train.keep)) if config.train.keep else frozenset()
-    check_kept(steps, cost.n_steps)
-    return steps
-
-
-def check_kept(steps: Collection[int], n_steps: int) -> None:
-    """Raises `ConfigError` if one of the steps lies beyond the run's end."""
-    if (last := max(steps, default=0)) > n_steps:
-        raise ConfigError(f"train.keep: {last} is beyond the run's end; allowed: 0 to {n_steps}")
-
-
-class Clock:
-    """Seconds since the run began, over all its resumptions, and those spent on training alone."""
-
-    def __init__(self, start: Position, device: str) -> None:
-        self._began = time.perf_counter() - start.seconds
-        self._aside = start.seconds - start.train_seconds
-        self._device = device
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Time that is not training: evaluation, probes, checkpoints."""
-        self._wait()
-        start = time.perf_counter()
-        yield
-        self._wait()
-        self._aside += time.perf_counter() - start
-
-    def position(self, step: int) -> Position:
-        seconds = time.perf_counter() - self._began
-        return Position(step, seconds, seconds - self._aside)
-
-    def _wait(self) -> None:
-        if self._device == "cuda":
-            torch.cuda.synchronize()
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that the loop needs; `train.run` puts it together."""
-
-    config: Config
-    cost: RunCost
-    cadence: Cadence
-    model: GPT
-    forward: Forward
-    parameters: list[nn.Parameter]
-    base: Base | None
-    ramp: Ramp | None
-    """How the blocks that the base lacks fade in."""
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    corpus: Corpus
-    micro_batch: int
-    autocast: torch.autocast
-    ranks: Ranks
-    folder: Path
-    tracker: Tracker
-    progress: RunProgress
-    matmul_rate: float
-
-    @property
-    def device(self) -> str:
-        return self.config.runtime.device
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the loop ended."""
-
-    position: Position
-    diverged_at_step: int | None = None
-    flight_events: list[Row] | None = None  # None where there was no recorder
 
 
 def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: Callable[[], int | None]) -> Outcome:
@@ -207,7 +71,7 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
                 keep_checkpoint(job.folder, job.model, job.optimizer, clock.position(step))
 
     if start.step == 0:
-        _emit(job, clock, writer, recorder, {"step": 0, **_spent(job, 0), **validate()})
+        _emit(job, clock, writer, recorder, {"step": 0, **spent_by(job, 0), **validate()})
         if 0 in job.cadence.keep:
             keep(0)
     for step in range(start.step, n_steps):
@@ -235,33 +99,6 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
     return Outcome(clock.position(n_steps), None, events)
 
 
-def keep_passed(job: Job, start: Position, steps: Collection[int]) -> None:
-    """Carry out steps that the run has made already, and keep the checkpoints of some of them. Writes nothing else.
-
-    Raises:
-        RecordError: on a CPU, a training loss is not what the run recorded; so the weights are not those that it had.
-    """
-    clock = Clock(start, job.device)
-    recorded = {row["step"]: row["train_loss"] for row in read_metrics(job.folder) if "train_loss" in row}
-    if start.step in steps:
-        keep_checkpoint(job.folder, job.model, job.optimizer, start)
-    for step in range(start.step, max(steps)):
-        loss = to_numbers(step_row(job, clock, step, probed=False))["train_loss"]
-        if job.device == "cpu" and loss != recorded.get(step + 1, loss):
-            raise RecordError(
-                f"{job.folder}: step {step + 1} made again has the loss {loss}, and not {recorded[step + 1]}; "
-                "its checkpoints cannot be made up for on this machine with this code; allowed: a new run"
-            )
-        if step + 1 in steps:
-            keep_checkpoint(job.folder, job.model, job.optimizer, clock.position(step + 1))
-
-
-def _spent(job: Job, step: int) -> Row:
-    """The tokens and FLOPs of a row of metrics, with those of the runs that this one grew out of."""
-    spent = job.cost.spent(step)
-    return {"tokens": spent.tokens, "flops": spent.flops}
-
-
 def _open_recorder(job: Job, start: Position) -> Recorder:
     return Recorder(
         job.folder,
@@ -269,65 +106,6 @@ def _open_recorder(job: Job, start: Position) -> Recorder:
         batch_sha256=lambda done: hash_batch(whole_batch(job, done - 1)),
         after_step=start.step if start.step else -1,
     )
-
-
-def step_row(job: Job, clock: Clock, step: int, *, probed: bool) -> Row:
-    """One update, and a row of metrics whose losses are still tensors; what was probed is apart, in `probes`."""
-    config, done = job.config, step + 1
-    lr = config.optim.lr * job.schedule(step)
-    set_lr(job.optimizer, lr)
-    windows_BT1 = _own_windows(job, step)
-    row: Row = {"step": done, **_spent(job, done), "lr": lr}
-    if job.ramp is not None:
-        job.ramp.set(step)
-
-    probe = None
-    probes: Row = {}
-    if probed:
-        with clock.aside():
-            probe = ParameterProbe(job.model, job.optimizer)
-            probes |= probe_activations(job.model, windows_BT1[: config.probe.sequences, :-1], job.autocast)
-    job.model.iterate_sigmas()
-    row |= train_step(
-        job.forward,
-        job.parameters,
-        job.optimizer,
-        windows_BT1,
-        micro_batch=job.micro_batch,
-        clip=config.optim.clip,
-        clip_by=config.optim.clip_by,
-        z_loss=config.optim.z_loss,
-        autocast=job.autocast,
-        reduce=job.ranks.mean,
-        observe_gradients=None if probe is None else probe.see_gradients,
-    )
-    if job.ramp is not None:
-        job.ramp.set(done)  # what is measured from here on has made the step
-    if probe is not None:
-        with clock.aside():
-            probes |= probe.row()
-    return row | {"probes": probes}
-
-
-def whole_batch(job: Job, step: int, before: Spent | None = None) -> NDArray[np.int64]:
-    """The batch of all processes at optimiser step `step`, counted from 0, (B, T+1).
-
-    Args:
-        before: what has been seen before step 0; by default all that the run has inherited, and tuned on.
-    """
-    before = before or job.cost.spent(0)
-    seen = before.tokens // job.config.data.context
-    return job.corpus.train_batch(job.config.seed, step, job.config.train.batch_size, job.cadence.shift, seen=seen)
-
-
-def _own_windows(job: Job, step: int) -> Tensor:
-    """This process's share of the step's batch, (B/world, T+1)."""
-    batch_BT1 = torch.from_numpy(whole_batch(job, step))
-    share = len(batch_BT1) // job.ranks.world
-    mine_BT1 = batch_BT1[job.ranks.rank * share : (job.ranks.rank + 1) * share]
-    if job.device == "cuda":
-        return mine_BT1.pin_memory().to("cuda", non_blocking=True)
-    return mine_BT1
 
 
 def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Recorder | None, row: Row) -> bool:
@@ -353,8 +131,3 @@ def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Record
         utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
         job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
     return diverged
-
-
-def to_numbers(row: Row) -> Row:
-    """A row without tensors, waiting for the device."""
-    return {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}

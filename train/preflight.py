@@ -26,19 +26,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from conf.compose import compose
-from conf.schema import Config, DataConfig, ProbeConfig, UserError, resolve
-from models.count import count_params, flops_per_token, run_cost
+from conf.config import Config, resolve
+from conf.schema import DataConfig, ProbeConfig, UserError
+from models.count import count_params, flops_per_token
 from train import hardware
 from train.checkpoint import Position, keep_checkpoint
-from train.data import Corpus, open_corpus
+from train.data.corpus import Corpus, open_corpus
 from train.distributed import Ranks
-from train.growth import begin
-from train.lineage import Base
-from train.loop import Clock, Job, step_row, whole_batch
-from train.probes import probe_activations
+from train.growth.begin import begin
+from train.job import Clock, Job
+from train.measure.probes import probe_activations
+from train.record.lineage import Base
 from train.run import assemble
-from train.schedule import Schedule
 from train.step import sequence_losses
+from train.timetable.cost import run_cost
+from train.timetable.schedule import Schedule
+from train.traced_step import step_row, whole_batch
 
 State = Literal["pass", "FAIL", "note"]
 
@@ -89,7 +92,7 @@ def _corpus(data: DataConfig, cache_dir: str) -> Corpus:
 
 
 def job_of(config: Config, base: Base | None = None) -> Job:
-    """The run, ready for its first step; one that starts from a base first has to `train.growth.begin`."""
+    """The run, ready for its first step; one that starts from a base first has to `train.growth.begin.begin`."""
     corpus = _corpus(config.data, config.runtime.cache_dir)
     cost = run_cost(config, corpus.vocab_size, base=base.cost if base else None)
     return assemble(config, corpus, cost, Ranks(), Path("preflight"), base=base, shown=False)

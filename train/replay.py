@@ -22,21 +22,25 @@ from typing import Any
 
 import torch
 
+from conf.command_line import Parser
 from conf.compose import read_config
-from conf.door import Parser
-from conf.schema import Config, ConfigError, UserError
-from models.count import run_cost
+from conf.config import Config
+from conf.schema import ConfigError, UserError
 from train import hardware
 from train.checkpoint import Position, latest, load_checkpoint
-from train.data import open_corpus
+from train.data.corpus import open_corpus
 from train.distributed import Ranks
-from train.growth import begin
-from train.lineage import find_base
-from train.loop import Clock, Job, step_row, to_numbers, whole_batch
-from train.metrics import check_declared
-from train.record import FLIGHT, MetricsWriter, RecordError, read_metrics, read_run, write_json
-from train.recorder import hash_batch
+from train.growth.begin import begin
+from train.job import Clock, Job
+from train.measure.recorder import hash_batch
+from train.record.files import write_json
+from train.record.lineage import find_base
+from train.record.metrics import check_declared
+from train.record.metrics_file import FLIGHT, MetricsWriter, read_metrics
+from train.record.run import RecordError, read_run
 from train.run import assemble
+from train.timetable.cost import run_cost
+from train.traced_step import step_row, to_numbers, whole_batch
 
 Row = dict[str, Any]
 

@@ -13,36 +13,30 @@ from pathlib import Path
 import torch
 
 from conf.compose import to_yaml
+from conf.config import Config, resolve
 from conf.duration import parse_steps
-from conf.schema import Config, ConfigError, resolve
+from conf.schema import ConfigError
 from models.build import build, parameter_rules
-from models.count import RunCost, run_cost
 from train import describe, hardware
 from train.checkpoint import latest, load_checkpoint, step_of
-from train.data import Corpus, open_corpus
+from train.data.corpus import Corpus, open_corpus
 from train.describe import Record
 from train.distributed import Ranks, join
-from train.growth import begin, build_ramp, growth_seed
-from train.lineage import Base, check_base_lies_within, find_base
-from train.loop import Cadence, Interrupted, Job, Outcome, check_kept, keep_passed, train
+from train.growth.begin import begin, build_ramp, growth_seed
+from train.job import Cadence, Interrupted, Job, Outcome, check_kept
+from train.keep import keep_passed
+from train.loop import train
 from train.optim import build_optimizer
-from train.progress import RunProgress, wants_progress
-from train.record import (
-    FINAL,
-    MetricsWriter,
-    RecordError,
-    checkpoint_at,
-    diverged_by,
-    locked,
-    read_run,
-    run_dir,
-    write_bytes,
-    write_parquet,
-    write_run,
-)
-from train.schedule import build_schedule
+from train.record.checkpoints import checkpoint_at
+from train.record.files import write_bytes
+from train.record.lineage import Base, check_base_lies_within, find_base
+from train.record.metrics_file import MetricsWriter, write_parquet
+from train.record.run import FINAL, RecordError, diverged_by, locked, read_run, run_dir, write_run
 from train.step import auto_micro_batch
-from train.track import NoTracker, build_tracker, check_tracker
+from train.timetable.cost import RunCost, run_cost
+from train.timetable.schedule import build_schedule
+from train.watch.progress import RunProgress, wants_progress
+from train.watch.track import NoTracker, build_tracker, check_tracker
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +170,8 @@ def _train(job: Job) -> Outcome:
 def assemble(
     config: Config, corpus: Corpus, cost: RunCost, ranks: Ranks, folder: Path, *, base: Base | None = None, shown: bool
 ) -> Job:
-    """Everything that the loop needs, as it is built; `train.growth.begin` or a checkpoint makes it what it starts as.
+    """Everything that the loop needs, as it is built; `train.growth.begin.begin` or a checkpoint makes it what it
+    starts as.
 
     Writes nothing into the run's folder.
     """

@@ -12,16 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis import select, style
-from analysis.claims import Claim
-from analysis.fit import fit
+from analysis.claims.claim import Claim
+from analysis.drawing import style
+from analysis.fits.words import print_fit
+from analysis.fitter.fit import fit
+from analysis.fitter.predict import predict
+from analysis.fitter.result import FitResult
 from analysis.laws.registry import get_law
-from analysis.predict import predict
-from analysis.report import print_fit
-from analysis.result import FitResult
-from analysis.table import read_curves
-from conf.door import counted, human
-from train.record import write_bytes, write_json
+from analysis.tables import select
+from analysis.tables.runs import read_curves
+from conf.command_line import counted, human
+from train.record.files import write_bytes, write_json
 
 LAW = "chinchilla"
 # Huber's loss turns linear beyond a delta of ln loss. Chinchilla's 1e-3 lies below the noise of a small run (0.002
@@ -37,7 +38,7 @@ def ladder(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `curves` and `law` into `out`, print the law and its prediction, and return the two claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a ladder of sizes and token budgets. The largest model at its most
+        runs: `analysis.tables.runs.read_runs` of a ladder of sizes and token budgets. The largest model at its most
             tokens is held out of the fit.
     """
     console = Console(highlight=False)

@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from scipy.special import stdtrit
 
-from analysis import select, style
-from analysis.claims import Claim
-from analysis.fit import fit
-from analysis.predict import predict
-from analysis.report import print_fit
-from analysis.result import FitResult
-from conf.door import counted, human
-from train.record import write_bytes, write_json
+from analysis.claims.claim import Claim
+from analysis.drawing import style
+from analysis.fits.words import print_fit
+from analysis.fitter.fit import fit
+from analysis.fitter.predict import predict
+from analysis.fitter.result import FitResult
+from analysis.tables import select
+from conf.command_line import counted, human
+from train.record.files import write_bytes, write_json
 
 LAW = "chinchilla"
 CONSTANTS = 5
@@ -54,7 +55,7 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
     table beyond what is additive in the digits.
 
     Args:
-        runs: `analysis.table.read_runs` of sizes times budgets on one Zipf source.
+        runs: `analysis.tables.runs.read_runs` of sizes times budgets on one Zipf source.
     """
     console = Console(highlight=False)
     done = select.finished(runs)

@@ -14,19 +14,20 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
-from analysis import select, style
-from analysis.claims import Claim
-from analysis.curves import Curves
-from analysis.fit import fit
+from analysis.claims.claim import Claim
+from analysis.drawing import style
+from analysis.fits.words import print_fit
+from analysis.fitter.fit import fit
+from analysis.fitter.predict import predict
+from analysis.fitter.result import FitResult
 from analysis.laws.annealing import lr_annealing, read_areas
-from analysis.laws.base import Array
 from analysis.laws.power import power_law
-from analysis.predict import predict
-from analysis.report import print_fit
-from analysis.result import FitResult
-from analysis.table import read_curves
-from conf.door import counted
-from train.record import write_bytes, write_json
+from analysis.tables import select
+from analysis.tables.columns import Array
+from analysis.tables.curves import Curves
+from analysis.tables.runs import read_curves
+from conf.command_line import counted
+from train.record.files import write_bytes, write_json
 
 FITTED = ("constant", "cosine")
 # S2 remembers a reduction for 1/(1 - decay) steps. The published 0.999 is a twentieth of the 20000 steps of its runs;
@@ -112,7 +113,8 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `transfer` and `memory` into `out`, print the law and its errors, and return the three claims.
 
     Args:
-        runs: `analysis.table.read_runs` of schedules times seeds, all of one length. Those of `FITTED` are fitted.
+        runs: `analysis.tables.runs.read_runs` of schedules times seeds, all of one length. Those of `FITTED` are
+        fitted.
     """
     console = Console(highlight=False)
     done = select.finished(runs)

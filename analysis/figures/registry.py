@@ -7,27 +7,15 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
 from analysis.figures import demo, laws, lr_annealing
 from analysis.figures.growth import cooldowns, tokenformer
 from analysis.figures.gstack import factor, law, noise, operators, patterns, spike, timing
 from analysis.figures.mup import coord_check, transfer, warning_signs
 from analysis.figures.norms import layernorm_scaling, mix_ln, peri_ln
-from analysis.figures.small_proxies import (
-    epsilon,
-    gradient_rms,
-    logit_prediction,
-    mup,
-    qk_norm,
-    steps_and_batch,
-    transplanted_logits,
-    warmup,
-    weight_decay,
-    width_depth,
-    z_loss,
-)
+from analysis.figures.small_proxies import epsilon, gradient_rms, logit_prediction, mup, qk_norm, steps_and_batch, transplanted_logits, warmup, weight_decay, width_depth, z_loss
 from analysis.figures.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
-from conf.door import pick
+from conf.command_line import pick
 
 # (table of the study's runs, folder for its files) -> claims. Writes .png, .svg and .csv; prints what it found.
 Draw = Callable[[pl.DataFrame, Path], list[Claim]]

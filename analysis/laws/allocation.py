@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.base import Array, Column, Columns, Parameter
+from analysis.fitter.law import Parameter
 from analysis.laws.power import FLOOR
+from analysis.tables.columns import Array, Column, Columns
 
 FLOPS = Column("flops", "training compute", "FLOPs")
 PARAMETERS = (

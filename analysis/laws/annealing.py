@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import FitError, read_column
-from analysis.curves import CURVE, LR, STEP, at_peak, trajectories
-from analysis.laws.base import Array, Columns, Family, Law, Option, Options, Parameter
+from analysis.fitter.law import Family, Law, Option, Options, Parameter
 from analysis.laws.chinchilla import N
 from analysis.laws.power import coefficient, exponent
+from analysis.tables.columns import Array, Columns, FitError, read_column
+from analysis.tables.curves import CURVE, LR, STEP, at_peak, trajectories
 
 DECAY = Option(
     "decay", "lambda of S2 per step, at least 0 and below 1; S2 answers to an lr step within 1/(1-decay)", 0.999
@@ -52,7 +52,7 @@ def read_areas(table: Any, options: Options) -> dict[str, Array]:
     """`area` S1 and `annealing` S2 at each row of a table, (N,).
 
     Args:
-        table: what `analysis.curves.trajectories` reads.
+        table: what `analysis.tables.curves.trajectories` reads.
         options: `decay`, `warmup`.
 
     Raises:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.base import Array, Columns, Law, Parameter
+from analysis.fitter.law import Law, Parameter
 from analysis.laws.tuning import LR
+from analysis.tables.columns import Array, Columns
 
 RATES = tuple(-14.0 + 0.5 * k for k in range(31))
 

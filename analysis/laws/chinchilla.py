@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.base import Array, Column, Columns, Law
+from analysis.fitter.law import Law
 from analysis.laws.power import FLOOR, coefficient, exponent
+from analysis.tables.columns import Array, Column, Columns
 
 N = Column("n_params", "parameters, by the convention chosen with --params", "parameters")
 D = Column("n_tokens", "training tokens", "tokens")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import FitError, read_column
-from analysis.laws.base import Array, Column, Columns, Family, Law, Option, Options, Parameter
+from analysis.fitter.law import Family, Law, Option, Options, Parameter
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import FLOOR, coefficient, exponent
+from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
 SHARE = Column("share", "share of the domain, or the language, in the training tokens", "fraction", "non-negative")
 

@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from analysis.columns import FitError
+from analysis.fitter.law import Option, Options, Procedure, Steps
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
-from analysis.laws.base import Array, Columns, Option, Options, Procedure, Steps
 from analysis.laws.chinchilla import D, N
-from conf.door import counted
+from analysis.tables.columns import Array, Columns, FitError
+from conf.command_line import counted
 
 PLACES = 1500
 FEW = 5

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import FitError
+from analysis.fitter.law import Option, Options, Procedure, Steps
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
-from analysis.laws.base import Array, Columns, Option, Options, Procedure, Steps
 from analysis.laws.chinchilla import D, N
-from conf.door import counted, human
+from analysis.tables.columns import Array, Columns, FitError
+from conf.command_line import counted, human
 
 # Runs of one budget differ by the rounding of their steps, budgets of one study by a factor of 1.5 or more.
 SAME_BUDGET = 0.05

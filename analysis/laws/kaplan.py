@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.base import Array, Column, Columns, Law, Parameter
+from analysis.fitter.law import Law, Parameter
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import coefficient, exponent
+from analysis.tables.columns import Array, Column, Columns
 
 BATCH = Column("batch_tokens", "tokens per step", "tokens")
 MIN_STEPS = Column("min_steps", "steps adjusted to a batch far above B_crit", "steps")

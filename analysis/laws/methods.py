@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.columns import FitError
-from analysis.laws.base import Array, Column, Columns, Law, Parameter
+from analysis.fitter.law import Law, Parameter
 from analysis.laws.chinchilla import optimum
 from analysis.laws.power import FLOOR, exponent
+from analysis.tables.columns import Array, Column, Columns, FitError
 
 if TYPE_CHECKING:
-    from analysis.result import FitResult
+    from analysis.fitter.result import FitResult
 
 # --- two-part models ---------------------------------------------------------------------------------------
 

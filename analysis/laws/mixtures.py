@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.columns import FitError, read_column
-from analysis.laws.base import Array, Column, Columns, Family, Law, Learner, Option, Options, Parameter
+from analysis.fitter.law import Family, Law, Learner, Option, Options, Parameter
+from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
 if TYPE_CHECKING:
     pass

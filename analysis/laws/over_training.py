@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import read_column
-from analysis.laws.base import LOSS, Array, Column, Columns, Law, Options, Parameter
+from analysis.fitter.law import Law, Options, Parameter
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import FLOOR
+from analysis.tables.columns import LOSS, Array, Column, Columns, read_column
 
 ERROR = Column("error", "top-1 error, one minus accuracy, averaged over tasks", "share of the items")
 

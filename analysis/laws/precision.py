@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import FitError, read_column
-from analysis.laws.base import Array, Column, Columns, Law, Options, Parameter
+from analysis.fitter.law import Law, Options, Parameter
 from analysis.laws.chinchilla import D, N, chinchilla
 from analysis.laws.power import FLOOR, coefficient, exponent
+from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
 EXPONENT_BITS = Column(
     "exponent_bits", "exponent bits of the format (any where block_size is 1)", "bits", "non-negative"

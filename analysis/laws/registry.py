@@ -5,29 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.laws import (
-    annealing,
-    bowl,
-    chinchilla,
-    domains,
-    envelope,
-    isoflop,
-    kaplan,
-    methods,
-    mixtures,
-    over_training,
-    power,
-    precision,
-    repetition,
-    shifted,
-    sparsity,
-    tasks,
-    tuning,
-    unraveling,
-    vocabulary,
-)
-from analysis.laws.base import Family, Law, Procedure
-from conf.door import pick
+from analysis.fitter.law import Family, Law, Procedure
+from analysis.laws import annealing, bowl, chinchilla, domains, envelope, isoflop, kaplan, methods, mixtures, over_training, power, precision, repetition, shifted, sparsity, tasks, tuning, unraveling, vocabulary
+from conf.command_line import pick
 
 MODULES = (
     power,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import FitError, read_column
-from analysis.laws.base import Array, Column, Columns, Law, Options, Parameter
+from analysis.fitter.law import Law, Options, Parameter
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import FLOOR, exponent
+from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
 U = Column("n_unique_tokens", "distinct tokens at hand, of which n_tokens may repeat some", "tokens")
 MOST_EPOCHS = 10_000

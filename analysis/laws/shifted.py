@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import FitError
-from analysis.laws.base import Array, Columns, Family, Law, Option, Options, Parameter
+from analysis.fitter.law import Family, Law, Option, Options, Parameter
 from analysis.laws.power import EXPONENT_STARTS, FLOOR, X, coefficient, exponent
+from analysis.tables.columns import Array, Columns, FitError
 
 MOST_BREAKS = 3
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.columns import FitError, read_column
+from analysis.fitter.law import Law, Options, Parameter
 from analysis.laws import chinchilla
-from analysis.laws.base import Array, Column, Columns, Law, Options, Parameter
 from analysis.laws.chinchilla import D
 from analysis.laws.power import FLOOR, coefficient, exponent
+from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
 N_AVERAGE = Column("n_params_average", "active parameters, averaged over the training tokens", "parameters")
 N_NONZERO = Column("n_params", "parameters that are not zero at the end", "parameters")

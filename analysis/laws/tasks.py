@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import FitError
-from analysis.laws.base import Array, Column, Columns, Law, Options, Parameter, Procedure, Steps
+from analysis.fitter.law import Law, Options, Parameter, Procedure, Steps
 from analysis.laws.chinchilla import N
 from analysis.laws.power import exponent
+from analysis.tables.columns import Array, Column, Columns, FitError
 
 # --- passing a task ----------------------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import FitError, read_column
-from analysis.laws.base import LOSS, Array, Column, Columns, Option, Options, Parameter, Procedure, Steps
+from analysis.fitter.law import Option, Options, Parameter, Procedure, Steps
 from analysis.laws.chinchilla import D, N
 from analysis.laws.kaplan import BATCH
+from analysis.tables.columns import LOSS, Array, Column, Columns, FitError, read_column
 
 LR = Column("lr", "peak learning rate", "1")
 # By how much (relative) a run may lie above the best of its cell and still be read.

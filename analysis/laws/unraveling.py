@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import FitError
-from analysis.laws.base import Array, Columns, Options, Parameter, Procedure, Steps
+from analysis.fitter.law import Options, Parameter, Procedure, Steps
+from analysis.fitter.solve import Problem, minimise
 from analysis.laws.chinchilla import N
 from analysis.laws.kaplan import BATCH, STEP, STEPS, critical_batch_loss, min_steps, scale
-from analysis.solve import Problem, minimise
+from analysis.tables.columns import Array, Columns, FitError
 
 MOST_POINTS = 64  # of a curve; more are averaged in as many bins of ln step
 LATE = 0.1  # the asymptote is read from steps beyond this share of the last one

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.columns import FitError, read_column
-from analysis.laws.base import Array, Column, Columns, Law, Option, Options, Parameter, Procedure, Steps
+from analysis.fitter.law import Law, Option, Options, Parameter, Procedure, Steps
 from analysis.laws.power import coefficient, exponent
+from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
 N_NON_VOCAB = Column("n_params_non_vocab", "parameters outside of the vocabulary", "parameters")
 N_VOCAB = Column("n_params_vocab", "parameters of the vocabulary, V times the width", "parameters")

@@ -17,9 +17,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from sweeps.grid import Cell
-from sweeps.study import Study
-from train.record import Profile
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
+from train.record.manifest import Profile
 
 
 @dataclass(frozen=True)

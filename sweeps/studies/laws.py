@@ -1,6 +1,6 @@
 """Laws put to a source that is known: the fitted floor and exponents against those of the data.
 
-The source is a table of 2^20 keys with Zipf's law, p_c ∝ c^-(1 + a), a = 1/2 (`train.zipf`). Its entropy is the
+The source is a table of 2^20 keys with Zipf's law, p_c ∝ c^-(1 + a), a = 1/2 (`train.data.zipf`). Its entropy is the
 floor; a model that holds the n most frequent keys lacks ∝ n^-a, and one that has seen D pairs lacks ∝ D^(-a/(1 + a)).
 So theory says alpha = 1/2, if the keys held are proportional to the parameters, and beta = 1/3.
 
@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell, cross
-from sweeps.study import Study
-from train.record import Profile
+from sweeps.cells.grid import Cell, cross
+from sweeps.cells.study import Study
+from train.record.manifest import Profile
 
 DIGITS = 5
 

@@ -5,11 +5,11 @@ their sum S1, and by S2, how much and how long ago they were lowered. It is fitt
 asked for two runs that stay at the peak and fall in a line over the last 10 or 20 % of the steps.
 
 All runs of a seed share their weights at the start and the order of their batches, so that they differ by the schedule
-alone; the second seed tells the noise. The source is a table with Zipf's law (`train.zipf`), whose entropy is known. A
-fifth of its values are noise: what is not noise is learnt exactly, and gradients that vanish leave nothing to anneal.
-The learning rate is a compromise (width 48): at 2e-2 and batches of 32 pairs a cosine ends 4 % below a constant rate,
-but constant runs of two seeds differ by 1.6 % from step to step, and some spike; at 5e-3 and batches of 64 it is 1.5 %
-against a scatter of 0.2 %.
+alone; the second seed tells the noise. The source is a table with Zipf's law (`train.data.zipf`), whose entropy is
+known. A fifth of its values are noise: what is not noise is learnt exactly, and gradients that vanish leave nothing to
+anneal. The learning rate is a compromise (width 48): at 2e-2 and batches of 32 pairs a cosine ends 4 % below a constant
+rate, but constant runs of two seeds differ by 1.6 % from step to step, and some spike; at 5e-3 and batches of 64 it is
+1.5 % against a scatter of 0.2 %.
 
 What the `cpu` profile found: the held-out curves lie within 0.27 % of the law on average, 0.6 times as far as without
 S2; but by the law the loss falls 1.6 times as far (1.5 to 1.7) during the late decays as it does. The fitted curves do
@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell, cross, product
-from sweeps.study import Study
-from train.record import Profile
+from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.study import Study
+from train.record.manifest import Profile
 
 SCHEDULES: list[Cell] = [
     {"schedule": "constant"},

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from conf.compose import to_config, to_yaml
-from conf.schema import resolve
-from train.record import Manifest, MetricsWriter, run_dir, run_id, write_run
+from conf.config import resolve
+from conf.identity import run_id
+from train.record.manifest import Manifest
+from train.record.metrics_file import MetricsWriter
+from train.record.run import run_dir, write_run
 
 TRUTH = {"E": 1.82, "A": 480.0, "B": 2100.0, "alpha": 0.348, "beta": 0.366}
 

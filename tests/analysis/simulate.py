@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fit import fit
-from analysis.laws.base import Law
+from analysis.fitter.fit import fit
+from analysis.fitter.law import Law
+from analysis.fitter.points import read_variables
+from analysis.fitter.result import FitResult
 from analysis.laws.registry import get_law
-from analysis.points import read_variables
-from analysis.result import FitResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Example:
         table: `(rng) -> columns` of the table without the target; the design may be drawn, or ignore `rng`.
         noise: standard deviation of ln target, or of the target itself where the objective has no logarithm.
         x: the column that a law of one free variable reads.
-        fit: further keywords of `analysis.fit.fit`, e.g. `{"delta": 0.01}`.
+        fit: further keywords of `analysis.fitter.fit.fit`, e.g. `{"delta": 0.01}`.
         tolerance: by how much (relative) a parameter may be off in the test of recovery at `noise`; for `default`
             and by name.
     """

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from conf import compose as module
 from conf.compose import GROUPS, choices, compose, to_config
-from conf.schema import Config, ConfigError, resolve, walk
-from sweeps.graph import BASE
-from sweeps.grid import overrides
-from sweeps.registry import STUDIES
-from train.record import PROFILES, run_id
+from conf.config import Config, resolve
+from conf.identity import run_id
+from conf.schema import ConfigError, walk
+from sweeps.cells.graph import BASE
+from sweeps.cells.grid import overrides
+from sweeps.studies.registry import STUDIES
+from train.record.manifest import PROFILES
 
 
 def outcome(overrides: Sequence[str], *, short: bool) -> str:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.compose import compose, read_config, to_yaml
+from conf.config import Config, resolve
 from conf.duration import Duration
-from conf.schema import NOT_IDENTITY, Config, ConfigError, resolve, walk
+from conf.identity import NOT_IDENTITY
+from conf.schema import ConfigError, walk
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from conf.schema import ConfigError, DataConfig
 from conf.vocab import vocab_size
-from train.tokenizers import ByteTokenizer, read_tokenizer, train_bpe
+from train.data.tokenizers import ByteTokenizer, read_tokenizer, train_bpe
 
 WORDS = {"a": 0, "b": 1, "ab": 2}
 MODELS = {

@@ -10,10 +10,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from conf.compose import compose
-from conf.schema import ConfigError, resolve
+from conf.config import resolve
+from conf.schema import ConfigError
 from models.build import build
-from models.count import count_params, flops_per_token, flops_per_token_6nd, run_cost
+from models.count import count_params, flops_per_token, flops_per_token_6nd
 from tests.helpers import tokens
+from train.timetable.cost import run_cost
 
 VARIANTS = [
     [],

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conf.compose import compose
-from conf.schema import resolve
+from conf.config import resolve
 from models.blocks import rope_tables, rotate
 from models.build import build
 from models.gpt import GPT

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.compose import compose
-from conf.schema import Config, ParamConfig, resolve
+from conf.config import Config, resolve
+from conf.schema import ParamConfig
 from models.build import build, parameter_rules
 from models.parametrize import Shape, logit_multiplier, residual_multiplier, rule
 from models.roles import Role, named_roles

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from conf.compose import compose
-from conf.schema import OptimConfig, ParamConfig, resolve
+from conf.config import resolve
+from conf.schema import OptimConfig, ParamConfig
 from models.build import parameter_rules
 from models.count import count_params, flops_per_token
 from models.gpt import GPT
 from models.roles import Role, named_roles
 from tests.helpers import gpt, tokens
-from train.layers import angles, removal_losses
+from train.measure.layers import angles, removal_losses
+from train.measure.probes import ParameterProbe, named_tensors
 from train.optim import build_optimizer
-from train.probes import ParameterProbe, named_tensors
 
 V, T, L = 50, 16, 4
 X_BT = tokens(2, T, V)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conf.schema import Config, OptimConfig, ParamConfig
+from conf.config import Config
+from conf.schema import OptimConfig, ParamConfig
 from models.blocks import SigmaLinear, SigmaReparam
 from models.build import parameter_rules
 from models.gpt import GPT
@@ -18,7 +19,7 @@ from models.roles import MATRICES, Role, named_roles
 from tests.helpers import gpt, metrics, tokens
 from train.checkpoint import Position, load_checkpoint, save_checkpoint
 from train.optim import build_optimizer
-from train.record import run_dir
+from train.record.run import run_dir
 from train.run import run
 
 V, T = 50, 16

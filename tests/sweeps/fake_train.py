@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 
 from conf.compose import compose
-from conf.schema import resolve
+from conf.config import resolve
+from conf.identity import run_id
 from sweeps.__main__ import main as sweeps_main
-from sweeps.grid import Cell, product
-from sweeps.launch import Trainer
-from sweeps.study import Study
-from train.record import MetricsWriter, Profile, locked, run_dir, run_id, write_run
+from sweeps.cells.grid import Cell, product
+from sweeps.cells.study import Study
+from sweeps.engines.base import Trainer
+from train.record.manifest import Profile
+from train.record.metrics_file import MetricsWriter
+from train.record.run import locked, run_dir, write_run
 
 FINISH, RAISE, EXIT, KILL, DIVERGE, WAIT = range(6)
 TRAINER = Trainer("tests.sweeps.fake_train", "tests.sweeps.fake_train:main")

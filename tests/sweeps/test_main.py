@@ -10,7 +10,7 @@ import pytest
 
 from sweeps import __main__ as door
 from sweeps.__main__ import main
-from sweeps.registry import STUDIES
+from sweeps.studies.registry import STUDIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +93,6 @@ def modules_after(statement):
 
 def test_planning_imports_no_torch_and_no_analysis():
     loaded = modules_after("import sweeps.__main__, sweeps.worker, sweeps.preload, sweeps.registry")
-    assert "sweeps.launch" in loaded
+    assert "sweeps.engines.local" in loaded
     assert {"torch", "analysis"}.isdisjoint(loaded)
     assert "torch" in modules_after("import torch")

@@ -8,16 +8,16 @@ import pytest
 
 from conf.compose import compose
 from conf.schema import GrowConfig
-from models.count import run_cost
 from sweeps import __main__ as door
 from sweeps import preflight as module
-from sweeps.graph import grown
-from sweeps.grid import product, zipped
-from sweeps.plan import make_plan
+from sweeps.cells.graph import grown
+from sweeps.cells.grid import product, zipped
+from sweeps.cells.study import Study
+from sweeps.plan.plan import make_plan
 from sweeps.preflight import alone, questions, study_seconds, timed_runs
-from sweeps.registry import STUDIES
-from sweeps.study import Study
-from train.schedule import build_schedule
+from sweeps.studies.registry import STUDIES
+from train.timetable.cost import run_cost
+from train.timetable.schedule import build_schedule
 
 ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from conf.schema import Config
+from conf.config import Config
 from tests.helpers import metrics
 from train import loop
-from train.record import read_run, run_dir
+from train.record.run import read_run, run_dir
 from train.run import run
 
 Tiny = Callable[..., Config]

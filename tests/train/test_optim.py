@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conf.schema import Config, OptimConfig
+from conf.config import Config
+from conf.schema import OptimConfig
 from models.parametrize import Rule
 from tests.helpers import interrupt_at, metrics
 from train import run as run_module
 from train.checkpoint import latest
 from train.optim import NORM_MEAN_DECAY, build_optimizer, clip_each, set_lr, staleness
-from train.record import run_dir
+from train.record.run import run_dir
 from train.run import run
 
 Tiny = Callable[..., Config]

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import plan as plan_module
 from sweeps.__main__ import main
-from sweeps.graph import grown
-from sweeps.grid import Cell, product
-from sweeps.plan import Plan, make_plan
+from sweeps.cells.graph import grown
+from sweeps.cells.grid import Cell, product
+from sweeps.cells.study import Study
+from sweeps.plan import plan as plan_module
+from sweeps.plan.plan import Plan, make_plan
 from sweeps.preflight import questions
-from sweeps.study import Study
-from train import growth, preflight
+from train import preflight
+from train.growth import begin as growth
 from train.preflight import answers, check_counts, check_growth, check_memory, check_switch
 
 TINY: Cell = {

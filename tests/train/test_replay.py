@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from conf.schema import Config
+from conf.config import Config
 from tests.helpers import metrics
 from train import replay as replay_module
 from train.__main__ import main
-from train.metrics import check_declared
-from train.record import RecordError, read_metrics, run_dir
+from train.record.metrics import check_declared
+from train.record.metrics_file import read_metrics
+from train.record.run import RecordError, run_dir
 from train.replay import ReplayError, replay
 from train.run import run
 

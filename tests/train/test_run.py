@@ -18,13 +18,14 @@ import polars as pl
 import pytest
 
 from conf.compose import compose, read_config
-from conf.schema import Config, resolve
+from conf.config import Config, resolve
+from conf.identity import run_id
 from tests.helpers import interrupt_at, metrics
 from train import run as run_module
 from train.__main__ import main
 from train.checkpoint import latest
-from train.metrics import METRICS, check_declared
-from train.record import RecordError, is_alive, read_run, run_dir, run_id
+from train.record.metrics import METRICS, check_declared
+from train.record.run import RecordError, is_alive, read_run, run_dir
 from train.run import run
 
 Tiny = Callable[..., Config]
@@ -176,7 +177,7 @@ def test_a_failure_is_recorded_and_can_be_mended(
 def test_a_run_in_progress_is_not_started_twice(
     settings: Settings, tiny: Tiny, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from train.record import locked
+    from train.record.run import locked
 
     with locked(run_dir(tiny())):
         assert is_alive(run_dir(tiny()))
@@ -380,7 +381,7 @@ def test_a_compiled_model_gives_the_same_losses(tiny: Tiny, tmp_path: Path) -> N
 def test_a_tracker_that_fails_never_stops_a_run(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from train import track
+    from train.watch import track
 
     class Broken(track.NoTracker):
         def log(self, row: Any) -> None:

@@ -9,17 +9,19 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.gstack.plots import LOSS, show_losses
 from analysis.figures.gstack.spike import KEPT
-from analysis.growth import DECAYS, SCRATCH, name_broken
-from analysis.lr_sweep import by_seed
-from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from analysis.table import TableError, read_curves
-from conf.door import counted
-from train.record import write_bytes
+from analysis.growth.speed_up import SCRATCH, name_broken
+from analysis.stability.lr_sweep import by_seed
+from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
+from analysis.tables.csv import TableError
+from analysis.tables.lineage import DECAYS
+from analysis.tables.runs import read_curves
+from conf.command_line import counted
+from train.record.files import write_bytes
 
 TRUNK, BRANCH, FRESH = "trunk", "branch", "branch with fresh moments"
 HALF = 0.5
@@ -29,8 +31,8 @@ def cooldowns(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `cooldowns` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a trunk at a constant rate, its branches with either moments, and runs from
-            scratch of the same lengths.
+        runs: `analysis.tables.runs.read_runs` of a trunk at a constant rate, its branches with either moments, and runs
+            from scratch of the same lengths.
 
     Raises:
         TableError: none of those that decay has finished.

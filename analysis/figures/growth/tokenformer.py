@@ -8,16 +8,17 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import draw_estimates
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.gstack.plots import LOSS, flops_axis, show_losses
 from analysis.figures.gstack.spike import KEPT, jumps
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, SCRATCH, courses, finals, name_broken, trace
-from analysis.lr_sweep import arms_apart, by_seed, differences
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.growth.speed_up import SCRATCH, finals, name_broken
+from analysis.stability.lr_sweep import arms_apart, by_seed, differences
+from analysis.stability.plot_arms import draw_estimates
+from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from train.record.files import write_bytes
 
 FROZEN, RECOMPUTED, RANDOM = "frozen", "recomputed", "random"
 NET2NET, PLAIN = "net2net", "plain"
@@ -36,8 +37,8 @@ def tokenformer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `tokenformer` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a TokenFormer grown in three ways and from scratch at two budgets, and of a
-            transformer grown by Net2Net and from scratch.
+        runs: `analysis.tables.runs.read_runs` of a TokenFormer grown in three ways and from scratch at two budgets, and
+            of a transformer grown by Net2Net and from scratch.
     """
     tokens = pl.col("model.param_tokens").is_not_null()
     frozen = pl.col("model.param_tau") < 1

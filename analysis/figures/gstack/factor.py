@@ -8,23 +8,24 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.gstack.plots import LOSS
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import arm_of, finals, name_broken, trace
-from analysis.lr_sweep import by_seed, differences
-from analysis.seeds import claim_over_seeds
-from conf.door import SI, human
-from train.record import write_bytes
+from analysis.growth.speed_up import arm_of, finals, name_broken
+from analysis.stability.lr_sweep import by_seed, differences
+from analysis.tables.lineage import trace
+from conf.command_line import SI, human
+from train.record.files import write_bytes
 
 
 def factor(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `factor` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a target from scratch and stacked from bases of several depths, each at
-            several budgets.
+        runs: `analysis.tables.runs.read_runs` of a target from scratch and stacked from bases of several depths, each
+            at several budgets.
     """
     g = (pl.col("model.depth") / pl.col("base_depth")).fill_null(1.0).alias("factor")
     traced = trace(runs).with_columns(g).with_columns(arm_of(pl.format("g = {}", pl.col("factor").cast(pl.Int64))))

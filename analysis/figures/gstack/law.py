@@ -11,26 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.gstack.plots import (
-    FLOPS,
-    LOSS,
-    MEASURED,
-    SCRATCH_COLOUR,
-    UPWARDS,
-    draw_speed_ups,
-    name_bounds,
-)
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
+from analysis.figures.gstack.plots import FLOPS, LOSS, MEASURED, SCRATCH_COLOUR, UPWARDS, draw_speed_ups, name_bounds
 from analysis.figures.gstack.timing import STACK, read_sweep
 from analysis.figures.gstack.valleys import FOUND, PUBLISHED, Rule, find_valleys, fit_rule
-from analysis.figures.lines import draw_over_seeds
-from analysis.fit import fit
-from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, finals, name_broken, speed_ups, trace
-from analysis.lr_sweep import by_seed, differences, slopes
-from analysis.seeds import claim_over_seeds
-from conf.door import COUNTS, SI, human
-from train.record import write_bytes
+from analysis.fitter.fit import fit
+from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken, speed_ups
+from analysis.stability.lr_sweep import by_seed, differences, slopes
+from analysis.tables.lineage import FROM_SCRATCH, trace
+from conf.command_line import COUNTS, SI, human
+from train.record.files import write_bytes
 
 LAW = "power_law_no_offset"
 BEYOND = 10  # times the most tokens of a run
@@ -42,8 +35,8 @@ def law(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `law` and `rule` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of targets from scratch and stacked, at several budgets, and of a sweep over
-            the length of the base.
+        runs: `analysis.tables.runs.read_runs` of targets from scratch and stacked, at several budgets, and of a sweep
+            over the length of the base.
     """
     traced = trace(runs).with_columns(arm_of(pl.lit(STACK)))
     ended = finals(traced)

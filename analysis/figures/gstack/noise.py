@@ -9,15 +9,16 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.gstack.plots import LOSS, flops_axis, show_losses
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, courses, finals, name_broken, trace
-from analysis.lr_sweep import by_seed, differences
-from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken
+from analysis.stability.lr_sweep import by_seed, differences
+from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
+from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from train.record.files import write_bytes
 
 DEPTH, WIDTH = "stacked depth", "duplicated width"
 ARMS = (WIDTH, DEPTH)
@@ -28,7 +29,7 @@ def noise(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `noise` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a target from scratch, and grown in depth and in width with noise.
+        runs: `analysis.tables.runs.read_runs` of a target from scratch, and grown in depth and in width with noise.
     """
     deeper = pl.col("base_depth") < pl.col("model.depth")
     arm = arm_of(pl.when(deeper).then(pl.lit(DEPTH)).otherwise(pl.lit(WIDTH)))

@@ -8,14 +8,15 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.gstack.plots import LOSS, SCRATCH_COLOUR, draw_courses, draw_ranking, show_losses
 from analysis.figures.gstack.timing import SAME
-from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, courses, finals, name_broken, speed_ups, trace
-from analysis.lr_sweep import arms_apart, by_seed, differences
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken, speed_ups
+from analysis.stability.lr_sweep import arms_apart, by_seed, differences
+from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from train.record.files import write_bytes
 
 STACK = "depth/stack"
 DEPTH = {
@@ -37,8 +38,8 @@ def operators(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `operators` and `ranking` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a target from scratch at several budgets, and grown by every operator at one
-            of them.
+        runs: `analysis.tables.runs.read_runs` of a target from scratch at several budgets, and grown by every operator
+            at one of them.
     """
     operator = (
         pl.when(pl.col("base_depth") < pl.col("model.depth"))

@@ -13,17 +13,18 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import draw_estimates
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.gstack.plots import LOSS, draw_speed_ups, flops_axis, name_bounds, show_losses
 from analysis.figures.gstack.spike import jumps
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, SCRATCH, courses, finals, name_broken, speed_ups, trace
-from analysis.lr_sweep import arms_apart, by_seed, differences
-from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.growth.speed_up import SCRATCH, finals, name_broken, speed_ups
+from analysis.stability.lr_sweep import arms_apart, by_seed, differences
+from analysis.stability.plot_arms import draw_estimates
+from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
+from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from train.record.files import write_bytes
 
 STACK, INTERPOLATE = "whole stack", "interpolation"
 FRONT, MIDDLE, BACK = "front pair", "middle pair", "back pair"
@@ -52,7 +53,8 @@ def patterns(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `patterns` and `expansion` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a target from scratch at several budgets, and grown in several ways at one.
+        runs: `analysis.tables.runs.read_runs` of a target from scratch at several budgets, and grown in several ways at
+        one.
     """
     traced = _with_arms(trace(runs))
     ends = finals(traced)

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from analysis import style
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import SCRATCH
-from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
-from analysis.seeds import over_seeds
-from conf.door import SI
+from analysis.claims.seeds import over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
+from analysis.growth.speed_up import SCRATCH
+from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
+from conf.command_line import SI
 
 FLOPS = "training FLOPs, those of the base included"
 LOSS = "validation loss (nats per token)"
@@ -28,7 +28,7 @@ def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], col
     highest; a dot where an arm that has grown begins.
 
     Args:
-        courses: rows of `analysis.growth.courses` with `arm`.
+        courses: rows of `analysis.tables.lineage.courses` with `arm`.
         arms: arm -> its name in the legend, drawn in this order.
     """
     for arm, name in arms.items():
@@ -55,8 +55,8 @@ def show_losses(axes: Axes, losses: pl.Series) -> None:
 
 
 def draw_speed_ups(axes: Axes, gains: pl.DataFrame, x: str, *, fmt: str, colour: str, label: str) -> None:
-    """Speed-ups of `analysis.growth.speed_ups` over `x`: the mean over seeds with its 95 % interval, or every seed
-    where one is only bounded, as a hollow triangle that points to where the truth lies."""
+    """Speed-ups of `analysis.growth.speed_up.speed_ups` over `x`: the mean over seeds with its 95 % interval, or every
+    seed where one is only bounded, as a hollow triangle that points to where the truth lies."""
     whole = gains.filter(MEASURED.all().over(x))
     axes.errorbar([], [], [], fmt=fmt, color=colour, capsize=3, label=label)
     if len(whole):

@@ -7,14 +7,15 @@ from pathlib import Path
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.gstack.plots import flops_axis, show_losses
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, SCRATCH, arm_of, courses, finals, name_broken, trace
-from analysis.lr_sweep import arms_apart, by_seed, differences
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken
+from analysis.stability.lr_sweep import arms_apart, by_seed, differences
+from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from train.record.files import write_bytes
 
 STACK, ZERO = "stack", "zero"
 COLOURS = {SCRATCH: style.REFERENCE, STACK: style.ARMS[0], ZERO: style.ARMS[1]}
@@ -32,8 +33,8 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `spike` and `restart` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the base, the target from scratch, its stack and its zero growth to the end,
-            and short runs of both with other moments and schedules.
+        runs: `analysis.tables.runs.read_runs` of the base, the target from scratch, its stack and its zero growth to
+            the end, and short runs of both with other moments and schedules.
     """
     traced = trace(runs).with_columns(arm_of(pl.col("grow.depth")))
     ends = finals(traced)
@@ -68,8 +69,8 @@ def _settings(traced: pl.DataFrame) -> pl.DataFrame:
 
 
 def jumps(course: pl.DataFrame) -> pl.DataFrame:
-    """For each grown run of `analysis.growth.courses` its validation loss right before its last growth (`before`),
-    right after it (`after`), and the difference (`jump`), in nats."""
+    """For each grown run of `analysis.tables.lineage.courses` its validation loss right before its last growth
+    (`before`), right after it (`after`), and the difference (`jump`), in nats."""
     measured = course.drop_nulls("val_loss")
     before = measured.filter(~pl.col("since_growth")).group_by("run_id", maintain_order=True).last()
     after = measured.filter("since_growth").group_by("run_id", maintain_order=True).first()

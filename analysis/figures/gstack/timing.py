@@ -10,16 +10,17 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.gstack.plots import LOSS
-from analysis.figures.lines import draw_over_seeds
-from analysis.growth import FROM_SCRATCH, arm_of, finals, name_broken, trace
-from analysis.laws.base import Array
-from analysis.lr_sweep import by_seed, differences
-from analysis.seeds import claim_over_seeds
-from conf.door import SI, human
-from train.record import write_bytes
+from analysis.growth.speed_up import arm_of, finals, name_broken
+from analysis.stability.lr_sweep import by_seed, differences
+from analysis.tables.columns import Array
+from analysis.tables.lineage import FROM_SCRATCH, trace
+from conf.command_line import SI, human
+from train.record.files import write_bytes
 
 STACK = "stack"
 SAME = 0.02  # nats, or of ln L: less apart is alike
@@ -33,8 +34,8 @@ def timing(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `timing` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of targets from scratch and stacked from bases of several lengths, each at
-            several budgets.
+        runs: `analysis.tables.runs.read_runs` of targets from scratch and stacked from bases of several lengths, each
+            at several budgets.
     """
     traced = trace(runs).with_columns(arm_of(pl.lit(STACK)))
     table = read_sweep(finals(traced))
@@ -43,8 +44,8 @@ def timing(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 
 def read_sweep(ended: pl.DataFrame) -> pl.DataFrame:
-    """Of `analysis.growth.finals`: `size` (parameters without embeddings), `budget` (FLOPs), `d` (tokens that the base
-    saw; null from scratch), `seed`, `loss`, `flops`, `base_flops`, `run_id`."""
+    """Of `analysis.growth.speed_up.finals`: `size` (parameters without embeddings), `budget` (FLOPs), `d` (tokens that
+    the base saw; null from scratch), `seed`, `loss`, `flops`, `base_flops`, `run_id`."""
     d = pl.when(FROM_SCRATCH).then(None).otherwise("base_tokens").cast(pl.Float64).alias("d")
     shown = (pl.col("n_params_non_embedding").cast(pl.Float64).alias("size"), "budget", d)
     return ended.select(*shown, "seed", "loss", "flops", "base_flops", "run_id").sort(*CURVE, "d", "seed")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from analysis.figures.gstack.timing import CURVE, NEEDED
-from analysis.laws.base import Array
+from analysis.tables.columns import Array
 
 PUBLISHED = {"a": 0.88, "b": 163.27, "c": -5.74}
 RESAMPLES = 2000

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.mup.coordinates import MODULES, read_coordinates, slopes
-from analysis.lr_sweep import by_seed, differences
-from analysis.lr_sweep_plot import mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.lr_sweep import by_seed, differences
+from analysis.stability.plot_lr_sweep import mean_over_seeds
+from train.record.files import write_bytes
 
 FLAT = 0.15  # the largest slope that counts as none, as in the published checks
 GROWING = 0.5
@@ -82,7 +82,7 @@ def coord_check(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `coordinates`, `rules` and `depth` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of widths at one depth, and of depths with another base width.
+        runs: `analysis.tables.runs.read_runs` of widths at one depth, and of depths with another base width.
     """
     deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
     wide = read_coordinates(runs.filter(~deep), _arm())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from analysis.table import read_curves
+from analysis.tables.runs import read_curves
 
 # The outputs that nanoGPT-mup records (Dey et al. 2024), and the largest attention logit, for the rules about heads.
 MODULES = {
@@ -25,7 +25,7 @@ def read_coordinates(runs: pl.DataFrame, arm: pl.Expr) -> pl.DataFrame:
     """What the probes of every step saw, in long form.
 
     Args:
-        runs: `analysis.table.read_runs` of runs with `probe.every=1steps`.
+        runs: `analysis.tables.runs.read_runs` of runs with `probe.every=1steps`.
         arm: names the arm of each run.
 
     Returns:

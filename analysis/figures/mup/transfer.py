@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.laws.base import Array
-from analysis.lr_sweep import best_lr, by_seed, differences, read_sweep, slopes
-from analysis.lr_sweep_plot import draw_curves, draw_intervals, geometric_mean_over_seeds, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.stability.lr_sweep import best_lr, by_seed, differences, read_sweep, slopes
+from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, geometric_mean_over_seeds, mean_over_seeds
+from analysis.tables.columns import Array
+from train.record.files import write_bytes
 
 ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
 COLOURS = dict(zip(ARMS, style.ARMS, strict=False))
@@ -31,8 +31,8 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `width` and `depth` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of learning rates and seeds at several widths, and at several depths of the
-            smallest width.
+        runs: `analysis.tables.runs.read_runs` of learning rates and seeds at several widths, and at several depths of
+            the smallest width.
     """
     name = pl.col("param.name")
     at_base_depth = pl.col("model.depth") == pl.col("model.depth").min()

@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.mup.coordinates import slopes
-from analysis.lr_sweep import best_lr, by_seed, differences, read_sweep
-from analysis.lr_sweep import slopes as lr_slopes
-from analysis.lr_sweep_plot import draw_intervals, geometric_mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from train.record import write_bytes
+from analysis.stability.lr_sweep import best_lr, by_seed, differences, read_sweep
+from analysis.stability.lr_sweep import slopes as lr_slopes
+from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds
+from analysis.tables.runs import read_curves
+from train.record.files import write_bytes
 
 VISIBLE = 0.15  # what a coordinate check lets pass as flat
 HEALTHY, SICK = style.ARMS[0], style.ARMS[1]
@@ -96,7 +96,7 @@ def warning_signs(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `signs` into `out`, and return a claim for each sign: that its symptom is visible.
 
     Args:
-        runs: `analysis.table.read_runs` of a few probed steps over widths for each arm, and of learning rates at
+        runs: `analysis.tables.runs.read_runs` of a few probed steps over widths for each arm, and of learning rates at
             several lengths of training.
     """
     long = pl.col("probe.every").is_null()

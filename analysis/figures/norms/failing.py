@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.lr_sweep import CURVE, RISE, failing_lr
+from analysis.stability.lr_sweep import CURVE, RISE, failing_lr
 
 SHARE = f"share of the rates, above an arm's best, at which its loss ends {RISE:g} nats above the lowest of all arms"
 
@@ -22,8 +22,8 @@ def with_failed(sweep: pl.DataFrame) -> pl.DataFrame:
 
 
 def bearing_lr(sweep: pl.DataFrame) -> pl.DataFrame:
-    """`analysis.lr_sweep.failing_lr` of every curve, but the lowest rate for an arm that stalls: it does not rise, and
-    bears no rate. `censored` says that a curve never fails."""
+    """`analysis.stability.lr_sweep.failing_lr` of every curve, but the lowest rate for an arm that stalls: it does not
+    rise, and bears no rate. `censored` says that a curve never fails."""
     stalling = sweep.filter(_stalls()).group_by(*CURVE).agg(pl.col("lr").min().alias("lowest"))
     return (
         failing_lr(sweep, rise=RISE)

@@ -9,17 +9,17 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import arm_colours, draw_estimates
-from analysis.figures.lines import draw_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.laws.base import Array
-from analysis.lr_sweep import arms_apart, by_seed, differences, read_sweep, slopes
-from analysis.lr_sweep_plot import loss_limits
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.lr_sweep import arms_apart, by_seed, differences, read_sweep, slopes
+from analysis.stability.plot_arms import arm_colours, draw_estimates
+from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.tables.columns import Array
+from train.record.files import write_bytes
 
 ARMS = {
     "pre": "Pre-LN",
@@ -36,7 +36,7 @@ def layernorm_scaling(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of all arms; the size of a run is its depth.
+        runs: `analysis.tables.runs.read_runs` of all arms; the size of a run is its depth.
     """
     arm = (
         pl.when(pl.col("model.layernorm_scaling"))

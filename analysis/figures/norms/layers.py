@@ -1,7 +1,7 @@
 """What each block of each run measured, as tidy tables; blocks count from 1, as in the papers.
 
-Every table has the columns `arm`, `size`, `lr`, `seed` and `run_id` of a sweep (`analysis.lr_sweep`), so that its
-`by_seed` and `differences` take them.
+Every table has the columns `arm`, `size`, `lr`, `seed` and `run_id` of a sweep (`analysis.stability.lr_sweep`), so that
+its `by_seed` and `differences` take them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.autopsy_signals import find_events
-from analysis.laws.base import Array
-from analysis.table import TableError
-from train.record import read_metrics, read_run
+from analysis.stability.signals import find_events
+from analysis.tables.columns import Array
+from analysis.tables.csv import TableError
+from train.record.metrics_file import read_metrics
+from train.record.run import read_run
 
 KEYS = ("arm", "size", "lr", "seed", "run_id")
 
@@ -84,7 +85,7 @@ def unevenness(values: Array) -> float:
 def broke(sweep: pl.DataFrame) -> pl.DataFrame:
     """The sweep with `broke`: 1 where a run diverged or its training loss rose out of its noise, else 0.
 
-    What counts as a rise is said in `analysis.autopsy_signals`.
+    What counts as a rise is said in `analysis.stability.signals`.
     """
     found = [bool(find_events(read_run(Path(f)) or {}, read_metrics(Path(f)))) for f in sweep["folder"]]
     return sweep.with_columns(pl.Series("broke", found, dtype=pl.Float64))

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from analysis.figures.arms_plot import arm_colours
-from analysis.figures.lines import draw_over_seeds
+from analysis.drawing.lines import draw_over_seeds
+from analysis.stability.plot_arms import arm_colours
 
 
 def draw_profile(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str]) -> None:

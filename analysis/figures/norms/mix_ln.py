@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import arm_colours
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
 from analysis.figures.norms.layers_plot import draw_bars, draw_profile
-from analysis.lr_sweep import RISE, arms_apart, by_seed, read_sweep, sensitivity
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, read_sweep, sensitivity
+from analysis.stability.plot_arms import arm_colours
+from train.record.files import write_bytes
 
 PRE, MIX, POST = "0/1", "1/4", "1/1"
 SHOWN = {PRE: "Pre-LN", MIX: "Mix-LN, 1/4", POST: "Post-LN"}
@@ -30,7 +30,8 @@ def mix_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `gradients`, `fraction` and `removal` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of several `model.mix_fraction` at one size over learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of several `model.mix_fraction` at one size over learning rates and
+        seeds.
     """
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
     sweep = with_failed(broke(read_sweep(runs, name)))

@@ -9,18 +9,18 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import arm_colours, draw_against_lr, draw_estimates
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, tilt
 from analysis.figures.norms.layers_plot import draw_profile
-from analysis.laws.base import Array
-from analysis.lr_sweep import RISE, arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
-from analysis.lr_sweep_plot import loss_limits
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from train.record import write_bytes
+from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
+from analysis.stability.plot_arms import arm_colours, draw_against_lr, draw_estimates
+from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.tables.columns import Array
+from analysis.tables.runs import read_curves
+from train.record.files import write_bytes
 
 ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
 LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each placement's best rate"
@@ -30,7 +30,7 @@ def peri_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `learning_rate`, `depth` and `seeds` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the three placements at one size over learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of the three placements at one size over learning rates and seeds.
     """
     sweep = with_failed(broke(read_sweep(runs, pl.col("model.norm_placement"))))
     pre_best, above = _rates(sweep)

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.lines import draw_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.small_proxies.probes import with_last_probes
-from analysis.lr_sweep import by_seed, differences, read_sweep
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from train.record import write_bytes
+from analysis.stability.lr_sweep import by_seed, differences, read_sweep
+from analysis.tables.runs import read_curves
+from train.record.files import write_bytes
 
 GRADIENT, UPDATE = "block0/up/gradient_rms", "block0/up/adam_rms"
 SMALLEST, DEFAULT = 1e-15, 1e-8
@@ -29,8 +29,8 @@ def epsilon(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `epsilon` (figure 13) and `collapse` (figure 12) into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` over `optim.eps`, `SMALLEST` and `DEFAULT` among them, at some sizes, learning
-            rates and seeds.
+        runs: `analysis.tables.runs.read_runs` over `optim.eps`, `SMALLEST` and `DEFAULT` among them, at some sizes,
+            learning rates and seeds.
     """
     sweep = read_epsilons(runs)
     _draw(sweep, out)

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.lines import draw_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
-from analysis.lr_sweep import lr_window, read_sweep
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.lr_sweep import lr_window, read_sweep
+from train.record.files import write_bytes
 
 EPSILON = 1e-8  # AdamW's default
 TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
@@ -25,7 +25,7 @@ def gradient_rms(runs: pl.DataFrame, out: Path) -> list[Claim]:
     into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of one arm over sizes, learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of one arm over sizes, learning rates and seeds.
     """
     finished = runs.filter(pl.col("state") == "finished")
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any

@@ -11,19 +11,19 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.small_proxies.probes import exponents
 from analysis.figures.small_proxies.qk_norm import LOGIT
-from analysis.fit import fit
+from analysis.fitter.fit import fit
+from analysis.fitter.predict import predict
+from analysis.fitter.result import FitResult
 from analysis.laws.tasks import UNSTABLE_LOGIT
-from analysis.lr_sweep import RISE, read_sweep
-from analysis.predict import predict
-from analysis.result import FitResult
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from conf.door import human
-from train.record import write_bytes
+from analysis.stability.lr_sweep import RISE, read_sweep
+from analysis.tables.runs import read_curves
+from conf.command_line import human
+from train.record.files import write_bytes
 
 LAW = "logit_growth"
 BOOTSTRAP = 1000
@@ -35,7 +35,7 @@ def logit_prediction(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `logit_prediction` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of models without QK-norm over sizes, learning rates and seeds. Some are
+        runs: `analysis.tables.runs.read_runs` of models without QK-norm over sizes, learning rates and seeds. Some are
             trained to the end; the others end at the early step.
     """
     sweep, step = _read_early_logits(runs)

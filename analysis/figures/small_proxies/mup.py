@@ -9,12 +9,12 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.lr_sweep import CURVE, RISE, arms_apart, best_lr, by_seed, differences, lr_window, read_sweep, sensitivity
-from analysis.lr_sweep_plot import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.stability.lr_sweep import CURVE, RISE, arms_apart, best_lr, by_seed, differences, lr_window, read_sweep, sensitivity
+from analysis.stability.plot_lr_sweep import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
+from train.record.files import write_bytes
 
 STANDARD, SIMPLE, INTERMEDIATE, FULL = "standard", "simple", "intermediate", "full"
 VARIANTS = {SIMPLE: "simple muP", INTERMEDIATE: "intermediate muP", FULL: "full muP"}
@@ -28,9 +28,9 @@ def mup(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` and `best_lr` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the standard parametrisation and of the three variants over learning rates,
-            widths and seeds, `simple` and `intermediate` without the base width, where they are the standard one; and
-            of `simple` at high rates without QK-norm.
+        runs: `analysis.tables.runs.read_runs` of the standard parametrisation and of the three variants over learning
+            rates, widths and seeds, `simple` and `intermediate` without the base width, where they are the standard
+            one; and of `simple` at high rates without QK-norm.
     """
     arm = (
         pl.when(pl.col("model.qk_norm") == "none")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.lr_sweep import by_seed
-from analysis.table import read_curves
+from analysis.stability.lr_sweep import by_seed
+from analysis.tables.runs import read_curves
 
 LAST_SHARE = 0.1  # of a run's probes
 

@@ -11,25 +11,14 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.lines import draw_over_seeds
-from analysis.lr_sweep import (
-    RISE,
-    arms_apart,
-    by_seed,
-    differences,
-    failing_lr,
-    lr_window,
-    read_sweep,
-    sensitivity,
-    slopes,
-    with_metric,
-)
-from analysis.lr_sweep_plot import draw_lr_sweep
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from train.record import write_bytes
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
+from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep, sensitivity, slopes, with_metric
+from analysis.stability.plot_lr_sweep import draw_lr_sweep
+from analysis.tables.runs import read_curves
+from train.record.files import write_bytes
 
 WITHOUT, WITH = "none", "head"
 ARMS = {WITHOUT: "without QK-norm", WITH: "with QK-norm"}
@@ -45,7 +34,7 @@ def qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1) into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of both arms over learning rates, sizes and seeds.
+        runs: `analysis.tables.runs.read_runs` of both arms over learning rates, sizes and seeds.
     """
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
     for metric, name in ((LOGIT, "logit"), (QUERY, "query"), (KEY, "key")):

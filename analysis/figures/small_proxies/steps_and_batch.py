@@ -8,13 +8,13 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.lr_sweep import arms_apart, lr_window, read_sweep, sensitivity
-from analysis.lr_sweep_plot import draw_curves, draw_intervals, loss_limits, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from conf.door import human
-from train.record import write_bytes
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.stability.lr_sweep import arms_apart, lr_window, read_sweep, sensitivity
+from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, loss_limits, mean_over_seeds
+from conf.command_line import human
+from train.record.files import write_bytes
 
 RECIPE = "recipe"
 ARMS = {
@@ -28,8 +28,8 @@ def steps_and_batch(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of a run length and a batch, of half and twice the length, and of half and
-            twice the batch with as many tokens, over learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of a run length and a batch, of half and twice the length, and of half
+            and twice the batch with as many tokens, over learning rates and seeds.
     """
     batch, steps = pl.col("train.batch_size"), pl.col("n_steps")
     usual_batch = runs["train.batch_size"].unique().sort()[1]

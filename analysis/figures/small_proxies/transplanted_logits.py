@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.lines import draw_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.small_proxies.qk_norm import LOGIT
-from analysis.lr_sweep import by_seed, differences, read_sweep, with_metric
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.lr_sweep import by_seed, differences, read_sweep, with_metric
+from train.record.files import write_bytes
 
 LARGE, HUGE = 1e3, 1e4  # where the paper's model gets worse, and where it is worse than bigrams
 PLANTED, BIGRAMS = "planted", "bigrams"
@@ -25,8 +25,8 @@ def transplanted_logits(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `transplanted_logits` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of one model over `model.qk_rms`, and of bigrams (`model.depth` 0), each at
-            some learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of one model over `model.qk_rms`, and of bigrams (`model.depth` 0), each
+            at some learning rates and seeds.
     """
     kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.claims import Claim
-from analysis.lr_sweep import arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
-from analysis.lr_sweep_plot import draw_lr_sweep
-from analysis.seeds import claim_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.stability.lr_sweep import arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
+from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
 SHORT, USUAL, LONG = "1%", "5%", "25%"
 ARMS = {share: f"warm-up over {share} of the steps" for share in (SHORT, USUAL, LONG)}
@@ -19,7 +19,7 @@ def warmup(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the three lengths over learning rates, sizes and seeds.
+        runs: `analysis.tables.runs.read_runs` of the three lengths over learning rates, sizes and seeds.
     """
     sweep = read_sweep(runs, pl.col("schedule.warmup"))
     draw_lr_sweep(sweep, out / "sensitivity", arms=ARMS)

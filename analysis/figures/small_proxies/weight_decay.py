@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.claims import Claim
-from analysis.lr_sweep import CURVE, arms_apart, best_lr, read_sweep, sensitivity
-from analysis.lr_sweep_plot import draw_lr_sweep
-from analysis.seeds import claim_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.stability.lr_sweep import CURVE, arms_apart, best_lr, read_sweep, sensitivity
+from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
 INDEPENDENT, COUPLED = "independent", "coupled"
 LONG = (
@@ -22,8 +22,8 @@ def weight_decay(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts) into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of three independent and two coupled decays over learning rates, sizes and
-            seeds.
+        runs: `analysis.tables.runs.read_runs` of three independent and two coupled decays over learning rates, sizes
+            and seeds.
     """
     form, decay = pl.col("optim.decay"), pl.col("optim.weight_decay")
     usual, acting, strongest = runs.filter(form == INDEPENDENT)["optim.weight_decay"].unique().sort()

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.claims import Claim
-from analysis.lr_sweep import arms_apart, differences, read_sweep, sensitivity, slopes
-from analysis.lr_sweep_plot import draw_lr_sweep
-from analysis.seeds import claim_over_seeds
-from conf.door import human
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.stability.lr_sweep import arms_apart, differences, read_sweep, sensitivity, slopes
+from analysis.stability.plot_lr_sweep import draw_lr_sweep
+from conf.command_line import human
 
 WIDTH, DEPTH, BOTH = "width", "depth", "both"
 
@@ -21,8 +21,8 @@ def width_depth(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the smallest model, of some that differ from it in width, in depth and in
-            both, over learning rates and seeds. The smallest belongs to all three families.
+        runs: `analysis.tables.runs.read_runs` of the smallest model, of some that differ from it in width, in depth and
+            in both, over learning rates and seeds. The smallest belongs to all three families.
     """
     smallest_width, smallest_depth = (min(runs[name].to_list()) for name in ("model.width", "model.depth"))
     narrow, shallow = pl.col("model.width") == smallest_width, pl.col("model.depth") == smallest_depth

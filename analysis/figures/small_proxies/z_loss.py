@@ -11,14 +11,14 @@ from pathlib import Path
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.lines import draw_over_seeds
-from analysis.lr_sweep import arms_apart, by_seed, lr_window, read_sweep, sensitivity, with_metric
-from analysis.lr_sweep_plot import draw_lr_sweep
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from train.record import write_bytes
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
+from analysis.stability.lr_sweep import arms_apart, by_seed, lr_window, read_sweep, sensitivity, with_metric
+from analysis.stability.plot_lr_sweep import draw_lr_sweep
+from analysis.tables.runs import read_curves
+from train.record.files import write_bytes
 
 NEITHER, Z_LOSS, DECAY, BOTH = "neither", "z-loss", "decay", "both"
 ARMS = {NEITHER: "neither", Z_LOSS: "z-loss", DECAY: "weight decay", BOTH: "z-loss and\nweight decay"}
@@ -29,8 +29,8 @@ def z_loss(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `sensitivity` (figure 3) and `log_z` (figure 4) into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the four arms over learning rates, sizes and seeds; and at the smallest
-            size for longer at high rates.
+        runs: `analysis.tables.runs.read_runs` of the four arms over learning rates, sizes and seeds; and at the
+            smallest size for longer at high rates.
     """
     has_z_loss, decays = pl.col("optim.z_loss") > 0, pl.col("optim.weight_decay") > 0
     arm = (

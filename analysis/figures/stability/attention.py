@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.table import TableError, read_curves
+from analysis.tables.csv import TableError
+from analysis.tables.runs import read_curves
 
 KEYS = ("arm", "size", "lr", "seed", "run_id")
 LAST_SHARE = 0.1  # of a run's probes

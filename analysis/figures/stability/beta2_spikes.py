@@ -12,16 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import style
-from analysis.autopsy import STALE
-from analysis.autopsy_signals import REACH
-from analysis.claims import Claim
-from analysis.figures.arms_plot import arm_colours
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.stability.loss_spikes import Course, lags, read_courses
-from analysis.lr_sweep import by_seed, differences, slopes
-from analysis.lr_sweep_plot import draw_intervals, mean_over_seeds
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.autopsy import STALE
+from analysis.stability.lr_sweep import by_seed, differences, slopes
+from analysis.stability.plot_arms import arm_colours
+from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
+from analysis.stability.signals import REACH
+from train.record.files import write_bytes
 
 FREE, CLIP, TENSOR, STABLE = "free", "clip", "tensor", "stable"
 ARMS = {FREE: "no clipping", CLIP: "clipped at 1", TENSOR: "each tensor clipped", STABLE: "StableAdamW"}
@@ -33,7 +33,7 @@ def beta2_spikes(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `losses`, `spikes` and `lags` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the four arms over beta2 and seeds.
+        runs: `analysis.tables.runs.read_runs` of the four arms over beta2 and seeds.
     """
     arm = (
         pl.when(pl.col("optim.name") == "stable_adamw")

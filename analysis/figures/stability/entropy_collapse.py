@@ -8,16 +8,16 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import arm_colours, draw_against_lr
-from analysis.figures.lines import draw_over_seeds
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.lr_sweep import MATRICES, RISE, arms_apart, read_sweep, sensitivity
-from analysis.lr_sweep_plot import loss_limits
-from analysis.seeds import claim_over_seeds
-from analysis.table import read_curves
-from train.record import write_bytes
+from analysis.stability.lr_sweep import MATRICES, RISE, arms_apart, read_sweep, sensitivity
+from analysis.stability.plot_arms import arm_colours, draw_against_lr
+from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.tables.runs import read_curves
+from train.record.files import write_bytes
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
 ARMS = {BASELINE: "neither", NORM: "QK-norm", SIGMA: "σReparam"}
@@ -30,7 +30,7 @@ def entropy_collapse(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `steps`, `learning_rate` and `entropy_and_loss` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the three arms at one size over learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of the three arms at one size over learning rates and seeds.
     """
     arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
     sweep = read_sweep(runs, arm, size=MATRICES)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.autopsy import STALE
-from analysis.autopsy_signals import REACH
-from analysis.laws.base import Array
-from analysis.shifts import Mask, Steps, shifted_steps
-from analysis.table import read_curves
-from train.spikes import LEAST_WINDOW, find_spikes
+from analysis.stability.autopsy import STALE
+from analysis.stability.signals import REACH
+from analysis.tables.columns import Array
+from analysis.tables.runs import read_curves
+from analysis.tables.shifts import Mask, Steps, shifted_steps
+from train.record.spikes import LEAST_WINDOW, find_spikes
 
 # Wortsman et al. 2023, arXiv 2304.13013: spikes come 1 to 8 steps after the RMS of g / sqrt(v) was above 2.3.
 BEFORE = 20  # steps
@@ -103,7 +103,7 @@ def lags(courses: Sequence[Course], reach: int) -> tuple[Steps, Array]:
 
 
 def read_courses(runs: pl.DataFrame, arm: pl.Expr) -> list[Course]:
-    """The course of each run of a table (`analysis.table.read_runs`) that ended by itself."""
+    """The course of each run of a table (`analysis.tables.runs.read_runs`) that ended by itself."""
     runs = runs.filter(pl.col("capped_loss").is_not_null()).with_columns(arm.alias("arm"))
     curves = read_curves([Path(folder) for folder in runs["folder"]]).filter(pl.col("train_loss").is_not_null())
     by_run = {str(key[0]): rows for key, rows in curves.sort("step").group_by("curve")}

@@ -8,14 +8,14 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis import style
-from analysis.claims import Claim
-from analysis.figures.arms_plot import draw_against_lr, draw_estimates
+from analysis.claims.claim import Claim
+from analysis.claims.seeds import claim_over_seeds
+from analysis.drawing import style
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.lr_sweep import MATRICES, RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep
-from analysis.lr_sweep_plot import loss_limits
-from analysis.seeds import claim_over_seeds
-from train.record import write_bytes
+from analysis.stability.lr_sweep import MATRICES, RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep
+from analysis.stability.plot_arms import draw_against_lr, draw_estimates
+from analysis.stability.plot_lr_sweep import loss_limits
+from train.record.files import write_bytes
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
 ARMS = {
@@ -36,7 +36,7 @@ def softcap_vs_qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """Draw `learning_rate` and `attention` into `out`, and return the claims.
 
     Args:
-        runs: `analysis.table.read_runs` of the arms at one size over learning rates and seeds.
+        runs: `analysis.tables.runs.read_runs` of the arms at one size over learning rates and seeds.
     """
     cap = pl.col("model.attention_softcap")
     arm = pl.col("model.qk_norm") + pl.when(cap.is_null()).then(pl.lit("")).otherwise(

@@ -16,10 +16,10 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, cooled, full_budget, target, trunk_for
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 N_BUDGETS: dict[Profile, int] = {"smoke": 2, "cpu": 6, "gpu": 6}
 

@@ -21,11 +21,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.graph import cost_of, grown
-from sweeps.grid import Cell
+from sweeps.cells.graph import cost_of, grown
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, cooled, target, trunk_for
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 GROWN_AT = 0.5  # of the target's steps
 LR: dict[Profile, float] = {"smoke": 3e-3, "cpu": 3e-3, "gpu": 1e-3}  # parameter tokens do not take the recipe's 1e-2

@@ -17,12 +17,12 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES
 from sweeps.studies.gstack.spike import GROWN_AT
 from sweeps.studies.gstack.timing import NARROWER, scratch, size_of, stacked, trained
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 BEYOND = 1.3  # of the full budget
 

@@ -14,14 +14,14 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.graph import grown
-from sweeps.grid import Cell
+from sweeps.cells.graph import grown
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.operators import BUDGET
 from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, full_budget, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
 from sweeps.studies.gstack.timing import scratch, size_of
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 NOISES = (0.0, 0.2, 0.4)
 

@@ -26,14 +26,14 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.graph import cost_of, grown
-from sweeps.grid import Cell
+from sweeps.cells.graph import cost_of, grown
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.operators import BUDGET, SCRATCH
 from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, target, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
 from sweeps.studies.gstack.timing import scratch
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 BASE_DEPTH = 4
 FEWEST = 2  # blocks where stages begin, and a Learngene has

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.graph import cost_of, grown
-from sweeps.grid import Cell
-from train.record import Profile
+from sweeps.cells.graph import cost_of, grown
+from sweeps.cells.grid import Cell
+from train.record.manifest import Profile
 
 COOLDOWN = 0.2  # of a run's own steps
 LATEST = 0.8  # of the target's steps from scratch: the latest growth of any study, and the length of every base

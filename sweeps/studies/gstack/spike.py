@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from itertools import product
 
-from sweeps.graph import grown
-from sweeps.grid import Cell
+from sweeps.cells.graph import grown
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, base, cooled, full_budget, target, trunk_for
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 GROWN_AT = 0.2  # of the target's steps
 CLOSE = 3  # warm-ups: how long the arms with other moments and schedules go on

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.graph import cost_of, grown
-from sweeps.grid import Cell
+from sweeps.cells.graph import cost_of, grown
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, target, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 SHARES: dict[Profile, tuple[float, ...]] = {
     "smoke": (0.1, 0.2, 0.3),

@@ -29,9 +29,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell, cross, product
-from sweeps.study import Study
-from train.record import Profile
+from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.study import Study
+from train.record.manifest import Profile
 
 ARMS: tuple[Cell, ...] = ({"param": "standard"}, {"param": "mup"}, {"param": "completep"})
 RULES: tuple[Cell, ...] = tuple(

@@ -25,10 +25,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.bracket import Widen
-from sweeps.grid import Cell, cross, product, zipped
-from sweeps.study import Study
-from train.record import Profile
+from sweeps.cells.grid import Cell, cross, product, zipped
+from sweeps.cells.study import Study
+from sweeps.cells.widen import Widen
+from train.record.manifest import Profile
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.bracket import Widen
-from sweeps.grid import Cell, cross, product
+from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.study import Study
+from sweeps.cells.widen import Widen
 from sweeps.studies.mup.coord_check import few_steps, widths_from
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell, cross, product
+from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import Scale, recipe
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 # The middle learning rate is that of the arms at the greatest depth.
 SCALES: dict[Profile, Scale] = {

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from math import sqrt
 
-from sweeps.grid import Cell, cross, product
+from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import Scale, recipe
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 FRACTIONS: dict[Profile, tuple[float, ...]] = {
     "smoke": (0.0, 1 / 4, 1 / 2, 1.0),

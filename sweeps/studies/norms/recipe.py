@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell
+from sweeps.cells.grid import Cell
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell, cross
+from sweeps.cells.grid import Cell, cross
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep, lrs, recipe, seeds, size
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 # (width, depth) below the recipe's.
 SMALLER: dict[Profile, tuple[tuple[int, int], ...]] = {"smoke": (), "cpu": ((16, 1),), "gpu": ((64, 3),)}

@@ -19,10 +19,10 @@ The `gpu` profile has not been run.
 from __future__ import annotations
 
 from conf.duration import Duration
-from sweeps.grid import Cell, cross, where
+from sweeps.cells.grid import Cell, cross, where
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, lrs, recipe, seeds, size
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 ARM: Cell = {"model.qk_norm": "none"}
 WHOLE: dict[Profile, int] = {"smoke": 2, "cpu": 3, "gpu": 3}  # of the recipe's sizes, smallest first

@@ -19,10 +19,10 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell, cross, product, where
+from sweeps.cells.grid import Cell, cross, product, where
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lrs, recipe, seeds, size
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 DEPTH: dict[Profile, int] = {"smoke": 1, "cpu": 2, "gpu": 3}
 WIDTHS: dict[Profile, tuple[int, ...]] = {"smoke": (16, 32), "cpu": (32, 96), "gpu": (128, 256, 384)}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell, cross, product, zipped
-from train.record import Profile
+from sweeps.cells.grid import Cell, cross, product, zipped
+from train.record.manifest import Profile
 
 
 @dataclass(frozen=True)

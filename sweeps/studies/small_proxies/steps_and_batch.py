@@ -12,10 +12,10 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell
+from sweeps.cells.grid import Cell
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 
 def steps_and_batch(profile: Profile) -> list[Cell]:

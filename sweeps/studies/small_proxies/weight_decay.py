@@ -17,10 +17,10 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.grid import Cell, cross
+from sweeps.cells.grid import Cell, cross
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, recipe, seeds, sizes
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 COUPLED: Cell = {"optim.decay": "coupled", "optim.weight_decay": 0.1}
 NEXT_LOWER: dict[Profile, float] = {"smoke": 1e-4, "cpu": 3e-4, "gpu": 1e-4}  # than the recipe's lowest rate

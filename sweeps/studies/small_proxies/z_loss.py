@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell, cross, product, where
+from sweeps.cells.grid import Cell, cross, product, where
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep, recipe, sizes
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 ARMS: list[Cell] = [{"optim.z_loss": z, "optim.weight_decay": decay} for z in (0.0, 1e-4) for decay in (0.0, 1e-4)]
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.grid import Cell, cross, product
+from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import recipe, size
-from sweeps.study import Study
-from train.record import Profile
+from train.record.manifest import Profile
 
 ARMS: list[Cell] = [
     {"model.qk_norm": "none"},

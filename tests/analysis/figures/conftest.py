@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis import style
+from analysis.drawing import style
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ import polars as pl
 from conf.schema import walk
 from conf.vocab import vocab_size
 from models.count import count_params
-from sweeps.plan import PlannedRun, make_plan
+from sweeps.cells.study import Study
+from sweeps.plan.plan import PlannedRun, make_plan
 from sweeps.studies.gstack.recipe import full_budget
-from sweeps.study import Study
-from train.record import MetricsWriter, Profile
+from train.record.manifest import Profile
+from train.record.metrics_file import MetricsWriter
 
 FULL = full_budget("cpu")  # FLOPs at which `scratch_loss` is 3
 N_ROWS = 12

@@ -1,4 +1,5 @@
-"""Tables of runs as `analysis.table.read_runs` makes them: a study's own cells, with losses as a test wants them."""
+"""Tables of runs as `analysis.tables.runs.read_runs` makes them: a study's own cells, with losses as a test wants
+them."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.claims import Claim
-from conf.schema import Config, walk
-from sweeps.grid import Cell
-from train.record import MetricsWriter
+from analysis.claims.claim import Claim
+from conf.config import Config
+from conf.schema import walk
+from sweeps.cells.grid import Cell
+from train.record.metrics_file import MetricsWriter
 
 AT_INIT = 5.5
 GROUPS = {"data": "data.source", "param": "param.name", "schedule": "schedule.shape"}

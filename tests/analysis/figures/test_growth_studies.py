@@ -11,23 +11,24 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims import write_claims
+from analysis.claims.claim import write_claims
 from analysis.figures.growth import cooldowns, tokenformer
 from analysis.figures.gstack import noise, patterns, spike
 from analysis.figures.registry import FIGURES
-from analysis.growth import FROM_SCRATCH, trace
-from analysis.table import TableError
-from sweeps.plan import make_plan
-from sweeps.registry import STUDIES
+from analysis.tables.csv import TableError
+from analysis.tables.lineage import FROM_SCRATCH, trace
+from sweeps.plan.plan import make_plan
 from sweeps.studies.growth import cooldowns as cooldowns_study
 from sweeps.studies.growth import tokenformer as tokenformer_study
 from sweeps.studies.gstack import noise as noise_study
 from sweeps.studies.gstack import patterns as patterns_study
 from sweeps.studies.gstack import spike as spike_study
 from sweeps.studies.gstack.recipe import SCALES
+from sweeps.studies.registry import STUDIES
 from tests.analysis.figures.simulate_growth import Simulated, diverge, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
-from train.record import PROFILES, MetricsWriter, Profile
+from train.record.manifest import PROFILES, Profile
+from train.record.metrics_file import MetricsWriter
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -12,9 +12,10 @@ import pytest
 
 from analysis.figures.gstack import factor, law, operators, timing
 from analysis.figures.gstack.valleys import PUBLISHED, find_valleys, fit_rule
-from analysis.growth import arm_of, finals, trace
-from analysis.laws.base import Array
-from sweeps.graph import cost_of
+from analysis.growth.speed_up import arm_of, finals
+from analysis.tables.columns import Array
+from analysis.tables.lineage import trace
+from sweeps.cells.graph import cost_of
 from sweeps.studies.gstack import factor as factor_study
 from sweeps.studies.gstack import law as law_study
 from sweeps.studies.gstack import operators as operators_study

@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
 from analysis.figures.mup.coord_check import CONTROLS, coord_check
 from analysis.figures.mup.transfer import transfer, transfer_penalty
 from analysis.figures.mup.warning_signs import SIGNS, warning_signs
-from analysis.lr_sweep import read_sweep
+from analysis.stability.lr_sweep import read_sweep
 from sweeps.studies.mup import coord_check as coord_cells
 from sweeps.studies.mup import transfer as transfer_cells
 from sweeps.studies.mup import warning_signs as sign_cells

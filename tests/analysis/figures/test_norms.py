@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from analysis.figures.norms import failing, layernorm_scaling, layers, mix_ln, peri_ln
-from analysis.table import TableError
-from sweeps.grid import Cell
+from analysis.tables.csv import TableError
+from sweeps.cells.grid import Cell
 from sweeps.studies.norms import layernorm_scaling as layernorm_scaling_study
 from sweeps.studies.norms import mix_ln as mix_ln_study
 from sweeps.studies.norms import peri_ln as peri_ln_study

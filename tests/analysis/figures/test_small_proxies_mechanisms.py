@@ -11,23 +11,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import style
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
+from analysis.drawing import style
 from analysis.figures.small_proxies import epsilon as epsilon_figure
 from analysis.figures.small_proxies import gradient_rms as gradient_figure
 from analysis.figures.small_proxies import logit_prediction as logit_figure
 from analysis.figures.small_proxies import transplanted_logits as transplanted_figure
 from analysis.figures.small_proxies.probes import exponents, with_last_probes
-from analysis.lr_sweep import read_sweep
+from analysis.stability.lr_sweep import read_sweep
 from conf.compose import compose
 from conf.vocab import vocab_size
-from models.count import run_cost
-from sweeps.grid import Cell, overrides
+from sweeps.cells.grid import Cell, overrides
 from sweeps.studies.small_proxies import epsilon, gradient_rms, logit_prediction, qk_norm, transplanted_logits
 from sweeps.studies.small_proxies.recipe import SCALES, recipe, size
 from tests.analysis.figures.simulate_runs import Row, bowl, simulate_runs
-from train.record import Profile
-from train.schedule import build_schedule
+from train.record.manifest import Profile
+from train.timetable.cost import run_cost
+from train.timetable.schedule import build_schedule
 
 LOGIT = "block0/attention_logit_max"
 HOLDS, FAILS = "reproduced", "not reproduced"

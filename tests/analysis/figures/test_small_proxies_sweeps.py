@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
 from analysis.figures.small_proxies import mup, steps_and_batch, warmup, weight_decay, width_depth, z_loss
-from sweeps.grid import Cell
+from sweeps.cells.grid import Cell
 from sweeps.studies.small_proxies import mup as mup_study
 from sweeps.studies.small_proxies import qk_norm as qk_norm_study
 from sweeps.studies.small_proxies import steps_and_batch as steps_and_batch_study

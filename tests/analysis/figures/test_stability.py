@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims import Claim
+from analysis.claims.claim import Claim
 from analysis.figures.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
 from analysis.figures.stability.attention import largest_entropy
 from analysis.figures.stability.loss_spikes import Course, follows, lags

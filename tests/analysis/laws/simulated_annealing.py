@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.base import Array
+from analysis.tables.columns import Array
 from tests.analysis.simulate import Example
 
 

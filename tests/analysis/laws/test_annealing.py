@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.columns import FitError
-from analysis.curves import Curves, at_peak, trajectories
-from analysis.fit import fit
+from analysis.fitter.fit import fit
+from analysis.fitter.law import complex_step
+from analysis.fitter.predict import predict
 from analysis.laws.annealing import MULTI_POWER, annealing, area, lr_annealing, multi_power, read_areas, read_reductions
-from analysis.laws.base import Array, complex_step
 from analysis.laws.registry import find_law
-from analysis.predict import predict
+from analysis.tables.columns import Array, FitError
+from analysis.tables.curves import Curves, at_peak, trajectories
 from tests.analysis.laws.simulated_annealing import cosine, stable_decay
 
 # Validation losses at steps 1000, 2000, …, 20000 (cosine to 0 and constant, peak 2e-4, 500 steps of warm-up), from the

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.columns import FitError
-from analysis.fit import fit
+from analysis.fitter.fit import fit
 from analysis.laws.bowl import lr_bowl
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_bowl import EXAMPLES, TRUTH
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.columns import FitError
+from analysis.fitter.law import Steps
 from analysis.laws.allocation import predict_allocation
-from analysis.laws.base import Steps
 from analysis.laws.chinchilla import chinchilla, optimum
 from analysis.laws.envelope import estimate, smooth_curve
+from analysis.tables.columns import FitError
 from tests.analysis.laws.test_isoflop import LAW, TRUE_A, allocation, best, interval, profiles
 
 SIZES = np.geomspace(1e6, 1e8, 9)
@@ -144,8 +144,8 @@ def test_bad_input() -> None:
 
 
 def test_picture_has_a_line_for_each_curve_and_a_mark_for_each_step() -> None:
-    from analysis.allocation_plot import plot_allocation
-    from analysis.fit import fit
+    from analysis.fits.plot_allocation import plot_allocation
+    from analysis.fitter.fit import fit
 
     table = curves(between=0.002)
     table["curve"] = np.array([f"run {code}" for code in table["curve"]])
@@ -171,8 +171,8 @@ def test_intervals_cover(sizes: Any) -> None:
 
 def test_the_three_approaches_agree_on_one_law() -> None:
     """IsoFLOP by parabola and by Akima, envelope, and the parametric fit: N* at the largest budget."""
-    from analysis.fit import fit
-    from analysis.result import FitResult
+    from analysis.fitter.fit import fit
+    from analysis.fitter.result import FitResult
 
     target = 1e20
 

@@ -10,10 +10,10 @@ import zlib
 import numpy as np
 import pytest
 
-from analysis.laws.base import Family, Law, Learner
+from analysis.fitter.law import Family, Law, Learner
+from analysis.fitter.points import read_variables
+from analysis.fitter.result import FitResult
 from analysis.laws.registry import LAWS
-from analysis.points import read_variables
-from analysis.result import FitResult
 from tests.analysis.coverage import EXAMPLES, cover, name_of
 from tests.analysis.simulate import Example
 

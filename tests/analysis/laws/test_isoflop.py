@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.columns import FitError
-from analysis.fit import fit
+from analysis.fitter.fit import fit
+from analysis.fitter.law import Steps
 from analysis.laws.allocation import fit_allocation, predict_allocation
-from analysis.laws.base import Steps
 from analysis.laws.chinchilla import chinchilla, optimum
 from analysis.laws.isoflop import akima, budgets, estimate, parabola
+from analysis.tables.columns import FitError
 
 # Besiroglu et al. 2024 (arXiv 2404.10102), table 1, rounded.
 LAW = {"E": 1.817, "A": 482.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}
@@ -286,7 +286,7 @@ def test_one_budget_is_too_few() -> None:
 
 
 def test_picture_marks_each_minimum_and_leaves_other_budgets_hollow() -> None:
-    from analysis.allocation_plot import plot_allocation
+    from analysis.fits.plot_allocation import plot_allocation
 
     table = profiles(noise=0.002)
     small = table["n_params"] < np.where(table["flops"] > 5e19, 0.6, 9) * best(table["flops"])[0]

@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.columns import FitError
-from analysis.fit import fit
+from analysis.fits.mixture_choice import best_mixture, rank_score, spearman
+from analysis.fitter.fit import fit
+from analysis.fitter.predict import predict
+from analysis.fitter.result import FitResult
 from analysis.laws.domains import D_CPT, MULTILINGUAL, d_cpt, effective_fraction
 from analysis.laws.mixtures import EXPONENTIAL, LIGHTGBM, LINEAR, mixture_exponential
-from analysis.mixture_choice import best_mixture, rank_score, spearman
-from analysis.predict import predict
-from analysis.result import FitResult
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_mixtures import EXAMPLES
 
 REGMIX = Path(__file__).parents[4] / "shared/reference/regmix/mixtures.csv"

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.columns import FitError
-from analysis.fit import fit
-from analysis.laws.base import complex_step
+from analysis.fitter.fit import fit
+from analysis.fitter.law import complex_step
+from analysis.fitter.predict import predict
+from analysis.fitter.result import FitResult
 from analysis.laws.chinchilla import chinchilla
 from analysis.laws.over_training import LAWS, best_multiplier, downstream, over_training, over_training_cost
-from analysis.predict import predict
-from analysis.result import FitResult
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_over_training import ERROR, EXAMPLES, LOSS
 
 MODELS = Path(__file__).parents[4] / "shared/reference/gadre_overtraining/models.csv"

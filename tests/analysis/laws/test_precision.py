@@ -8,19 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.columns import FitError
 from analysis.laws.chinchilla import chinchilla
-from analysis.laws.precision import (
-    LAWS,
-    critical_tokens,
-    effective_precision,
-    fp_precision,
-    fp_variables,
-    optimal_split,
-    qat_precision,
-    qat_variables,
-    retention,
-)
+from analysis.laws.precision import LAWS, critical_tokens, effective_precision, fp_precision, fp_variables, optimal_split, qat_precision, qat_variables, retention
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_precision import EFFECTIVE_TRUTH, FP_TRUTH, QAT_TRUTH
 
 FORMATS = {"E8M7": (8, 7), "E4M3": (4, 3), "E2M1": (2, 1)}

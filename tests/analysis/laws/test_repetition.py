@@ -7,19 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.columns import FitError
-from analysis.fit import fit
-from analysis.laws.base import complex_step
+from analysis.fitter.fit import fit
+from analysis.fitter.law import complex_step
 from analysis.laws.chinchilla import chinchilla
-from analysis.laws.repetition import (
-    LAWS,
-    best_pools,
-    data_constrained,
-    effective,
-    optimal_size,
-    pooled_loss,
-    quality_repetition,
-)
+from analysis.laws.repetition import LAWS, best_pools, data_constrained, effective, optimal_size, pooled_loss, quality_repetition
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_repetition import BASE, EXAMPLES, WORTH
 
 CONSTRAINED, QUALITY = LAWS

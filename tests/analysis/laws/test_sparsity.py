@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.columns import FitError
 from analysis.laws.chinchilla import chinchilla
 from analysis.laws.sparsity import LAWS, average_params, linear_pruning, sparse, sparse_gain, sparse_variables
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_sparsity import AVERAGE_TRUTH, T5, VIT, sparse_truth
 
 GAIN = ("a_S", "c_S", "b_S", "b_N")

@@ -9,20 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.columns import FitError
-from analysis.fit import fit
-from analysis.laws.base import Steps
-from analysis.laws.tuning import (
-    LAWS,
-    RECIPES,
-    cells,
-    ladder_recipe,
-    porian_recipe,
-    regret,
-    step_law_recipe,
-    tuned,
-)
-from analysis.predict import predict
+from analysis.fitter.fit import fit
+from analysis.fitter.law import Steps
+from analysis.fitter.predict import predict
+from analysis.laws.tuning import LAWS, RECIPES, cells, ladder_recipe, porian_recipe, regret, step_law_recipe, tuned
+from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_tuning import TRUTH, bowls
 
 STEP_LAW = Path(__file__).parents[4] / "shared/reference/steplaw"

@@ -1,0 +1,1 @@
+"""Claims, and the verdicts that follow from intervals."""

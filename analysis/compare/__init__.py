@@ -1,0 +1,1 @@
+"""Two arms, or two laws, compared."""

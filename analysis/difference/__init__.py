@@ -1,0 +1,1 @@
+"""The difference of two arms over pairs of runs."""

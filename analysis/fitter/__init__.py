@@ -1,0 +1,1 @@
+"""The fitter: a law and points in, a result with intervals out. It knows no law by name."""

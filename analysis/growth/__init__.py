@@ -1,0 +1,1 @@
+"""Whether growing paid."""

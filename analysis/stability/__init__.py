@@ -1,0 +1,1 @@
+"""Learning rates that fail, and why runs went wrong."""

@@ -1,0 +1,186 @@
+"""Runs over a grid of learning rates: how much the rate matters, which one is best, and where training fails.
+
+A sweep is a table with a row for each run: `arm` (what is compared), `size` (a number), `lr` (peak), `seed`, `loss`
+(final validation loss, nats per token; that at initialisation where it is higher or the run diverged),
+`loss_at_init`, `diverged`, `run_id` and `folder`. Every function below makes a row for each arm, size and seed, so
+that seeds tell the noise (`analysis.claims.seeds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from analysis.tables.columns import Array
+from analysis.tables.runs import read_curves
+
+CURVE = ("arm", "size", "seed")
+
+RISE = 0.25
+"""Nats above its lowest loss at which a curve has failed: between what a rate costs that is off by a factor of 3, and
+the nat between a model that trains and one that has learnt the frequencies of bytes."""
+
+# 12 L D², the matrices of the blocks (Wortsman et al. 2023, section 2.1): the same size for arms that differ in norms.
+MATRICES = 12 * pl.col("model.depth") * pl.col("model.width") ** 2
+
+
+def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) -> pl.DataFrame:
+    """The sweep of a table of runs (`analysis.tables.runs.read_runs`); runs that failed are left out.
+
+    Args:
+        arm: names the arm of each run.
+        size: tells sizes apart, e.g. `pl.col("model.width")`.
+    """
+    return (
+        runs.filter(pl.col("capped_loss").is_not_null())
+        .select(
+            arm.cast(pl.String).alias("arm"),
+            size.cast(pl.Float64).alias("size"),
+            pl.col("optim.lr").alias("lr"),
+            "seed",
+            pl.col("capped_loss").alias("loss"),
+            "loss_at_init",
+            (pl.col("state") == "diverged").alias("diverged"),
+            "run_id",
+            "folder",
+        )
+        .sort("arm", "size", "lr", "seed", maintain_order=True)
+    )
+
+
+def lr_window(sweep: pl.DataFrame) -> tuple[float, float]:
+    """The lowest and the highest learning rate."""
+    lr = sweep["lr"].to_numpy()
+    return float(lr.min()), float(lr.max())
+
+
+def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
+    """LR sensitivity of every curve: the mean over its learning rates of loss minus its lowest loss, in nats.
+
+    Wortsman et al. 2023 (arXiv 2309.14322), section 2.2: E over the window [a, b] of min(loss, loss at init) - l*.
+    The window is the curve's own grid, `lr_low` to `lr_high` at `n_lr` rates; compare curves of one window only. A
+    mean over fewer rates is another number: it is null where a curve lacks one that another seed's has.
+    """
+    found = _each_curve(
+        sweep,
+        lambda lr, loss: {
+            "sensitivity": float(loss.mean() - loss.min()),
+            "best_loss": float(loss.min()),
+            "lr_low": lr.min(),
+            "lr_high": lr.max(),
+            "n_lr": len(lr),
+        },
+    )
+    whole = pl.col("n_lr") == pl.col("n_lr").max().over("arm", "size")
+    return found.with_columns(pl.when(whole).then("sensitivity").alias("sensitivity"))
+
+
+def best_lr(sweep: pl.DataFrame) -> pl.DataFrame:
+    """The best learning rate of every curve, `lr_opt`: the vertex of the parabola in ln lr through the lowest point
+    and its neighbours, and the loss there, `loss_opt`.
+
+    `at_edge` says that the lowest point is the first or the last: then the optimum is not known, and both are null.
+    """
+
+    def one(lr: Array, loss: Array) -> dict[str, Any]:
+        k = int(loss.argmin())
+        if k in (0, len(lr) - 1):
+            return {"lr_opt": None, "loss_opt": None, "at_edge": True}
+        near = slice(k - 1, k + 2)
+        x = np.log(lr[near] / lr[k])
+        c2, c1, c0 = np.polyfit(x, loss[near], 2)
+        vertex = float(-c1 / (2 * c2)) if c2 > 0 else 0.0  # three equal losses
+        return {
+            "lr_opt": float(lr[k] * np.exp(vertex)),
+            "loss_opt": float(c0 + c1 * vertex / 2),
+            "at_edge": False,
+        }
+
+    # Where every optimum is at an edge, the columns would have no type.
+    return _each_curve(sweep, one).with_columns(pl.col("lr_opt", "loss_opt").cast(pl.Float64))
+
+
+def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:
+    """The learning rate above the best one at which a curve's loss has risen by `rise` nats, `lr_fail`.
+
+    Interpolated in ln lr. `censored` says that the curve does not rise so far within its grid; `lr_fail` is then its
+    highest rate, a lower bound.
+    """
+
+    def one(lr: Array, loss: Array) -> dict[str, Any]:
+        k = int(loss.argmin())
+        over = loss - loss[k] - rise
+        beyond = [i for i in range(k + 1, len(lr)) if over[i] >= 0]
+        if not beyond:
+            return {"lr_fail": float(lr[-1]), "censored": True}
+        i = beyond[0]
+        share = -over[i - 1] / (over[i] - over[i - 1])
+        return {"lr_fail": float(lr[i - 1] * (lr[i] / lr[i - 1]) ** share), "censored": False}
+
+    return _each_curve(sweep, one)
+
+
+def slopes(
+    table: pl.DataFrame, value: str, against: str = "size", *, log_value: bool = False, log_against: bool = True
+) -> dict[Any, float]:
+    """For each seed the slope of a value against a setting, or of log10 of either; seeds that lack a setting that
+    another one has are left out, and so is everything if there is one setting."""
+    found = {}
+    n_settings = table[against].n_unique()
+    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
+        if len(rows) == n_settings > 1:
+            x, y = rows[against].to_numpy(), rows[value].to_numpy()
+            x, y = np.log10(x) if log_against else x, np.log10(y) if log_value else y
+            found[seed] = float(np.polyfit(x, y, 1)[0])
+    return found
+
+
+def with_metric(sweep: pl.DataFrame, metric: str, how: Callable[[pl.Expr], pl.Expr], name: str) -> pl.DataFrame:
+    """The sweep with a number of each run's metrics, e.g. the largest attention logit of all its probes.
+
+    Args:
+        metric: a column of `analysis.tables.runs.read_curves`.
+        how: makes one number of its measured values in the order of steps, e.g. `pl.Expr.max`.
+        name: the new column; null where the run did not measure it.
+    """
+    curves = read_curves([Path(folder) for folder in sweep["folder"]])
+    measured = curves.filter(pl.col(metric).is_not_null())
+    numbers = measured.group_by("curve", maintain_order=True).agg(how(pl.col(metric)).alias(name))
+    return sweep.join(numbers, left_on="run_id", right_on="curve", how="left", maintain_order="left")
+
+
+def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
+    """The value of each seed in one of the tables above, averaged over the rows that agree with `where`.
+
+    Seeds that lack one of the rows that another seed has, or whose value is null there, are left out.
+    """
+    rows = table
+    for name, wanted in where.items():
+        rows = rows.filter(pl.col(name) == wanted)
+    means = rows.group_by("seed", maintain_order=True).agg(
+        pl.col(value).mean(), pl.len().alias("n"), pl.col(value).null_count().alias("missing")
+    )
+    whole = means.filter((pl.col("n") == pl.col("n").max()) & (pl.col("missing") == 0))
+    return dict(sorted(zip(whole["seed"], whole[value], strict=True)))
+
+
+def differences(one: dict[Any, float], other: dict[Any, float]) -> list[float]:
+    """one minus other for each seed that both have; runs of a seed share the order of their data."""
+    return [one[seed] - other[seed] for seed in one if seed in other]
+
+
+def arms_apart(table: pl.DataFrame, value: str, one: str, other: str, **where: Any) -> list[float]:
+    """For each seed the value of one arm minus that of another, averaged as in `by_seed`."""
+    return differences(by_seed(table, value, arm=one, **where), by_seed(table, value, arm=other, **where))
+
+
+def _each_curve(sweep: pl.DataFrame, statistic: Callable[[Array, Array], dict[str, Any]]) -> pl.DataFrame:
+    rows = []
+    for key, curve in sweep.sort("lr").group_by(*CURVE, maintain_order=True):
+        found = statistic(curve["lr"].to_numpy(), curve["loss"].to_numpy())
+        rows.append(dict(zip(CURVE, key, strict=True)) | found)
+    return pl.DataFrame(rows, infer_schema_length=None).sort(*CURVE)

@@ -1,0 +1,141 @@
+"""Sweeps of learning rates as the papers draw them: loss against rate by size, one panel an arm, and sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.claims.seeds import over_seeds
+from analysis.drawing import style
+from analysis.stability.lr_sweep import sensitivity
+from train.record.files import write_bytes
+
+PANEL = (2.35, 2.75)  # inches
+
+
+def draw_lr_sweep(
+    sweep: pl.DataFrame,
+    stem: Path,
+    *,
+    arms: Mapping[str, str],
+    size_label: str = "parameters without embeddings",
+    title: str | None = None,
+    with_sensitivity: bool = True,
+    sensitivities: pl.DataFrame | None = None,
+) -> None:
+    """Write `stem.png`, `.svg` and `.csv`: a panel of loss against learning rate for each arm, coloured by size, and
+    one of LR sensitivity against size, coloured by arm.
+
+    Args:
+        sweep: of `analysis.stability.lr_sweep.read_sweep`.
+        arms: arm -> its title, in the order of the panels.
+        sensitivities: like those of `analysis.stability.lr_sweep.sensitivity`, if not over each curve's whole window.
+    """
+    colours = style.size_colours(sweep["size"].to_numpy())
+    arms = {arm: name for arm, name in arms.items() if arm in set(sweep["arm"])}
+    n_panels = len(arms) + with_sensitivity
+    with style.paper():
+        figure = Figure(figsize=(PANEL[0] * n_panels + 0.9, PANEL[1]))
+        panels = figure.subplots(1, n_panels, squeeze=False)[0]
+        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]  # a constrained layout
+        limits = loss_limits(sweep)
+        for axes, (arm, name) in zip(panels, arms.items(), strict=False):
+            draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
+            axes.set_ylim(*limits)
+            style.loss_axis(axes)
+            axes.set_title(name)
+        for axes in panels[1 : len(arms)]:
+            axes.tick_params(labelleft=False)
+        panels[0].set_ylabel("validation loss (nats per token)")
+        style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
+        if with_sensitivity:
+            table = sensitivity(sweep) if sensitivities is None else sensitivities
+            draw_sensitivity(panels[-1], table, arms, size_label=size_label)
+        if title is not None:
+            figure.suptitle(title, fontsize=9.5)
+        style.save(figure, stem)
+    write_bytes(stem.with_suffix(".csv"), sweep.drop("folder").write_csv().encode())
+
+
+def loss_limits(sweep: pl.DataFrame) -> tuple[float, float]:
+    """A little beyond the losses; the loss at initialisation is shown only if a run is near it."""
+    low, high = float(sweep["loss"].min()), float(sweep["loss"].max())  # type: ignore[arg-type]  # polars says Any
+    return low * 0.97, high * 1.03
+
+
+def draw_curves(axes: Axes, curves: pl.DataFrame, colours: Mapping[float, Any]) -> None:
+    """Mean loss over seeds against learning rate for each size, a band from the lowest to the highest seed, and a
+    cross where a seed diverged."""
+    for (size,), rows in curves.group_by("size", maintain_order=True):
+        points = (
+            rows.group_by("lr")
+            .agg(
+                pl.col("loss").mean().alias("mean"),
+                pl.col("loss").min().alias("low"),
+                pl.col("loss").max().alias("high"),
+                pl.col("diverged").any(),
+            )
+            .sort("lr")
+        )
+        colour = colours[float(size)]
+        axes.fill_between(points["lr"], points["low"], points["high"], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(points["lr"], points["mean"], "o-", color=colour, mec="white", mew=0.5)
+        broken = points.filter(pl.col("diverged"))
+        axes.plot(broken["lr"], broken["mean"], "x", color=colour, markersize=6, mew=1.4)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+
+
+def draw_sensitivity(
+    axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], *, size_label: str, value: str = "sensitivity"
+) -> None:
+    """A number of each curve against size for each arm: the mean over seeds with its 95 % interval."""
+    for k, (arm, name) in enumerate(arms.items()):
+        points = mean_over_seeds(table.filter(pl.col("arm") == arm), value)
+        shift = 1.03 ** (k - (len(arms) - 1) / 2)  # or intervals would hide each other
+        draw_intervals(
+            axes,
+            points["size"] * shift,
+            points,
+            fmt="o-",
+            color=style.ARMS[k % len(style.ARMS)],
+            capsize=2,
+            linewidth=1.1,
+            label=name.replace("\n", " "),
+        )
+    style.count_axis(axes, np.array([*table["size"], 1.5 * table["size"].max()]))  # type: ignore[operator]  # a number
+    axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.1 * len(arms)))  # the legend stands above the intervals
+    axes.set_xlabel(size_label)
+    if value == "sensitivity":
+        low, high = float(table["lr_low"].min()), float(table["lr_high"].max())  # type: ignore[arg-type]
+        axes.set_ylabel("LR sensitivity (nats)")
+        axes.set_title(f"rates {low:g} to {high:g}")
+    axes.legend(loc="upper right")
+
+
+def draw_intervals(axes: Axes, x: Any, points: pl.DataFrame, **look: Any) -> None:
+    """`mean` of the functions below at each x, with the interval from `low` to `high`."""
+    errors = [points["mean"] - points["low"], points["high"] - points["mean"]]
+    axes.errorbar(x, points["mean"], yerr=errors, **look)
+
+
+def mean_over_seeds(table: pl.DataFrame, value: str, by: Sequence[str] = ("size",)) -> pl.DataFrame:
+    """`by`, `mean`, and `low`, `high` of the 95 % interval over seeds; both are the mean where there is one seed."""
+    rows = []
+    for key, part in table.filter(pl.col(value).is_not_null()).group_by(*by, maintain_order=True):
+        values = part[value].to_list()
+        mean, (low, high) = over_seeds(values) if len(values) > 1 else (values[0], (values[0], values[0]))
+        rows.append(dict(zip(by, key, strict=True)) | {"mean": mean, "low": low, "high": high, "n_seeds": len(values)})
+    return pl.DataFrame(rows, infer_schema_length=None).sort(*by)
+
+
+def geometric_mean_over_seeds(table: pl.DataFrame, value: str, by: Sequence[str] = ("size",)) -> pl.DataFrame:
+    """The same of a positive quantity in its logarithm, such as a best learning rate."""
+    logs = mean_over_seeds(table.with_columns(pl.col(value).log()), value, by)
+    return logs.with_columns(pl.col("mean", "low", "high").exp())

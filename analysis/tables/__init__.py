@@ -1,0 +1,1 @@
+"""Runs, curves and CSV files as tables."""

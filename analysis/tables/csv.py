@@ -1,0 +1,96 @@
+"""Run records, or anybody's CSV, as one tidy table; columns are documented here.
+
+A table of runs has one row per run:
+
+- `folder`, and every scalar of `run.json`: `state`, `n_params_total`, `n_tokens`, `flops`, `val_loss`, …;
+- every setting of `config.yaml` under its full path: `model.width`, `optim.lr`, …;
+- what the laws read: `n_params` (by the chosen convention), `loss` (validation loss, nats per token), `lr` (peak),
+  `batch_tokens`;
+- `n_tokens_planned`: what `n_tokens` was to be, also of a run that broke; with those of the runs that it grew out of;
+- `capped_loss`: the loss, but that at initialisation where it is higher or the run diverged, as LR sensitivity counts
+  it (Wortsman et al. 2023, arXiv 2309.14322, section 2.2).
+
+What a run did not measure is null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from conf.schema import UserError
+
+
+class TableError(UserError):
+    """Runs or a file that make no table, or a column or filter that does not fit it."""
+
+
+def load_csv(path: Path) -> pl.DataFrame:
+    """A CSV file with a header and at least one row; raises `TableError`."""
+    try:
+        table = pl.read_csv(path.read_bytes(), infer_schema_length=None, null_values=["nan", "NaN", "NA", "null"])
+    except pl.exceptions.NoDataError:
+        raise TableError(f"{path}: the file is empty") from None
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}") from None
+    except pl.exceptions.PolarsError as error:
+        raise TableError(f"{path}: not a CSV table ({_first_line(error)})") from None
+    if table.is_empty():
+        raise TableError(f"{path}: the table has no rows")
+    names = [name.strip() for name in table.columns]
+    for name in names:
+        twice = name.removesuffix("_duplicated_0")  # polars' name for the second of two
+        if name != twice and twice in names:
+            raise TableError(f"{path}: has two columns {twice}; allowed: one of each name")
+    return table.rename(dict(zip(table.columns, names, strict=True)))
+
+
+def rename(table: pl.DataFrame, renames: Mapping[str, str]) -> pl.DataFrame:
+    """Give columns the names that the laws read: `{"loss": "my_column"}`. A column in the way is replaced.
+
+    Raises:
+        TableError: no such column.
+    """
+    for name, source in renames.items():
+        if source not in table.columns:
+            raise TableError(f"--map {name}={source}: no column {source}; there are: {', '.join(table.columns)}")
+    return table.with_columns(pl.col(source).alias(name) for name, source in renames.items())
+
+
+def where(table: pl.DataFrame, condition: str, option: str = "--where") -> pl.DataFrame:
+    """The rows for which a condition holds: SQL, with `==` allowed for `=`, and names with dots as they are:
+    `used_in_fit == 1 and optim.lr < 0.01`.
+
+    Raises:
+        TableError: it cannot be read, names a column that is not there, or leaves no row.
+    """
+    text = re.sub(r"(?<![<>!=])==(?!=)", "=", condition)
+    # SQL would read model.width as a column of a table called model.
+    text = re.sub(
+        r'(?<![\w."\'])([A-Za-z_]\w*(?:\.\w+)+)',
+        lambda m: f'"{m[0]}"' if m[0] in table.columns else m[0],
+        text,
+    )
+    try:
+        kept = table.filter(pl.sql_expr(text))
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise TableError(f"{option} {condition!r}: {_first_line(error)}") from None
+    if kept.is_empty():
+        raise TableError(f"{option} {condition!r}: leaves none of {len(table)} rows")
+    return kept
+
+
+def numbers(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    """A column as numbers, nan where it holds none or is not there (N,)."""
+    if name not in table.columns or table[name].dtype.is_nested():
+        return np.full(len(table), np.nan)
+    return table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

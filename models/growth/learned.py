@@ -1,0 +1,196 @@
+"""Growth by a learned linear map: LiGO (Wang et al. 2023, arXiv 2303.00980; "G_learn" in Du et al. 2024, 2405.15319).
+
+Every weight of the grown model is a linear function of the base's frozen weights. What is learned is the function, on
+the loss of the grown model (`train.growth.tune`); after that the weights are ordinary ones.
+
+Width, `grow.width=learn`: a map B of shape (new, old) for each kind of axis that grows, shared by all blocks and by
+all that writes to the axis and reads from it. E' = E Bᵀ for tables and readout, with B that of the residual stream;
+W' = B_out W B_inᵀ for matrices, where query, key and value have maps of their own, out reads by the value's, and up,
+gate and down share that of the hidden units; g' = B g for gains. B begins as [I; N(0, 1/new)].
+
+Depth, `grow.depth=learn`: for each kind of parameter in a block, gains included, a matrix of shape (L, l):
+W'_i = sum_j D_ij W_j. It begins as identities on top of each other, which is `stack`, cut off at L rows.
+
+Rules beside the paper's:
+
+- Where only one direction is learned and the other grows too, its operator comes first, on the frozen weights: depth
+  is learned over blocks that are wide already, and width over blocks that are all there.
+- What is not in a block has no map for the depth, and what is as wide as one head none for the width.
+- Parameter tokens are an axis like hidden units, of keys and values alike, with a map for each of query, key, value and
+  out. Templates are widened as the matrices that they make; blocks combine their coefficients.
+- The final norm's gain makes up for the multiplier on the logits of a tied readout (muP's 1/m), as in
+  `models.growth.grow`. Nothing else is made up for: it is learned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conf.schema import GrowConfig, ModelConfig, ParamConfig
+from models.gpt import GPT
+from models.growth.grow import State, grow_state
+from models.growth.rules import check_growth
+from models.growth.width import generator
+from models.parametrize import Shape, logit_multiplier
+
+# Outputs and inputs of each kind of matrix in a block.
+_MATRICES = {
+    "query": ("query", "residual"),
+    "key": ("key", "residual"),
+    "value": ("value", "residual"),
+    "out": ("residual", "value"),
+    "gate": ("hidden", "residual"),
+    "up": ("hidden", "residual"),
+    "down": ("residual", "hidden"),
+    "tokens": ("residual", "residual"),  # an MLP of parameter tokens
+}
+
+
+def axes(name: str, qk_norm: str) -> tuple[str | None, ...]:
+    """What each axis of a parameter is, by the parameter's name; None for one that no width changes."""
+    if name in {"tokens.weight", "positions.weight", "readout.weight"}:
+        return None, "residual"
+    *_, kind, leaf = name.split(".")
+    if kind == "templates":
+        return None, *_MATRICES[leaf]
+    if leaf == "coefficients":
+        return (None,)
+    if leaf == "gain":
+        of = kind.removesuffix("_norm")
+        if of in {"query", "key", "value"}:  # over each head, unless it is over all of them
+            return (of if qk_norm == "model" else None,)
+        return ("residual",)
+    outputs, inputs = _MATRICES[kind]
+    tokens = "hidden" if kind == "tokens" else f"{kind}_tokens"
+    return {"weight": (outputs, inputs), "keys": (tokens, inputs), "values": (tokens, outputs)}[leaf]
+
+
+def axis_size(axis: str, cfg: ModelConfig) -> int:
+    """How long an axis is in a model."""
+    if axis.endswith("_tokens"):
+        assert cfg.param_tokens is not None  # only they have such an axis
+        return cfg.param_tokens
+    return cfg.hidden if axis == "hidden" else cfg.width
+
+
+class LearnedGrowth(nn.Module):
+    """The maps from a base's weights to those of a grown model; they are its parameters.
+
+    Args:
+        base: the base's state, keyed as `GPT.state_dict()`.
+        base_cfg, base_param: what the base is, resolved.
+        fresh: the grown model's state; its names, shapes, dtypes and device are kept, its values where an operator
+            that is not learned takes them.
+        cfg, param: what it grows into, resolved.
+        how: the operators; at least one is `learn`.
+        seed: draws the new rows of the maps for the width, and what an operator draws that is not learned.
+
+    Raises:
+        GrowthError: the one cannot become the other, or there is nothing to learn.
+    """
+
+    def __init__(
+        self,
+        base: Mapping[str, Tensor],
+        base_cfg: ModelConfig,
+        fresh: Mapping[str, Tensor],
+        cfg: ModelConfig,
+        how: GrowConfig,
+        *,
+        param: ParamConfig,
+        base_param: ParamConfig,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_growth(base_cfg, cfg, how)
+        between = _between(base_cfg, cfg, how)
+        first = dataclasses.replace(  # what has its size already is copied by any operator
+            how,
+            depth="stack" if how.depth == "learn" else how.depth,
+            width="direct" if how.width == "learn" else how.width,
+        )
+        self.frozen = grow_state(
+            base, base_cfg, _like(fresh, between), between, first, param=param, base_param=base_param, seed=seed
+        )
+        """What the maps are applied to: the base's weights, grown where nothing is learned."""
+        self._names = list(fresh)
+        self._axes = {name: axes(name, cfg.qk_norm) for name in self.frozen}
+        self._n_blocks = between.n_blocks
+        self._logits = 1.0
+        if how.width == "learn":
+            old, new = (
+                logit_multiplier(param, Shape(model.width, model.depth), tied=cfg.tie_embeddings)
+                for model in (between, cfg)
+            )
+            self._logits = old / new
+
+        like = fresh["tokens.weight"]
+        found = {axis for labels in self._axes.values() for axis in labels if axis is not None}
+        sizes = {axis: (axis_size(axis, between), axis_size(axis, cfg)) for axis in sorted(found)}
+        self.width_maps = nn.ParameterDict(
+            {axis: _widening(axis, few, many, seed).to(like) for axis, (few, many) in sizes.items() if few != many}
+        )
+        kinds = [name.removeprefix("blocks.0.") for name in self.frozen if name.startswith("blocks.0.")]
+        stacked = torch.arange(cfg.n_blocks) % max(1, self._n_blocks)
+        self.depth_maps = nn.ParameterDict(
+            {_key(kind): torch.eye(self._n_blocks)[stacked].to(like) for kind in kinds if how.depth == "learn"}
+        )
+
+    def grown_state(self) -> State:
+        """The grown model's state, by its names, as a function of the maps that can be differentiated."""
+        grown = {name: self._widened(name, tensor) for name, tensor in self.frozen.items()}
+        if self._logits != 1:
+            grown["final_norm.gain"] = grown["final_norm.gain"] * self._logits
+        for key, map_Ll in self.depth_maps.items():
+            kind = _kind(key)
+            blocks = torch.stack([grown[f"blocks.{block}.{kind}"] for block in range(self._n_blocks)])
+            mixed = (map_Ll @ blocks.flatten(1)).unflatten(1, blocks.shape[1:])
+            grown |= {f"blocks.{block}.{kind}": tensor for block, tensor in enumerate(mixed)}
+        return {name: grown[name] for name in self._names}
+
+    def _widened(self, name: str, tensor: Tensor) -> Tensor:
+        labels = self._axes[name]
+        for axis, label in enumerate(labels):
+            if label is not None and label in self.width_maps:
+                width_map = self.width_maps[label]
+                last = axis == len(labels) - 1
+                tensor = tensor @ width_map.mT if last else width_map @ tensor
+        return tensor
+
+
+def _widening(axis: str, few: int, many: int, seed: int) -> Tensor:
+    new = torch.randn(many - few, few, generator=generator(seed, "learn", axis)) / sqrt(many)
+    return torch.cat((torch.eye(few), new))
+
+
+def _key(kind: str) -> str:
+    return kind.replace(".", "/")  # a module's parameter may have no dot in its name
+
+
+def _kind(key: str) -> str:
+    return key.replace("/", ".")
+
+
+def _between(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> ModelConfig:
+    """The grown model, in each direction that is learned as small as the base."""
+    learned = ["depth", "stages"] if how.depth == "learn" else []
+    learned += ["width", "heads", "mlp_hidden", "param_tokens"] if how.width == "learn" else []
+    sizes: dict[str, Any] = {name: getattr(base, name) for name in learned}
+    return dataclasses.replace(cfg, **sizes)
+
+
+def _like(fresh: Mapping[str, Tensor], cfg: ModelConfig) -> State:
+    """`fresh`, or where a model of other sizes is asked for, zeros with its names and shapes."""
+    context = len(fresh["positions.weight"]) if "positions.weight" in fresh else 1
+    with torch.device("meta"):
+        smaller = GPT(cfg, vocab_size=len(fresh["tokens.weight"]), context=context).state_dict()
+    return {
+        name: fresh[name] if fresh[name].shape == meta.shape else fresh[name].new_zeros(meta.shape)
+        for name, meta in smaller.items()
+    }

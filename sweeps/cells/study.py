@@ -1,0 +1,31 @@
+"""What a study is: a name, the sentence that it tests, and the cells of its runs at each profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sweeps.cells.grid import Cell
+from sweeps.cells.widen import Widen
+from train.record.manifest import Profile
+
+# Stated and not detected, so that a plan is the same on every machine and needs no torch.
+DEVICE: dict[Profile, str] = {"smoke": "cpu", "cpu": "cpu", "gpu": "cuda"}
+
+# Settings that a sweep decides itself, and what to use instead.
+RESERVED = {"study": "it is the study's name", "runtime.runs_dir": "use --runs-dir", "runtime.threads": "use --jobs"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named experiment.
+
+    `name` is `<paper>/<figure>`. `cells(profile)` yields one code path at three sizes: `smoke` takes seconds, `cpu`
+    at most ten minutes on two cores and still shows the effect, `gpu` at most twenty minutes on one GPU.
+    `widen` asks for a grid that goes on until its best value is not at an end.
+    """
+
+    name: str
+    claim: str
+    cells: Callable[[Profile], list[Cell]]
+    widen: Widen | None = None

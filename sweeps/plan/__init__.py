@@ -1,0 +1,1 @@
+"""What would run: priced runs, their states, and the machine that they are planned for."""

@@ -1,0 +1,265 @@
+"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from conf.compose import compose
+from conf.config import Config, resolve
+from conf.duration import parse_steps
+from conf.identity import NOT_IDENTITY
+from conf.schema import RUN, DataConfig, UserError
+from conf.vocab import vocab_size
+from sweeps.cells.graph import BASE, Node, base_of
+from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.study import DEVICE, RESERVED, Study
+from sweeps.cells.widen import Bracket, widened
+from sweeps.plan.cost import makespan, run_seconds
+from sweeps.plan.machine import Speed, cores_for, share_cores, speed
+from sweeps.plan.states import STARTABLE, RunState, state_of
+from train.record.checkpoints import checkpoint_at
+from train.record.lineage import check_start
+from train.record.manifest import Manifest, Profile
+from train.record.run import FINAL, RecordError, diverged_by, read_run, run_dir
+from train.timetable.cost import RunCost, run_cost
+from train.timetable.schedule import build_schedule, ramp_steps
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan."""
+
+    run_id: str
+    folder: Path
+    cell: Cell
+    overrides: tuple[str, ...]
+    config: Config
+    cost: RunCost
+    record: dict[str, Any] | None
+    state: RunState
+    until: int
+    """The step that it goes up to if it is started: its last one, or the last whose checkpoint it lacks."""
+    seconds: float
+    """Measured if it is finished, otherwise estimated."""
+    problem: str | None = None
+    """Why its record cannot be read; its folder must go before it can run again."""
+    base: str | None = None
+    """Id of the run that it starts from, which must keep the checkpoint first."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study at a profile, each once: those of its cells in order, then those of `bracket`; before a run
+    that grows out of another one that other run."""
+
+    study: Study
+    profile: Profile
+    runs: tuple[PlannedRun, ...]
+    n_cells: int
+    jobs: int
+    threads: int
+    speed: Speed
+    bracket: Bracket
+    """What the records ask for beyond the study's own cells (`Study.widen`)."""
+    wanted: frozenset[str]
+    """Ids of the runs that are cells, and not only the base of one."""
+
+    @property
+    def missing(self) -> list[PlannedRun]:
+        """The runs that `run` would start."""
+        return [run for run in self.runs if run.state in STARTABLE]
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimated wall-clock seconds until nothing is missing."""
+        longest = max((sum(run.seconds for run in self.chain(run)) for run in self.missing), default=0.0)
+        return max(longest, makespan((run.seconds for run in self.missing), self.jobs))
+
+    def chain(self, run: PlannedRun) -> list[PlannedRun]:
+        """The missing runs that a run waits for, and itself."""
+        before = next((other for other in self.missing if other.run_id == run.base), None)
+        return [*([] if before is None else self.chain(before)), run]
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """The graph of the runs, by id."""
+        return {run.run_id: _node(run) for run in self.runs}
+
+    @property
+    def manifest(self) -> Manifest:
+        """The runs that end, sooner or later."""
+        ids = tuple(run.run_id for run in self.runs if run.state != "base diverged")
+        return Manifest(self.study.name, self.profile, ids)
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys whose values tell the runs apart."""
+        keys = dict.fromkeys(key for run in self.runs for key in run.cell)
+        return [key for key in keys if len({repr(run.cell.get(key, "unset")) for run in self.runs}) > 1]
+
+
+def _node(run: PlannedRun) -> Node:
+    settings = tuple((key, value) for key, value in run.cell.items() if key not in ("seed", BASE))
+    return Node(run.base, run.config.grow.step or 0, run.cost, run.config.seed, settings)
+
+
+def make_plan(
+    study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), jobs: int | None = None
+) -> Plan:
+    """Compose, check and price every run of a study, and look up its state.
+
+    Args:
+        extra: overrides for all runs, in Hydra's grammar, of settings that cannot change what a run measures.
+        jobs: runs at a time; as many as there are cores or missing runs when None, and at most `GPU_JOBS` on a GPU.
+
+    Raises:
+        UserError: a cell or an extra override that is no possible run, a model that cannot grow out of its base's, or
+            more jobs than cores.
+    """
+    extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
+    for key in sorted(extra_keys & RESERVED.keys()):
+        raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    for key in sorted(extra_keys):
+        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
+            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
+    fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
+    drafts: dict[str, _Draft] = {}
+
+    def draft(cell: Cell) -> _Draft:
+        before = base_of(cell, runs_dir)
+        base = None if before is None else draft(before)
+        if base is not None:
+            named = RUN.fullmatch(str(cell[BASE]))
+            if named and named["id"] != base.folder.name:
+                raise UserError(
+                    f"{BASE}: {cell[BASE]} has settings that no run of a sweep has; allowed: the base's cell"
+                )
+            cell = cell | {BASE: base.folder.name}
+        settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
+        argv = (*overrides(settings), *extra)
+        config = _composed(argv)
+        folder = run_dir(config)
+        if folder.name not in drafts:
+            drafts[folder.name] = _Draft(cell, argv, config, folder, base)
+        return drafts[folder.name]
+
+    cells = study.cells(profile)
+    wanted = {draft(cell).folder.name for cell in cells}
+    bracket = Bracket()
+    if study.widen is not None and profile in study.widen.profiles:
+        bracket = widened(cells, study.widen, lambda cell: draft(cell).final_loss)
+        cells = [*cells, *bracket.cells]
+        wanted |= {draft(cell).folder.name for cell in bracket.cells}
+    for one in reversed(drafts.values()):  # a run comes after its base, and here before it
+        if one.base is not None and one.state in STARTABLE:
+            one.base.keep(one.start)
+
+    n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
+    device = DEVICE[profile]
+    jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=cores_for(device), device=device)
+    pace = speed(device, jobs=jobs, threads=threads)
+    runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
+    return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket, frozenset(wanted))
+
+
+class _Draft:
+    """A run that is composed and looked up, and not yet priced."""
+
+    def __init__(self, cell: Cell, argv: tuple[str, ...], config: Config, folder: Path, base: _Draft | None) -> None:
+        self.cell, self.argv, self.config, self.folder, self.base = cell, argv, config, folder, base
+        if base is not None:
+            _check_same_data(config.data, base.config.data)
+            check_start(config, base.config, base.cost)
+        before = None if base is None else base.cost
+        self.cost: RunCost = run_cost(config, vocab_size(config.data), base=before)
+        # What the run would refuse when its turn comes, after its bases have been trained.
+        build_schedule(config.schedule, peak=config.optim.lr, cost=self.cost)
+        ramp_steps(config.grow, self.cost)
+        self.until = self.cost.n_steps
+        self.kept: set[int] = set()
+        self.record: dict[str, Any] | None = None
+        self.problem: str | None = None
+        self.state: RunState = "failed"
+        try:
+            self.record = read_run(self.folder)
+            self.state = state_of(self.folder, self.record)
+        except RecordError as error:
+            self.problem = f"{error}; delete the folder to run it again"
+        if base is not None and self.state in STARTABLE and base.never_reaches(self.start):
+            self.state = "base diverged"
+
+    @property
+    def start(self) -> int:
+        """The base's step that the run starts from."""
+        return self.config.grow.step or 0
+
+    def never_reaches(self, step: int) -> bool:
+        """Whether nothing can ever start from this step."""
+        return self.state == "base diverged" or diverged_by(self.record, step)
+
+    def keep(self, step: int) -> None:
+        """Have the run keep the checkpoint of this step, besides others; if it has ended without, make it up."""
+        self.kept.add(step)
+        if self.state in (*FINAL, "lacks checkpoint") and checkpoint_at(self.folder, step) is None:
+            self.until = step if self.state in FINAL else max(self.until, step)
+            self.state = "lacks checkpoint"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What starts the run."""
+        if not self.kept:
+            return self.argv
+        steps = {*self.kept, *parse_steps(self.config.train.keep or str(min(self.kept)))}
+        keep = f"train.keep='{','.join(map(str, sorted(steps)))}'"
+        return (*(word for word in self.argv if not word.startswith("train.keep=")), keep)
+
+    @property
+    def final_loss(self) -> float | None:
+        """The validation loss at the end; infinite if the run or its base diverged, None if it has not ended."""
+        if self.state == "base diverged":
+            return math.inf
+        if self.record is None or self.record["state"] not in FINAL:
+            return None
+        return math.inf if self.record["state"] == "diverged" else float(self.record["val_loss"])
+
+
+def _check_same_data(data: DataConfig, base: DataConfig) -> None:
+    """The trainer compares what is read; a plan has not read it."""
+    for field in fields(DataConfig):
+        new, old = getattr(data, field.name), getattr(base, field.name)
+        if new != old:
+            raise UserError(
+                f"data.{field.name}: {new!r} is not the base's, in whose data a grown run goes on; allowed: {old!r}"
+            )
+
+
+def _composed(argv: Sequence[str]) -> Config:
+    config = compose(argv)
+    if config.runtime.device == "auto":
+        raise UserError("runtime.device: 'auto' is not allowed in a sweep; allowed: cpu, cuda")
+    return resolve(config, cuda=config.runtime.device == "cuda")
+
+
+def _priced(name: str, draft: _Draft, pace: Speed) -> PlannedRun:
+    cost, until = draft.cost, draft.until
+    seconds = run_seconds(draft.config, cost, pace, until=until)
+    if draft.record is not None and draft.state == "finished":
+        seconds = draft.record["seconds"]
+    return PlannedRun(
+        run_id=name,
+        folder=draft.folder,
+        cell=draft.cell,
+        overrides=draft.overrides,
+        config=draft.config,
+        cost=cost,
+        record=draft.record,
+        problem=draft.problem,
+        state=draft.state,
+        until=until,
+        seconds=seconds,
+        base=draft.base.folder.name if draft.base else None,
+    )

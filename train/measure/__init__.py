@@ -1,0 +1,1 @@
+"""What is measured: losses, layers, probes, and the flight recorder."""

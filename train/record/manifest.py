@@ -1,0 +1,66 @@
+"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+
+A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
+`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
+with the functions below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from train.record.files import write_json
+from train.record.run import RecordError
+
+Profile = Literal["smoke", "cpu", "gpu"]
+
+
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Which runs make up a study at a profile; written by the sweeps, read by the analysis."""
+
+    study: str
+    profile: str
+    run_ids: tuple[str, ...]
+
+    @staticmethod
+    def path(runs_dir: Path, study: str, profile: str) -> Path:
+        return runs_dir / study / f"{profile}.json"
+
+    def write(self, runs_dir: Path) -> None:
+        path = self.path(runs_dir, self.study, self.profile)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, runs_dir: Path, study: str, profile: str) -> Manifest:
+        """Raises `RecordError` if the study was never planned at this profile."""
+        path = cls.path(runs_dir, study, profile)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return cls(found["study"], found["profile"], tuple(found["run_ids"]))
+        except FileNotFoundError:
+            raise RecordError(
+                f"{path}: no such study has been run; `python -m sweeps run {study} --profile {profile}` first"
+            ) from None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}: not a study manifest ({error!r})") from None
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Every run folder at or below `folders`, sorted by path; one that is linked to from another study counts once."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for root, below, files in os.walk(folder, followlinks=True):
+            if "run.json" in files:
+                below.clear()  # no run lies within another
+                found.setdefault(os.path.realpath(root), Path(root))
+    return sorted(found.values())

@@ -1,0 +1,82 @@
+"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+
+A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
+`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
+with the functions below.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train.record.files import write_bytes
+from train.record.run import RecordError
+
+METRICS = "metrics.jsonl"
+
+
+FLIGHT = "flight.jsonl"
+
+
+class MetricsWriter:
+    """Appends rows to `metrics.jsonl`; after `append` a row outlives the process, after `sync` a power cut."""
+
+    def __init__(self, folder: Path, *, after_step: int, name: str = METRICS) -> None:
+        """Keep the rows up to `after_step`, which a resumed run has already measured, and drop later ones."""
+        self.path = folder / name
+        kept = [row for row in read_metrics(folder, name) if row["step"] <= after_step]
+        write_bytes(self.path, b"".join(metrics_line(row) for row in kept))
+        self._file = self.path.open("ab")
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row, as `metrics_line` renders it."""
+        self._file.write(metrics_line(row))
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until the rows are on disk, so that no checkpoint is ahead of them."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def metrics_line(row: Mapping[str, Any]) -> bytes:
+    """One row of a file of metrics. Non-finite values are named under `non_finite` instead, since JSON has no NaN."""
+    broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    clean = {name: value for name, value in row.items() if name not in broken}
+    return (json.dumps(clean | ({"non_finite": broken} if broken else {}), allow_nan=False) + "\n").encode()
+
+
+def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl` in order, none if there is no such file; a last line cut off by a kill is left out.
+
+    Raises:
+        RecordError: a line before the last one is damaged.
+    """
+    path = folder / name
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or cut off
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise RecordError(f"{path}: line {number} is damaged") from None
+    return rows
+
+
+def write_parquet(folder: Path) -> None:
+    """Write `metrics.parquet`, the same rows as `metrics.jsonl`; a missing value is null."""
+    import polars as pl
+
+    rows = read_metrics(folder)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    frame = pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, strict=False)
+    frame.write_parquet(folder / "metrics.parquet")

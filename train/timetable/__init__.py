@@ -1,0 +1,1 @@
+"""What a run will be, known before it starts: its cost, its learning rates, its shifts. No torch."""
