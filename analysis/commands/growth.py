@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims.seeds import over_seeds
+from analysis.claims.sample import over_seeds
 from analysis.drawing.pictures import check_picture
 from analysis.drawing.words import wide_console
 from analysis.growth.gain import compare_with_scratch, left_out, used
