@@ -15,10 +15,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.mup.coordinates import MODULES, read_coordinates, slopes
 from analysis.stability.lr_sweep import by_seed, differences
 from analysis.stability.plot_lr_sweep import mean_over_seeds
-from train.record.files import write_bytes
 
 FLAT = 0.15  # the largest slope that counts as none, as in the published checks
 GROWING = 0.5
@@ -78,8 +78,8 @@ CONTROLS = (
 )
 
 
-def coord_check(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `coordinates`, `rules` and `depth` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `coordinates`, `rules` and `depth` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of widths at one depth, and of depths with another base width.
@@ -88,9 +88,9 @@ def coord_check(runs: pl.DataFrame, out: Path) -> list[Claim]:
     wide = read_coordinates(runs.filter(~deep), _arm())
     depth = read_coordinates(runs.filter(deep), _arm())
     width_slopes, depth_slopes = slopes(wide, "width"), slopes(depth, "depth")
-    _draw_coordinates(wide, out)
-    _draw_rules(width_slopes, out)
-    _draw_depth(depth, out)
+    _draw_coordinates(wide, folder)
+    _draw_rules(width_slopes, folder)
+    _draw_depth(depth, folder)
     return [
         *_width_claims(width_slopes, wide, len(runs.filter(~deep))),
         *_control_claims(width_slopes, len(runs.filter(~deep))),
@@ -259,7 +259,7 @@ def _depth_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
 PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "training loss"}
 
 
-def _draw_coordinates(coordinates: pl.DataFrame, out: Path) -> None:
+def _draw_coordinates(coordinates: pl.DataFrame, folder: Path) -> None:
     """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
     for each parametrisation."""
     with style.paper():
@@ -276,11 +276,10 @@ def _draw_coordinates(coordinates: pl.DataFrame, out: Path) -> None:
         for axes in grid[-1]:
             axes.set_xlabel("width")
         _step_bar(figure, grid, coordinates)
-        style.save(figure, out / "coordinates")
-    write_bytes(out / "coordinates.csv", coordinates.write_csv().encode())
+    write_picture(figure, coordinates, folder / "coordinates")
 
 
-def _draw_depth(coordinates: pl.DataFrame, out: Path) -> None:
+def _draw_depth(coordinates: pl.DataFrame, folder: Path) -> None:
     """`depth`: the stream after the last block, and how far its size moved, against depth for each parametrisation."""
     rows = {"output": "last block, mean |x|", "change": "its change since\ninitialisation"}
     arms = {arm: name for arm, name in DEPTH_ARMS.items() if arm in set(coordinates["arm"])}
@@ -297,8 +296,7 @@ def _draw_depth(coordinates: pl.DataFrame, out: Path) -> None:
                     axes.set_xlabel("blocks")
             row[0].set_ylabel(label)
         _step_bar(figure, grid, coordinates)
-        style.save(figure, out / "depth")
-    write_bytes(out / "depth.csv", coordinates.write_csv().encode())
+    write_picture(figure, coordinates, folder / "depth")
 
 
 def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, steps: pl.Series) -> None:
@@ -326,7 +324,7 @@ def _step_bar(figure: Figure, grid: Any, coordinates: pl.DataFrame) -> None:
     style.size_bar(figure, grid, style.size_colours(coordinates["t"].to_numpy()), "updates done")
 
 
-def _draw_rules(table: pl.DataFrame, out: Path) -> None:
+def _draw_rules(table: pl.DataFrame, folder: Path) -> None:
     """`rules`: the slope of each module in the width, at initialisation and at the last step, for the parametrisations
     and for muP without each rule; a frame is where theory says that a rule's absence shows."""
     arms = [*ARMS, *(c.arm for c in CONTROLS if c.twin == "mup"), ONE_HEAD]
@@ -360,8 +358,7 @@ def _draw_rules(table: pl.DataFrame, out: Path) -> None:
             axes.set_title("at initialisation" if at_init else f"after {steps} updates")
         panels[0].set_yticks(range(len(arms)), [_name(arm) for arm in arms])
         figure.colorbar(image, ax=panels, label="slope of log mean |x| against log width", aspect=30, extend="both")
-        style.save(figure, out / "rules")
-    write_bytes(out / "rules.csv", means.write_csv().encode())
+    write_picture(figure, means, folder / "rules")
 
 
 def _name(arm: str) -> str:

@@ -16,10 +16,10 @@ from matplotlib.ticker import NullFormatter
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import best_lr, by_seed, differences, read_sweep, slopes
 from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, geometric_mean_over_seeds, mean_over_seeds
 from analysis.tables.columns import Array
-from train.record.files import write_bytes
 
 ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
 COLOURS = dict(zip(ARMS, style.ARMS, strict=False))
@@ -27,8 +27,8 @@ ONE_STEP = 1.0  # log2: the published grids have factor 2, and muP's best rate s
 AT_AN_END = "the best rate is at an end of its grid in a seed, so that it is not known there"
 
 
-def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `width` and `depth` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `width` and `depth` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of learning rates and seeds at several widths, and at several depths of
@@ -39,8 +39,8 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     at_base_width = pl.col("model.width") == pl.col("model.width").min()
     width = read_sweep(runs.filter(at_base_depth), name, size=pl.col("model.width"))
     depth = read_sweep(runs.filter(at_base_width), name, size=pl.col("model.depth"))
-    _draw(width, out / "width", "width")
-    _draw(depth, out / "depth", "blocks")
+    _draw(width, folder / "width", "width")
+    _draw(depth, folder / "depth", "blocks")
     return [
         _stays(width, "mup", "width"),
         _stays(width, "completep", "width"),
@@ -192,12 +192,11 @@ def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
         style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
         _draw_best(panels[-2], best, of_mean, arms, size_label)
         _draw_penalty(panels[-1], penalty, arms, size_label)
-        style.save(figure, stem)
     table = sweep.drop("folder").join(
         best.select("arm", "size", "seed", "lr_opt", "loss_opt", "at_edge"), on=["arm", "size", "seed"], how="left"
     )
     table = table.join(penalty, on=["arm", "size", "seed"], how="left")
-    write_bytes(stem.with_suffix(".csv"), table.write_csv().encode())
+    write_picture(figure, table, stem)
 
 
 def _limits(mean: pl.DataFrame) -> tuple[float, float]:

@@ -16,12 +16,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.mup.coordinates import slopes
 from analysis.stability.lr_sweep import best_lr, by_seed, differences, read_sweep
 from analysis.stability.lr_sweep import slopes as lr_slopes
 from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds
 from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 VISIBLE = 0.15  # what a coordinate check lets pass as flat
 HEALTHY, SICK = style.ARMS[0], style.ARMS[1]
@@ -92,8 +92,8 @@ SIGNS = {
 }
 
 
-def warning_signs(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `signs` into `out`, and return a claim for each sign: that its symptom is visible.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `signs` into `folder`, and return a claim for each sign: that its symptom is visible.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of a few probed steps over widths for each arm, and of learning rates at
@@ -102,7 +102,7 @@ def warning_signs(runs: pl.DataFrame, out: Path) -> list[Claim]:
     long = pl.col("probe.every").is_null()
     symptoms = _symptoms(runs.filter(~long))
     lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))
-    _draw(symptoms, lengths, out)
+    _draw(symptoms, lengths, folder)
     return [*_claims(symptoms), _horizon_claim(lengths)]
 
 
@@ -177,7 +177,7 @@ def _horizon_claim(lengths: pl.DataFrame) -> Claim:
 # --- figure ----------------------------------------------------------------------------------------------
 
 
-def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, out: Path) -> None:
+def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
     """`signs`: a panel for each sign, the symptom against width in the sick and in the healthy set-up."""
     best = best_lr(lengths).filter(~pl.col("at_edge"))
     with style.paper():
@@ -197,7 +197,6 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, out: Path) -> None:
         axes.set_title("trained too short")
         axes.set_ylabel("best learning rate\nof the base model")
         axes.set_xlabel("steps of training")
-        style.save(figure, out / "signs")
     horizon = best_lr(lengths).select(
         pl.lit("horizon").alias("sign"),
         pl.lit("sick").alias("arm"),
@@ -206,7 +205,7 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, out: Path) -> None:
         pl.col("lr_opt").alias("value"),
         "at_edge",
     )
-    write_bytes(out / "signs.csv", pl.concat([symptoms, horizon], how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat([symptoms, horizon], how="diagonal_relaxed"), folder / "signs")
 
 
 def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: str, label: str) -> None:

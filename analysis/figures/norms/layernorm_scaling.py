@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
@@ -19,7 +20,6 @@ from analysis.stability.lr_sweep import arms_apart, by_seed, differences, read_s
 from analysis.stability.plot_arms import arm_colours, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
-from train.record.files import write_bytes
 
 ARMS = {
     "pre": "Pre-LN",
@@ -32,8 +32,8 @@ SEVERAL = float(np.log10(2))  # "several times" is at least twice
 LARGE = "130M parameters and 2.2e9 tokens, where the paper finds it; a few hundred steps of a narrow model are too few"
 
 
-def layernorm_scaling(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of all arms; the size of a run is its depth.
@@ -50,9 +50,9 @@ def layernorm_scaling(runs: pl.DataFrame, out: Path) -> list[Claim]:
     variance = by_block(sweep, "output_variance")
     deep_variance = variance.filter(pl.col("run_id").is_in(measured["run_id"].implode()))
     removal, angle = by_block(measured, "removal_loss"), angles(measured)
-    _draw_variance(deep_variance, out)
-    _draw_layers(removal, angle, out)
-    _draw_loss(sweep, measured, out)
+    _draw_variance(deep_variance, folder)
+    _draw_layers(removal, angle, folder)
+    _draw_loss(sweep, measured, folder)
     return [
         *_variance_claims(variance.filter(pl.col("lr") == measured["lr"][0]), deep_variance),
         *_loss_claims(sweep),
@@ -201,7 +201,7 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_variance(deep: pl.DataFrame, out: Path) -> None:
+def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
     """`variance`: of each block's output over steps, one panel for each of three arms, and after training over the
     blocks for all of them."""
     shown = {arm: ARMS[arm] for arm in ("pre", "scaled", "lns")}
@@ -219,8 +219,7 @@ def _draw_variance(deep: pl.DataFrame, out: Path) -> None:
         panels[0].set_ylim(low, high * 4)  # room for the legend
         panels[0].set_ylabel("variance of the block's output")
         style.size_bar(figure, panels[2], colours, "block")
-        style.save(figure, out / "variance")
-    write_bytes(out / "variance.csv", deep.drop("size").write_csv().encode())
+    write_picture(figure, deep.drop("size"), folder / "variance")
 
 
 def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[float, object]) -> None:
@@ -231,7 +230,7 @@ def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[flo
     axes.set_xlabel("step")
 
 
-def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
+def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> None:
     """`layers`: angles between blocks' inputs as heat-maps, of adjacent blocks as bars, and the loss without each
     block, one column for each arm."""
     shown = [arm for arm in ("post", "pre", "lns") if arm in set(removal["arm"])]
@@ -256,7 +255,6 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
         bar = figure.colorbar(image, ax=grid[0, :], aspect=20, pad=0.02)
         bar.set_label("angular distance\n(units of π)")
         bar.outline.set_visible(False)
-        style.save(figure, out / "layers")
     numbers = pl.concat(
         [
             angle.with_columns(pl.lit("angular distance").alias("what")),
@@ -264,10 +262,10 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
         ],
         how="diagonal",
     )
-    write_bytes(out / "layers.csv", numbers.drop("size").write_csv().encode())
+    write_picture(figure, numbers.drop("size"), folder / "layers")
 
 
-def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, out: Path) -> None:
+def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> None:
     """`loss`: pre-LN and LayerNorm Scaling over depths, each at its best rate, and all arms at the greatest depth."""
     best = best_of_rates(sweep).filter(pl.col("arm").is_in(["pre", "lns"]))
     with style.paper():
@@ -284,5 +282,4 @@ def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, out: Path) -> None:
         draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
         right.set_ylim(*loss_limits(measured))  # the interval of seeds that stall or do not is wider than all losses
         right.set_title(f"depth {measured['size'][0]:.0f}, learning rate {measured['lr'][0]:g}")
-        style.save(figure, out / "loss")
-    write_bytes(out / "loss.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "loss")

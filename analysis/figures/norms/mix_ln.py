@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
 from analysis.figures.norms.layers_plot import draw_bars, draw_profile
 from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, read_sweep, sensitivity
 from analysis.stability.plot_arms import arm_colours
-from train.record.files import write_bytes
 
 PRE, MIX, POST = "0/1", "1/4", "1/1"
 SHOWN = {PRE: "Pre-LN", MIX: "Mix-LN, 1/4", POST: "Post-LN"}
@@ -26,8 +26,8 @@ EARLY = 0.1  # of the run, its warm-up
 LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perplexity"
 
 
-def mix_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `gradients`, `fraction` and `removal` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `gradients`, `fraction` and `removal` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of several `model.mix_fraction` at one size over learning rates and
@@ -38,9 +38,9 @@ def mix_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
     gradient = by_block(sweep, "gradient_norm")
     measured = runs.filter(pl.col("eval.layers"))["run_id"]
     removal = by_block(sweep.filter(pl.col("run_id").is_in(measured.implode())), "removal_loss")
-    _draw_gradients(gradient.filter(pl.col("lr") == removal["lr"][0]), out)
-    _draw_fraction(sweep, out)
-    _draw_removal(removal, out)
+    _draw_gradients(gradient.filter(pl.col("lr") == removal["lr"][0]), folder)
+    _draw_fraction(sweep, folder)
+    _draw_removal(removal, folder)
     warmup = gradient.filter(pl.col("step") <= EARLY * int(runs["n_steps"].max()))  # type: ignore[arg-type]
     return [*_gradient_claims(gradient, warmup), *_loss_claims(sweep), _deep_block_claim(removal)]
 
@@ -163,7 +163,7 @@ def _deep_block_claim(removal: pl.DataFrame) -> Claim:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_gradients(gradient: pl.DataFrame, out: Path) -> None:
+def _draw_gradients(gradient: pl.DataFrame, folder: Path) -> None:
     """`gradients`: the gradient norm of each block at initialisation, during the warm-up, at its end, and late."""
     steps = gradient["step"].unique().sort()
     last = int(steps[-1])
@@ -177,12 +177,11 @@ def _draw_gradients(gradient: pl.DataFrame, out: Path) -> None:
             axes.set_title("at initialisation" if step == wanted[0] else f"step {step}")
         panels[0].set_ylabel("gradient norm of the block")
         panels[0].legend()
-        style.save(figure, out / "gradients")
     drawn = gradient.filter(pl.col("step").is_in(wanted))
-    write_bytes(out / "gradients.csv", drawn.drop("size").write_csv().encode())
+    write_picture(figure, drawn.drop("size"), folder / "gradients")
 
 
-def _draw_fraction(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
     """`fraction`: loss, and the share of failed runs, against the share of Post-LN blocks, a line for each rate."""
     sweep = sweep.with_columns(
         pl.col("arm").map_elements(lambda text: float(Fraction(text)), return_dtype=pl.Float64).alias("fraction")
@@ -211,11 +210,10 @@ def _draw_fraction(sweep: pl.DataFrame, out: Path) -> None:
         loss.legend(title="learning rate", loc="center", bbox_to_anchor=(0.4, 0.7))  # the one place without a line
         share.set_ylim(-0.05, 1.05)
         share.set_ylabel("share of runs that failed")
-        style.save(figure, out / "fraction")
-    write_bytes(out / "fraction.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "fraction")
 
 
-def _draw_removal(removal: pl.DataFrame, out: Path) -> None:
+def _draw_removal(removal: pl.DataFrame, folder: Path) -> None:
     """`removal`: what the loss rises by without each block, for pre-LN, a quarter, and Post-LN."""
     with style.paper():
         figure = Figure(figsize=(6.4, 3.0))
@@ -225,5 +223,4 @@ def _draw_removal(removal: pl.DataFrame, out: Path) -> None:
         axes.set_ylabel("loss without the block minus loss (nats)")
         axes.set_title(f"learning rate {removal['lr'][0]:g}")
         axes.legend()
-        style.save(figure, out / "removal")
-    write_bytes(out / "removal.csv", removal.drop("size").write_csv().encode())
+    write_picture(figure, removal.drop("size"), folder / "removal")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, tilt
 from analysis.figures.norms.layers_plot import draw_profile
@@ -20,14 +21,13 @@ from analysis.stability.plot_arms import arm_colours, draw_against_lr, draw_esti
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
 from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
 LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each placement's best rate"
 
 
-def peri_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `learning_rate`, `depth` and `seeds` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `learning_rate`, `depth` and `seeds` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of the three placements at one size over learning rates and seeds.
@@ -35,9 +35,9 @@ def peri_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
     sweep = with_failed(broke(read_sweep(runs, pl.col("model.norm_placement"))))
     pre_best, above = _rates(sweep)
     variance, gradient = by_block(sweep, "output_variance"), by_block(sweep, "gradient_norm")
-    _draw_learning_rate(sweep, out)
-    _draw_depth(variance, gradient, above, out)
-    _draw_seeds(sweep, above, out)
+    _draw_learning_rate(sweep, folder)
+    _draw_depth(variance, gradient, above, folder)
+    _draw_seeds(sweep, above, folder)
     return [*_lr_claims(sweep), *_depth_claims(variance, gradient, pre_best, above)]
 
 
@@ -190,7 +190,7 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
     of runs whose loss rose out of its noise on the way."""
     sensitive = sensitivity(sweep)
@@ -219,11 +219,10 @@ def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
         number.set_ylabel("LR sensitivity (nats)")
         low, high = lr_window(sweep)
         number.set_title(f"rates {low:g} to {high:g}")
-        style.save(figure, out / "learning_rate")
-    write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
-def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, out: Path) -> None:
+def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folder: Path) -> None:
     """`depth`: the variance of the stream and the gradient norm over the blocks, at initialisation and after training
     at one high rate."""
     variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
@@ -247,11 +246,10 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, out: 
             for axes in pair:
                 axes.set_ylim(low, high)
         panels[0].legend()
-        style.save(figure, out / "depth")
-    write_bytes(out / "depth.csv", pl.concat(drawn).drop("size").write_csv().encode())
+    write_picture(figure, pl.concat(drawn).drop("size"), folder / "depth")
 
 
-def _draw_seeds(sweep: pl.DataFrame, lr: float, out: Path) -> None:
+def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
     """`seeds`: training loss and gradient norm over steps at one high rate, a line for each seed."""
     chosen = sweep.filter(pl.col("lr") == lr)
     curves = read_curves([Path(folder) for folder in chosen["folder"]])
@@ -274,5 +272,4 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, out: Path) -> None:
         grid[1, 0].set_ylabel("gradient norm")
         grid[0, -1].legend(title="seed", ncols=3)
         figure.suptitle(f"learning rate {lr:g}", fontsize=9.5)
-        style.save(figure, out / "seeds")
-    write_bytes(out / "seeds.csv", curves.write_csv().encode())
+    write_picture(figure, curves, folder / "seeds")

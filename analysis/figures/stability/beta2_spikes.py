@@ -15,13 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.loss_spikes import Course, lags, read_courses
 from analysis.stability.autopsy import STALE
 from analysis.stability.lr_sweep import by_seed, differences, slopes
 from analysis.stability.plot_arms import arm_colours
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.stability.signals import REACH
-from train.record.files import write_bytes
 
 FREE, CLIP, TENSOR, STABLE = "free", "clip", "tensor", "stable"
 ARMS = {FREE: "no clipping", CLIP: "clipped at 1", TENSOR: "each tensor clipped", STABLE: "StableAdamW"}
@@ -29,8 +29,8 @@ SAME = 0.02
 SHOWN_LAGS = 20  # steps
 
 
-def beta2_spikes(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `losses`, `spikes` and `lags` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `losses`, `spikes` and `lags` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of the four arms over beta2 and seeds.
@@ -46,9 +46,9 @@ def beta2_spikes(runs: pl.DataFrame, out: Path) -> list[Claim]:
     )
     courses = read_courses(runs, arm)
     table = tabulate(courses)
-    _draw_losses(courses, out)
-    _draw_spikes(table, out)
-    _draw_lags([course for course in courses if course.staleness is not None], out)
+    _draw_losses(courses, folder)
+    _draw_spikes(table, folder)
+    _draw_lags([course for course in courses if course.staleness is not None], folder)
     return [*_beta2_claims(table), _precedence_claim(courses), *_stable_claims(table)]
 
 
@@ -147,7 +147,7 @@ def _stable_claims(table: pl.DataFrame) -> list[Claim]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_losses(courses: Sequence[Course], out: Path) -> None:
+def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
     """`losses`: training loss with its spikes marked, and below it the staleness, of the first seed without clipping at
     the lowest beta2 and at the second highest."""
     free = [course for course in courses if course.arm == FREE]
@@ -171,8 +171,7 @@ def _draw_losses(courses: Sequence[Course], out: Path) -> None:
         panels[1, 0].set_ylim(bottom=0)
         for axes in panels[:, -1]:
             axes.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
-        style.save(figure, out / "losses")
-    write_bytes(out / "losses.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "losses")
 
 
 def _draw_course(loss_axes: Axes, stale_axes: Axes, course: Course) -> None:
@@ -203,7 +202,7 @@ def _course_table(course: Course) -> pl.DataFrame:
     return pl.DataFrame(known).insert_column(0, pl.lit(course.beta2).alias("beta2"))
 
 
-def _draw_spikes(table: pl.DataFrame, out: Path) -> None:
+def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
     """`spikes`: spikes in a run, loss after a shifted batch, and final loss against beta2, by arm; mean over seeds with
     its 95 % interval."""
     panels = {
@@ -235,11 +234,10 @@ def _draw_spikes(table: pl.DataFrame, out: Path) -> None:
             axes.set_xlabel(r"$\beta_2$")
             axes.set_ylabel(label)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
-        style.save(figure, out / "spikes")
-    write_bytes(out / "spikes.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "spikes")
 
 
-def _draw_lags(courses: Sequence[Course], out: Path) -> None:
+def _draw_lags(courses: Sequence[Course], folder: Path) -> None:
     """`lags`: how many steps after a second moment went out of date spikes begin, and what chance would give."""
     found, expected = lags(courses, SHOWN_LAGS)
     at = np.arange(-SHOWN_LAGS, SHOWN_LAGS + 1)
@@ -255,7 +253,4 @@ def _draw_lags(courses: Sequence[Course], out: Path) -> None:
         axes.set_ylabel("pairs")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left")
-        style.save(figure, out / "lags")
-    write_bytes(
-        out / "lags.csv", pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}).write_csv().encode()
-    )
+    write_picture(figure, pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}), folder / "lags")

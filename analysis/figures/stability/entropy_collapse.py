@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import MATRICES, RISE, arms_apart, read_sweep, sensitivity
 from analysis.stability.plot_arms import arm_colours, draw_against_lr
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
 ARMS = {BASELINE: "neither", NORM: "QK-norm", SIGMA: "σReparam"}
@@ -26,8 +26,8 @@ COLLAPSED = 0.1  # of the largest entropy
 SMOOTH = 9  # steps of the training loss
 
 
-def entropy_collapse(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `steps`, `learning_rate` and `entropy_and_loss` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `steps`, `learning_rate` and `entropy_and_loss` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of the three arms at one size over learning rates and seeds.
@@ -36,9 +36,9 @@ def entropy_collapse(runs: pl.DataFrame, out: Path) -> list[Claim]:
     sweep = read_sweep(runs, arm, size=MATRICES)
     attention = read_attention(sweep, context=runs["data.context"][0])
     sweep = with_attention(sweep, attention)
-    _draw_steps(sweep, attention, out)
-    _draw_learning_rate(sweep, out)
-    _draw_entropy_and_loss(sweep, out)
+    _draw_steps(sweep, attention, folder)
+    _draw_learning_rate(sweep, folder)
+    _draw_entropy_and_loss(sweep, folder)
     return _claims(sweep)
 
 
@@ -121,7 +121,7 @@ def rank_correlations(baseline: pl.DataFrame) -> dict[int, float]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None:
+def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, folder: Path) -> None:
     """`steps`: training loss, largest attention logit and entropy over the steps at one high rate, by arm; mean over
     seeds with a band from the lowest to the highest."""
     rates = sweep["lr"].unique().sort()
@@ -153,12 +153,11 @@ def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None
         logit_axes.set_yscale("log")
         entropy_axes.set_ylim(-0.02, 1.02)
         figure.suptitle(f"learning rate {high:g}", fontsize=9.5)
-        style.save(figure, out / "steps")
     drawn = pl.concat([table for table, _, _ in panels], how="diagonal").with_columns(pl.lit(high).alias("lr"))
-    write_bytes(out / "steps.csv", drawn.sort("arm", "seed", "step", maintain_order=True).write_csv().encode())
+    write_picture(figure, drawn.sort("arm", "seed", "step", maintain_order=True), folder / "steps")
 
 
-def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss, largest logit and entropy at the end over learning rates, by arm."""
     panels = {
         "loss": "validation loss (nats per token)",
@@ -175,11 +174,10 @@ def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
         style.loss_axis(loss_axes)
         loss_axes.legend()
         entropy_axes.set_ylim(-0.02, 1.02)
-        style.save(figure, out / "learning_rate")
-    write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
-def _draw_entropy_and_loss(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
     """`entropy_and_loss`: the final loss of every run against its entropy, coloured by learning rate."""
     colours = style.setting_colours(sweep["lr"].to_numpy())
     with style.paper():
@@ -202,6 +200,5 @@ def _draw_entropy_and_loss(sweep: pl.DataFrame, out: Path) -> None:
         first = axes.legend(handles[:n_arms], labels[:n_arms], loc="upper right")
         axes.add_artist(first)
         figure.legend(handles[n_arms:], labels[n_arms:], loc="outside right center", title="learning\nrate")
-        style.save(figure, out / "entropy_and_loss")
     drawn = sweep.select("arm", "lr", "seed", "entropy", "loss", "run_id")
-    write_bytes(out / "entropy_and_loss.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "entropy_and_loss")

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import (
     MATRICES,
@@ -24,7 +25,6 @@ from analysis.stability.lr_sweep import (
 )
 from analysis.stability.plot_arms import draw_against_lr, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
-from train.record.files import write_bytes
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
 ARMS = {
@@ -41,8 +41,8 @@ HALF = 0.5
 LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ by a factor of 1.5"
 
 
-def softcap_vs_qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `learning_rate` and `attention` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `learning_rate` and `attention` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of the arms at one size over learning rates and seeds.
@@ -53,8 +53,8 @@ def softcap_vs_qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
     )
     sweep = read_sweep(runs, arm, size=MATRICES)
     sweep = with_attention(sweep, read_attention(sweep, context=runs["data.context"][0]))
-    _draw_learning_rate(sweep, out)
-    _draw_attention(sweep, out)
+    _draw_learning_rate(sweep, folder)
+    _draw_attention(sweep, folder)
     return [*_attention_claims(sweep), *_rate_claims(sweep)]
 
 
@@ -165,7 +165,7 @@ def _rate_claims(sweep: pl.DataFrame) -> list[Claim]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss over learning rates by arm, and the rate at which each arm fails."""
     fails = failing_lr(sweep, rise=RISE)
     with style.paper():
@@ -186,12 +186,11 @@ def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
         if fails["censored"].any():
             rates.axhline(lr_window(sweep)[1], color=style.REFERENCE, linestyle=":", linewidth=1)
             rates.set_title("dotted: the highest rate of the grid", color=style.REFERENCE)
-        style.save(figure, out / "learning_rate")
     table = sweep.drop("folder").join(fails.select("arm", "seed", "lr_fail", "censored"), on=["arm", "seed"])
-    write_bytes(out / "learning_rate.csv", table.write_csv().encode())
+    write_picture(figure, table, folder / "learning_rate")
 
 
-def _draw_attention(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_attention(sweep: pl.DataFrame, folder: Path) -> None:
     """`attention`: the largest logit, queries times keys, and the entropy over learning rates, by arm."""
     panels = {
         "logit": "largest attention logit of a run",
@@ -209,6 +208,5 @@ def _draw_attention(sweep: pl.DataFrame, out: Path) -> None:
         for cap in CAPS.values():
             logits.axhline(cap, color=style.REFERENCE, linestyle=":", linewidth=1)
         figure.legend(*entropy.get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
-        style.save(figure, out / "attention")
     drawn = sweep.select("arm", "lr", "seed", "run_id", *panels)
-    write_bytes(out / "attention.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "attention")
