@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import arms_apart, by_seed, slopes
 from analysis.drawing import style
-from analysis.drawing.pictures import write_picture
 from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
+from analysis.drawing.pictures import write_picture
+from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.stability.lr_sweep import arms_apart, by_seed, differences, read_sweep, slopes
+from analysis.stability.lr_sweep import read_sweep
 from analysis.stability.plot_arms import arm_colours, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
@@ -47,9 +48,11 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     )
     sweep = read_sweep(runs, arm, size=pl.col("model.depth"))
     measured = _deepest_at_one_rate(sweep)
-    variance = by_block(sweep, "output_variance")
+    rows = read_rows(sweep)
+    variance = by_block(rows, "output_variance")
     deep_variance = variance.filter(pl.col("run_id").is_in(measured["run_id"].implode()))
-    removal, angle = by_block(measured, "removal_loss"), angles(measured)
+    rows_measured = [run for run in rows if run.keys["run_id"] in set(measured["run_id"])]
+    removal, angle = by_block(rows_measured, "removal_loss"), angles(rows_measured)
     _draw_variance(deep_variance, folder)
     _draw_layers(removal, angle, folder)
     _draw_loss(sweep, measured, folder)
@@ -85,58 +88,44 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
     first = over_blocks(at_start(one_rate), lambda x: float(np.log10(x[-1])), "last")
     power = over_blocks(at_end(deep), power_of_block, "power")
     depth, lr = int(deep["size"][0]), deep["lr"][0]
-    grown = differences(by_seed(last, "last", arm="pre", size=depth), by_seed(first, "last", arm="pre", size=depth))
-    by_depth = slopes(last.filter(pl.col("arm") == "pre"), "last")
+    begun, ended = (by_seed(table, "last", arm="pre", size=depth) for table in (first, last))
     at = f"at depth {depth} and a rate of {lr:g}"
-    n_arm = deep.filter(pl.col("arm") == "pre")["run_id"].n_unique()
     return [
-        claim_over_seeds(
-            grown,
-            sentence="In pre-LN the variance of the last block's output grows during training.",
+        Claim(
+            "In pre-LN the variance of the last block's output grows during training.",
+            of=(ended - begun).behind(ended.n_runs),
             statistic=f"log10 of the variance after training over that at initialisation, {at}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_arm,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            list(by_depth.values()),
-            sentence="In pre-LN the variance of the last block's output grows with the depth of the model.",
+        Claim(
+            "In pre-LN the variance of the last block's output grows with the depth of the model.",
+            of=slopes(last, "last", arm="pre"),
             statistic=f"slope of log10 variance after training against log10 of depth, at a rate of {lr:g}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=one_rate.filter(pl.col("arm") == "pre")["run_id"].n_unique(),
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(last, "last", "pre", "lns", size=depth),
-            sentence="LayerNorm Scaling makes the variance of the last block's output several times smaller.",
+        Claim(
+            "LayerNorm Scaling makes the variance of the last block's output several times smaller.",
+            of=arms_apart(last, "last", "pre", "lns", size=depth),
             statistic=f"log10 of the last block's variance after training in pre-LN over LayerNorm Scaling, {at}",
-            threshold=f"above {SEVERAL:.2f}, a factor of 2",
-            low=SEVERAL,
-            n_runs=2 * n_arm,
+            accept=above(SEVERAL, "a factor of 2", form=".2f"),
         ),
-        claim_over_seeds(
-            arms_apart(last, "last", "scaled", "lns", size=depth),
-            sentence="Scaled Init does not bound the variance as LayerNorm Scaling does.",
+        Claim(
+            "Scaled Init does not bound the variance as LayerNorm Scaling does.",
+            of=arms_apart(last, "last", "scaled", "lns", size=depth),
             statistic=f"log10 of the last block's variance after training under Scaled Init over the same, {at}",
-            threshold=f"above {SEVERAL:.2f}, a factor of 2",
-            low=SEVERAL,
-            n_runs=2 * n_arm,
+            accept=above(SEVERAL, "a factor of 2", form=".2f"),
         ),
-        claim_over_seeds(
-            list(by_seed(power, "power", arm="lns").values()),
-            sentence="Under LayerNorm Scaling the variance grows more slowly than the square of the block's index.",
+        Claim(
+            "Under LayerNorm Scaling the variance grows more slowly than the square of the block's index.",
+            of=by_seed(power, "power", arm="lns"),
             statistic=f"p of variance ∝ l^p over the blocks after training, {at}",
-            threshold="below 2",
-            high=2.0,
-            n_runs=n_arm,
+            accept=below(2),
         ),
-        claim_over_seeds(
-            arms_apart(power, "power", "pre", "lns"),
-            sentence="The variance grows faster over the blocks of pre-LN than under LayerNorm Scaling.",
+        Claim(
+            "The variance grows faster over the blocks of pre-LN than under LayerNorm Scaling.",
+            of=arms_apart(power, "power", "pre", "lns"),
             statistic=f"the same p in pre-LN minus LayerNorm Scaling, {at}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=2 * n_arm,
+            accept=above(0),
         ),
     ]
 
@@ -145,25 +134,22 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     both = sweep.filter(pl.col("arm").is_in(["pre", "lns"]))
     wide = best_of_rates(both).pivot("arm", index=["size", "seed"], values="loss")
     gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
-    deepest = int(both["size"].max())  # type: ignore[arg-type]  # polars says Any
+    deepest = both["size"].max()
     return [
-        claim_over_seeds(
-            list(by_seed(gain, "gain", size=deepest).values()),
-            sentence="LayerNorm Scaling reaches a lower loss than pre-LN.",
-            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest}, each at the best of its rates, nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(both.filter(pl.col("size") == deepest)),
-            scale=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
+        Claim(
+            "LayerNorm Scaling reaches a lower loss than pre-LN.",
+            of=by_seed(gain, "gain", size=deepest).behind(both.filter(pl.col("size") == deepest)),
+            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest:.0f}, each at the best of its rates, "
+            "nats",
+            accept=above(0),
+            needs=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
         ),
-        claim_over_seeds(
-            list(slopes(gain, "gain").values()),
-            sentence="The gain grows with depth.",
+        Claim(
+            "The gain grows with depth.",
+            of=slopes(gain, "gain").behind(both),
             statistic="slope of that difference against log10 of depth, nats per decade",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(both),
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
     ]
 
@@ -173,27 +159,22 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
     adjacent = angle.filter(pl.col("ahead") == 1).with_columns(pl.lit(0).alias("step"))
     turned = over_blocks(adjacent.filter(deeper), lambda x: float(x.mean()), "turned")
     missed = over_blocks(removal.filter(deeper), lambda x: float(x.mean()), "missed")
-    n_runs = 2 * removal["seed"].n_unique()
     return [
-        claim_over_seeds(
-            arms_apart(turned, "turned", "lns", "pre"),
-            sentence="Deep blocks turn the stream further under LayerNorm Scaling.",
+        Claim(
+            "Deep blocks turn the stream further under LayerNorm Scaling.",
+            of=arms_apart(turned, "turned", "lns", "pre"),
             statistic="angular distance between the inputs of adjacent blocks, mean over the deeper half, LayerNorm "
             "Scaling minus pre-LN, units of pi",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
-        claim_over_seeds(
-            arms_apart(missed, "missed", "lns", "pre"),
-            sentence="Removing a deep block costs more under LayerNorm Scaling.",
+        Claim(
+            "Removing a deep block costs more under LayerNorm Scaling.",
+            of=arms_apart(missed, "missed", "lns", "pre"),
             statistic="rise of the loss without a block, mean over the deeper half, LayerNorm Scaling minus pre-LN, "
             "nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
     ]
 

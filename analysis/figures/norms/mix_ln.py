@@ -11,13 +11,14 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
-from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
+from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, read_rows, tilt, unevenness
 from analysis.figures.norms.layers_plot import draw_bars, draw_profile
-from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, read_sweep, sensitivity
+from analysis.stability.lr_sweep import RISE, read_sweep, sensitivity
 from analysis.stability.plot_arms import arm_colours
 
 PRE, MIX, POST = "0/1", "1/4", "1/1"
@@ -34,10 +35,12 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
         seeds.
     """
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
-    sweep = with_failed(broke(read_sweep(runs, name)))
-    gradient = by_block(sweep, "gradient_norm")
-    measured = runs.filter(pl.col("eval.layers"))["run_id"]
-    removal = by_block(sweep.filter(pl.col("run_id").is_in(measured.implode())), "removal_loss")
+    sweep = read_sweep(runs, name)
+    rows = read_rows(sweep)
+    sweep = with_failed(broke(sweep, rows))
+    gradient = by_block(rows, "gradient_norm")
+    measured = set(runs.filter(pl.col("eval.layers"))["run_id"])
+    removal = by_block([run for run in rows if run.keys["run_id"] in measured], "removal_loss")
     _draw_gradients(gradient.filter(pl.col("lr") == removal["lr"][0]), folder)
     _draw_fraction(sweep, folder)
     _draw_removal(removal, folder)
@@ -57,90 +60,71 @@ def _as_fraction(value: float) -> str:
 def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim]:
     tilts, early_tilts = (over_blocks(table, tilt, "tilt") for table in (at_start(gradient), warmup))
     uneven = over_blocks(warmup, unevenness, "uneven")
-    n_runs = gradient.filter(pl.col("arm") == PRE)["run_id"].n_unique()
     decades = "decades by which the gradient norm rises from the first block to the last"
-    claims = [
-        claim_over_seeds(
-            list(by_seed(tilts, "tilt", arm=PRE).values()),
-            sentence="In pre-LN gradient norms fall with depth at the start of training.",
+    return [
+        Claim(
+            "In pre-LN gradient norms fall with depth at the start of training.",
+            of=by_seed(tilts, "tilt", arm=PRE),
             statistic=f"{decades}, at initialisation",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            list(by_seed(early_tilts, "tilt", arm=POST).values()),
-            sentence="In Post-LN gradient norms rise with depth at the start of training.",
+        Claim(
+            "In Post-LN gradient norms rise with depth at the start of training.",
+            of=by_seed(early_tilts, "tilt", arm=POST),
             statistic=f"{decades}, mean over the probes of the warm-up",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+            accept=above(0),
         ),
-    ]
-    for arm in (PRE, POST):
-        claims.append(
-            claim_over_seeds(
-                arms_apart(uneven, "uneven", arm, MIX),
-                sentence=f"Mix-LN makes gradient norms more even over the blocks than {SHOWN[arm]}.",
+        *(
+            Claim(
+                f"Mix-LN makes gradient norms more even over the blocks than {SHOWN[arm]}.",
+                of=arms_apart(uneven, "uneven", arm, MIX),
                 statistic="standard deviation over the blocks of log10 gradient norm, mean over the probes of the "
                 f"warm-up, {SHOWN[arm]} minus {SHOWN[MIX]}",
-                threshold="above 0",
-                low=0.0,
-                n_runs=2 * n_runs,
+                accept=above(0),
             )
-        )
-    return claims
+            for arm in (PRE, POST)
+        ),
+    ]
 
 
 def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     best = sensitivity(sweep)
     fails = bearing_lr(sweep).with_columns(pl.col("lr_fail").log10())
-    n_two = 2 * sweep.filter(pl.col("arm") == MIX).height
-    claims = [
-        claim_over_seeds(
-            arms_apart(best, "best_loss", other, MIX),
-            sentence=sentence,
-            statistic=f"loss of {name} minus {SHOWN[MIX]}, each at its best rate, nats per token",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
-            scale=LARGE,
-        )
-        for other, name, sentence in (
-            (PRE, SHOWN[PRE], "Mix-LN reaches a lower loss than pre-LN."),
-            ("1/2", "a half of Post-LN blocks", "A quarter of Post-LN blocks is better than a half."),
-        )
-    ]
+    one_rate = 1 / sweep["lr"].n_unique()
     return [
-        *claims,
-        claim_over_seeds(
-            arms_apart(fails, "lr_fail", MIX, POST),
-            sentence="Mix-LN trains at learning rates at which Post-LN fails.",
+        *(
+            Claim(
+                sentence,
+                of=arms_apart(best, "best_loss", other, MIX),
+                statistic=f"loss of {name} minus {SHOWN[MIX]}, each at its best rate, nats per token",
+                accept=above(0),
+                needs=LARGE,
+            )
+            for other, name, sentence in (
+                (PRE, SHOWN[PRE], "Mix-LN reaches a lower loss than pre-LN."),
+                ("1/2", "a half of Post-LN blocks", "A quarter of Post-LN blocks is better than a half."),
+            )
+        ),
+        Claim(
+            "Mix-LN trains at learning rates at which Post-LN fails.",
+            of=arms_apart(fails, "lr_fail", MIX, POST),
             statistic=f"log10 of the rate at which the loss is {RISE:g} nats above its lowest, {SHOWN[MIX]} minus "
             "Post-LN; where it never is, the highest rate, and where it always is above the best arm's, the lowest",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(sweep, "failed", POST, MIX),
-            resolution=1 / sweep["lr"].n_unique(),
-            sentence="Fewer runs fail under Mix-LN than under Post-LN.",
+        Claim(
+            "Fewer runs fail under Mix-LN than under Post-LN.",
+            of=arms_apart(sweep, "failed", POST, MIX).in_steps(one_rate),
             statistic=f"{SHARE}; Post-LN minus {SHOWN[MIX]}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(sweep, "broke", POST, MIX),
-            resolution=1 / sweep["lr"].n_unique(),
-            sentence="Fewer runs have a loss that spikes or diverges under Mix-LN than under Post-LN.",
+        Claim(
+            "Fewer runs have a loss that spikes or diverges under Mix-LN than under Post-LN.",
+            of=arms_apart(sweep, "broke", POST, MIX).in_steps(one_rate),
             statistic="share of the rates at which the training loss rose out of its noise or diverged, Post-LN minus "
             f"{SHOWN[MIX]}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
-            scale="250M parameters and 24 blocks, where the paper's Post-LN diverges and its Mix-LN does not",
+            accept=above(0),
+            needs="250M parameters and 24 blocks, where the paper's Post-LN diverges and its Mix-LN does not",
         ),
     ]
 
@@ -148,15 +132,13 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
 def _deep_block_claim(removal: pl.DataFrame) -> Claim:
     deeper = removal.filter(pl.col("block") > pl.col("block").max() / 2)
     missed = over_blocks(deeper, lambda x: float(np.mean(x)), "missed")
-    return claim_over_seeds(
-        arms_apart(missed, "missed", MIX, PRE),
-        sentence="Removing a deep block costs more under Mix-LN than in pre-LN.",
+    return Claim(
+        "Removing a deep block costs more under Mix-LN than in pre-LN.",
+        of=arms_apart(missed, "missed", MIX, PRE),
         statistic="rise of the loss without a block, mean over the deeper half, "
         f"{SHOWN[MIX]} minus pre-LN at a rate of {removal['lr'][0]:g}, nats",
-        threshold="above 0",
-        low=0.0,
-        n_runs=2 * removal["seed"].n_unique(),
-        scale=LARGE,
+        accept=above(0),
+        needs=LARGE,
     )
 
 
