@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import Sample, arms_apart, slopes
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.loss_spikes import Course, lags, read_courses
 from analysis.stability.autopsy import STALE
-from analysis.stability.lr_sweep import by_seed, differences, slopes
 from analysis.stability.plot_arms import arm_colours
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.stability.signals import REACH
@@ -76,14 +76,13 @@ def tabulate(courses: Sequence[Course]) -> pl.DataFrame:
 def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
     free = table.filter(pl.col("arm") == FREE)
     return [
-        claim_over_seeds(
-            list(slopes(free, value, "memory", log_against=False).values()),
-            sentence=sentence,
+        Claim(
+            sentence,
+            of=slopes(free, value, "memory", log_against=False).or_say(
+                "the runs are too short" if free[value].null_count() else None
+            ),
             statistic=f"slope of {statistic} against log10 of 1 / (1 - beta2), without clipping",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(free),
-            reason="the runs are too short" if free[value].null_count() else None,
+            accept=above(0),
         )
         for value, sentence, statistic in (
             ("spikes", "The loss spikes more often the higher beta2 is.", "spikes in a run"),
@@ -103,43 +102,32 @@ def _precedence_claim(courses: Sequence[Course]) -> Claim:
     for course in probed:
         hits[course.seed] += course.preceded
         chance[course.seed] += course.preceded_by_chance
-    ratios = [hits[seed] / chance[seed] for seed in sorted(hits) if chance[seed] > 0]
-    return claim_over_seeds(
-        ratios,
-        sentence="Spikes follow 1 to 8 steps after a second moment was out of date.",
+    ratios = {seed: hits[seed] / chance[seed] for seed in sorted(hits) if chance[seed] > 0}
+    neither = None if ratios else "no run has both spikes and a second moment that is out of date"
+    return Claim(
+        "Spikes follow 1 to 8 steps after a second moment was out of date.",
+        of=Sample(ratios, len(probed)).or_say(neither),
         statistic=f"spikes with a step 1 to {REACH} steps before them at which the RMS of g / sqrt(v) of the token "
         f"table or of a matrix of the first block rose above {STALE:g}, over as many by chance",
-        threshold="above 1",
-        low=1.0,
-        n_runs=len(probed),
-        scale="runs that spike by themselves: here a mirrored batch makes both the stale moment and the spike",
-        reason=None if ratios else "no run has both spikes and a second moment that is out of date",
+        accept=above(1),
+        needs="runs that spike by themselves: here a mirrored batch makes both the stale moment and the spike",
     )
 
 
 def _stable_claims(table: pl.DataFrame) -> list[Claim]:
     log_loss = table.with_columns(pl.col("loss").log())
-    n_runs = len(table.filter(pl.col("arm").is_in([STABLE, FREE])))
-
-    def gap(of: pl.DataFrame, value: str) -> list[float]:
-        return differences(by_seed(of, value, arm=STABLE), by_seed(of, value, arm=FREE))
-
     return [
-        claim_over_seeds(
-            gap(table, "spikes"),
-            sentence="StableAdamW prevents spikes without clipping.",
+        Claim(
+            "StableAdamW prevents spikes without clipping.",
+            of=arms_apart(table, "spikes", STABLE, FREE),
             statistic="spikes in a run, StableAdamW minus AdamW, both without clipping, mean over beta2",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            gap(log_loss, "loss"),
-            sentence="StableAdamW costs no loss at the end.",
+        Claim(
+            "StableAdamW costs no loss at the end.",
+            of=arms_apart(log_loss, "loss", STABLE, FREE),
             statistic="ln of the final loss, StableAdamW minus AdamW, both without clipping, mean over beta2",
-            threshold=f"below {SAME:g}",
-            high=SAME,
-            n_runs=n_runs,
+            accept=below(SAME),
         ),
     ]
 
