@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -15,6 +16,14 @@ from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over
 def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
     """A colour for each arm, in their order."""
     return {arm: style.ARMS[k % len(style.ARMS)] for k, arm in enumerate(arms)}
+
+
+def draw_arms(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], x: str, value: str, **how: Any) -> None:
+    """`analysis.drawing.lines.draw_over_seeds` of each arm that the table has."""
+    for arm, colour in arm_colours(arms).items():
+        rows = table.filter(pl.col("arm") == arm)
+        if len(rows):
+            draw_over_seeds(axes, rows, x, value, colour=colour, label=arms[arm].replace("\n", " "), **how)
 
 
 def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False) -> None:
@@ -37,14 +46,7 @@ def draw_estimates(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], val
     means = (geometric_mean_over_seeds if log else mean_over_seeds)(table, value, ("arm",))
     for k, (arm, colour) in enumerate(arm_colours(arms).items()):
         own = means.filter(pl.col("arm") == arm)
-        draw_intervals(
-            axes,
-            [k],
-            own,
-            fmt="o",
-            color=colour,
-            capsize=3,
-        )
+        draw_intervals(axes, [k], own, fmt="o", color=colour, capsize=3)
         seeds = table.filter(pl.col("arm") == arm)[value]
         axes.plot([k + 0.18] * len(seeds), seeds, ".", color=colour, alpha=0.5, markersize=4)
     axes.set_xticks(range(len(arms)), list(arms.values()))

@@ -17,6 +17,7 @@ from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, by_seed
 from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.mup.coordinates import MODULES, read_coordinates, size_slopes
 from analysis.stability.plot_lr_sweep import mean_over_seeds
@@ -269,15 +270,8 @@ def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, steps: pl.Seri
     """Value against size on logarithmic axes, a line for each step: geometric mean over seeds with a band from the
     lowest to the highest."""
     colours = style.size_colours(steps.to_numpy())
-    for (t,), rows in coordinates.sort("t", size).group_by("t", maintain_order=True):
-        points = rows.group_by(size, maintain_order=True).agg(
-            pl.col("value").log().mean().exp().alias("mean"),
-            pl.col("value").min().alias("low"),
-            pl.col("value").max().alias("high"),
-        )
-        colour = colours[float(t)]
-        axes.fill_between(points[size], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(points[size], points["mean"], "o-", color=colour, markersize=2.5, linewidth=1.1)
+    for (t,), rows in coordinates.sort("t").group_by("t", maintain_order=True):
+        draw_over_seeds(axes, rows, size, "value", colour=colours[float(t)], mew=0, markersize=2.5, linewidth=1.1)
     sizes = coordinates[size].unique().sort().to_list()
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)

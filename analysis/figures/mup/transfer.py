@@ -232,8 +232,7 @@ def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], la
 
 def _draw_arm(axes: Axes, points: pl.DataFrame, k: int, arm: str, name: str) -> None:
     """The means of the k-th arm against size, a little aside, or intervals would hide each other."""
-    look: dict[str, Any] = {"fmt": "o-", "color": COLOURS[arm], "capsize": 2, "linewidth": 1.1, "label": name}
-    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, **look)
+    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, color=COLOURS[arm], linewidth=1.1, label=name)
 
 
 def _size_axis(axes: Axes, sizes: Array, label: str) -> None:

@@ -176,16 +176,12 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
             for arm, colour, line in (("healthy", HEALTHY, "-"), ("sick", SICK, "--")):
                 rows = symptoms.filter((pl.col("sign") == name) & (pl.col("arm") == arm))
                 _draw_line(axes, rows.rename({"width": "size"}), "value", colour, line, arm)
-            axes.set_title(sign.title)
-            axes.set_ylabel(sign.symptom)
-            axes.set_xlabel("width")
+            axes.set(title=sign.title, ylabel=sign.symptom, xlabel="width")
         panels[0].legend()
         axes = panels[-1]
         if not best.is_empty():
             _draw_line(axes, best, "lr_opt", SICK, "--", "")
-        axes.set_title("trained too short")
-        axes.set_ylabel("best learning rate\nof the base model")
-        axes.set_xlabel("steps of training")
+        axes.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
     horizon = best_lr(lengths).select(
         pl.lit("horizon").alias("sign"),
         pl.lit("sick").alias("arm"),
@@ -201,16 +197,7 @@ def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: st
     """Geometric mean over seeds with its interval against size, on logarithmic axes."""
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
-        sizes = points["size"].to_numpy()
-        draw_intervals(
-            axes,
-            sizes,
-            points,
-            fmt="o" + line,
-            color=colour,
-            capsize=2,
-            label=label,
-        )
+        draw_intervals(axes, points["size"], points, fmt="o" + line, color=colour, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(*_ticks(rows))

@@ -13,12 +13,11 @@ from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed, slopes
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
 from analysis.stability.lr_sweep import read_sweep
-from analysis.stability.plot_arms import arm_colours, draw_estimates
+from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
 
@@ -207,8 +206,7 @@ def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[flo
     means = table.group_by("block", "step").agg(pl.col("value").log().mean().exp()).sort("block", "step")
     for (block,), rows in means.group_by("block", maintain_order=True):
         axes.plot(rows["step"], rows["value"], color=colours[float(block)], linewidth=1.0)
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
+    axes.set(yscale="log", xlabel="step")
 
 
 def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> None:
@@ -252,13 +250,9 @@ def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> Non
     with style.paper():
         figure = Figure(figsize=(8.4, 3.1))
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-        for arm, colour in arm_colours(ARMS).items():
-            if arm in set(best["arm"]):
-                draw_over_seeds(left, best.filter(pl.col("arm") == arm), "size", "loss", colour=colour, label=ARMS[arm])
+        draw_arms(left, best, ARMS, "size", "loss")
         left.set_xticks(best["size"].unique().sort().to_list())
-        left.set_xlabel("depth (blocks)")
-        left.set_title("at the best of the rates")
-        left.set_ylabel("validation loss (nats per token)")
+        left.set(xlabel="depth (blocks)", title="at the best of the rates", ylabel="validation loss (nats per token)")
         left.legend()
         draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
         right.set_ylim(*loss_limits(measured))  # the interval of seeds that stall or do not is wider than all losses

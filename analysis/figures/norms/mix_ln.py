@@ -14,6 +14,7 @@ from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, read_rows, tilt, unevenness
@@ -170,28 +171,21 @@ def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
     )
     shades = style.setting_colours(sweep["lr"].to_numpy())
     ticks = sweep.select("fraction", "arm").unique().sort("fraction")
-    points = sweep.group_by("lr", "fraction").agg(
-        pl.col("loss").mean().alias("mean"),
-        pl.col("loss").min().alias("low"),
-        pl.col("loss").max().alias("high"),
-        pl.col("failed").mean(),
-    )
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS)
         loss, share = figure.subplots(1, 2)
-        for k, ((lr,), rows) in enumerate(points.sort("lr", "fraction").group_by("lr", maintain_order=True)):
-            colour = shades[float(lr)]
-            loss.fill_between(rows["fraction"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-            loss.plot(rows["fraction"], rows["mean"], "o-", color=colour, mec="white", mew=0.5, label=f"{lr:g}")
+        for k, (lr, colour) in enumerate(shades.items()):
+            rows = sweep.filter(pl.col("lr") == lr)
+            draw_over_seeds(loss, rows, "fraction", "loss", colour=colour, label=f"{lr:g}", log=False)
+            failed = rows.group_by("fraction").agg(pl.col("failed").mean()).sort("fraction")
             shift = 0.006 * (k - (len(shades) - 1) / 2)  # or equal shares would hide each other
-            share.plot(rows["fraction"] + shift, rows["failed"], "o-", color=colour, mec="white", mew=0.5)
+            share.plot(failed["fraction"] + shift, failed["failed"], "o-", color=colour, mec="white", mew=0.5)
         for axes in (loss, share):
             axes.set_xticks(ticks["fraction"].to_list(), [str(Fraction(arm)) for arm in ticks["arm"]])
             axes.set_xlabel("share of Post-LN blocks")
         loss.set_ylabel("validation loss (nats per token)")
         loss.legend(title="learning rate", loc="center", bbox_to_anchor=(0.4, 0.7))  # the one place without a line
-        share.set_ylim(-0.05, 1.05)
-        share.set_ylabel("share of runs that failed")
+        share.set(ylim=(-0.05, 1.05), ylabel="share of runs that failed")
     write_picture(figure, sweep.drop("folder"), folder / "fraction")
 
 
@@ -202,7 +196,6 @@ def _draw_removal(removal: pl.DataFrame, folder: Path) -> None:
         axes = figure.subplots()
         draw_bars(axes, removal, SHOWN, arm_colours(SHOWN))
         axes.set_yscale("symlog", linthresh=0.01)
-        axes.set_ylabel("loss without the block minus loss (nats)")
-        axes.set_title(f"learning rate {removal['lr'][0]:g}")
+        axes.set(ylabel="loss without the block minus loss (nats)", title=f"learning rate {removal['lr'][0]:g}")
         axes.legend()
     write_picture(figure, removal.drop("size"), folder / "removal")

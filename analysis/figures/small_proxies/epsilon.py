@@ -174,9 +174,7 @@ def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> N
             drawn.append(rows.select("step", "train_loss", GRADIENT, UPDATE, **named))
         loss_axes.set_ylabel("training loss (nats per token)")
         for axes, label in zip(probe_axes, ("gradient RMS", "RMS of Adam's direction"), strict=True):
-            axes.set_ylabel(label)
-            axes.set_title("first MLP matrix, block 0")
-            axes.set_yscale("log")
+            axes.set(ylabel=label, title="first MLP matrix, block 0", yscale="log")
         for axes in (loss_axes, *probe_axes):
             axes.set_xlabel("step")
         loss_axes.set_title(f"learning rate {one_seed['lr'][0]:g}")

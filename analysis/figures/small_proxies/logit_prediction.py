@@ -200,8 +200,7 @@ def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folde
             textcoords="offset points", fontsize=7.5, color=style.REFERENCE,
         )  # fmt: skip
         axes.set_ylim(top=6 * UNSTABLE_LOGIT)
-        axes.set_xlabel("parameters without embeddings")
-        axes.set_ylabel(f"largest attention logit, block 0, step {step}")
+        axes.set(xlabel="parameters without embeddings", ylabel=f"largest attention logit, block 0, step {step}")
         grey = style.REFERENCE
         for marker, label in (("o", "in the fit"), ("X", "in the fit; fails later"), ("D", "held out")):
             edge = style.HELD_OUT if marker == "D" else "white"

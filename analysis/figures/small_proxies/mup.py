@@ -15,7 +15,13 @@ from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import CURVE, RISE, best_lr, lr_window, read_sweep, sensitivity, span
-from analysis.stability.plot_lr_sweep import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
+from analysis.stability.plot_lr_sweep import (
+    draw_curves,
+    draw_intervals,
+    draw_lr_sweep,
+    geometric_mean_over_seeds,
+    mean_over_seeds,
+)
 
 STANDARD, SIMPLE, INTERMEDIATE, FULL = "standard", "simple", "intermediate", "full"
 VARIANTS = {SIMPLE: "simple muP", INTERMEDIATE: "intermediate muP", FULL: "full muP"}
@@ -128,10 +134,7 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
         for k, arm in enumerate(ARMS):
             points = mean_over_seeds(best.filter(pl.col("arm") == arm), "best_loss")
-            spread = [points["mean"] - points["low"], points["high"] - points["mean"]]
-            loss_axes.errorbar(
-                points["size"] * _aside(k), points["mean"], yerr=spread, fmt="o-", color=style.ARMS[k], capsize=2
-            )
+            draw_intervals(loss_axes, points["size"] * _aside(k), points, color=style.ARMS[k])
         loss_axes.set_ylabel("lowest validation loss (nats per token)")
         style.loss_axis(loss_axes)
         for axes in (rate_axes, loss_axes):
@@ -148,8 +151,7 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
             draw_curves(norm_axes, table, {float(size): colour for size in table["size"].unique()})
             norm_axes.plot([], [], "o-", color=colour, label=name)
         style.loss_axis(norm_axes)
-        norm_axes.set_ylabel("validation loss (nats per token)")
-        norm_axes.set_title(f"simple muP, width {largest:g}")
+        norm_axes.set(ylabel="validation loss (nats per token)", title=f"simple muP, width {largest:g}")
         norm_axes.legend()
     drawn = pl.concat([rates, unnormalised.select(*CURVE, "lr", "loss")], how="diagonal")
     write_picture(figure, drawn, folder / "best_lr")
@@ -166,14 +168,12 @@ def _draw_rates(axes: Axes, sweep: pl.DataFrame) -> pl.DataFrame:
         inside = own.filter(~pl.col("at_edge"))
         if len(inside):
             points = geometric_mean_over_seeds(inside, "lr_opt")
-            spread = [points["mean"] - points["low"], points["high"] - points["mean"]]
-            axes.errorbar(points["size"] * _aside(k), points["mean"], yerr=spread, fmt="o-", color=colour, capsize=2)
+            draw_intervals(axes, points["size"] * _aside(k), points, color=colour)
         axes.plot([], [], "o-", color=colour, label=name)
         for edge in own.filter(pl.col("at_edge")).iter_rows(named=True):
             marker = "v" if edge["lr"] == low else "^"
             axes.plot(edge["size"] * _aside(k), edge["lr"], marker, color=colour, mfc="none", markersize=6)
-    axes.set_yscale("log")
-    axes.set_ylabel("best learning rate")
+    axes.set(yscale="log", ylabel="best learning rate")
     if rates["at_edge"].any():
         axes.plot([], [], "^", color=style.REFERENCE, mfc="none", label="at an edge of the grid")
     axes.legend()

@@ -227,8 +227,7 @@ def _draw_over_steps(
     loss_axes.set_ylabel("training loss (nats per token)")
     logit_axes.set_ylabel("largest attention logit, block 0")
     for axes in (loss_axes, logit_axes):
-        axes.set_title(f"learning rate {lr:g}")
-        axes.set_xlabel("step")
+        axes.set(title=f"learning rate {lr:g}", xlabel="step")
     return pl.concat(drawn)
 
 
@@ -237,7 +236,5 @@ def _draw_over_rates(axes: Axes, sweep: pl.DataFrame, value: str, colours: Mappi
     for (arm, size), rows in sweep.sort("size").group_by("arm", "size", maintain_order=True):
         points = draw_over_seeds(axes, rows, "lr", value, colour=colours[float(size)], line="o" + LINES[str(arm)])
         drawn.append(points.with_columns(arm=pl.lit(arm), size=pl.lit(size), drawn=pl.lit(value)))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("learning rate")
+    axes.set(xscale="log", yscale="log", xlabel="learning rate")
     return drawn

@@ -97,17 +97,9 @@ def _draw_factors(axes: Axes, sensitive: pl.DataFrame, kind: str, colours: dict[
         points = mean_over_seeds(table.filter(pl.col("size") == size), "sensitivity", by=("factor",))
         usual = points.filter(pl.col("factor") == 1)["mean"][0]
         axes.axhspan(usual - SAME, usual + SAME, color=colour, alpha=0.12, linewidth=0)
-        draw_intervals(
-            axes,
-            points["factor"],
-            points,
-            fmt="o-",
-            color=colour,
-            capsize=2,
-        )
+        draw_intervals(axes, points["factor"], points, color=colour)
     axes.set_xscale("log", base=2)
     axes.set_xticks([0.5, 1, 2], ["1/2", "1", "2"])
     axes.set_xlim(0.42, 2.4)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{kind}, relative to the recipe's")
-    axes.set_ylabel("LR sensitivity (nats)")
+    axes.set(xlabel=f"{kind}, relative to the recipe's", ylabel="LR sensitivity (nats)")

@@ -105,11 +105,9 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, folder: Path) -> None:
         kappas = planted["kappa"].unique().sort()
         logit_axes.plot(kappas, kappas, "--", color=style.REFERENCE, label="kappa")
         loss_axes.set_ylabel("validation loss (nats per token)")
-        logit_axes.set_ylabel("largest attention logit, block 0")
-        logit_axes.set_yscale("log")
+        logit_axes.set(ylabel="largest attention logit, block 0", yscale="log")
         for axes in (loss_axes, logit_axes):
-            axes.set_xscale("log")
-            axes.set_xlabel("kappa: the planted size of the largest logit")
+            axes.set(xscale="log", xlabel="kappa: the planted size of the largest logit")
             axes.legend()
         style.loss_axis(loss_axes)
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "transplanted_logits")

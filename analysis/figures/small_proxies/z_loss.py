@@ -15,9 +15,9 @@ from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep, sensitivity, with_numbers
+from analysis.stability.plot_arms import draw_arms
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
 NEITHER, Z_LOSS, DECAY, BOTH = "neither", "z-loss", "decay", "both"
@@ -134,12 +134,8 @@ def _draw_log_z(long: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
     with style.paper():
         figure = Figure(figsize=(9.2, 3.0))
         for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            for colour, (arm, name) in zip(style.ARMS, ARMS.items(), strict=False):
-                rows = curves.filter(pl.col("arm") == arm)
-                arm_name = name.replace("\n", " ")
-                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=arm_name, log=False)
-            axes.set_xlabel("step")
-            axes.set_ylabel(label)
+            draw_arms(axes, curves, ARMS, "step", value, line="-", log=False)
+            axes.set(xlabel="step", ylabel=label)
             if value != "train_loss":
                 axes.axhline(0, color=style.REFERENCE, linewidth=0.8)
         figure.axes[0].legend()

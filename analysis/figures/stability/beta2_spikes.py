@@ -153,8 +153,7 @@ def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
             drawn.append(_course_table(course))
         highest = max(float(course.loss[~course.shifted][len(course.loss) // 10 :].max()) for course in shown)
         lowest = min(float(course.loss.min()) for course in shown)
-        panels[0, 0].set_ylim(lowest - 0.1, highest + 0.35)
-        panels[0, 0].set_ylabel("training loss (nats per token)")
+        panels[0, 0].set(ylim=(lowest - 0.1, highest + 0.35), ylabel="training loss (nats per token)")
         panels[1, 0].set_ylabel(r"RMS of $g\,/\sqrt{v}$")
         panels[1, 0].set_ylim(bottom=0)
         for axes in panels[:, -1]:
@@ -208,19 +207,11 @@ def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
                 if own.is_empty():
                     continue
                 points = mean_over_seeds(own, value, ("memory", "beta2"))
-                draw_intervals(
-                    axes,
-                    points["memory"] + 0.05 * (k - 1.5),  # or intervals would hide each other
-                    points,
-                    fmt="o-",
-                    color=colour,
-                    capsize=2,
-                    label=ARMS[arm],
-                )
+                shift = 0.05 * (k - 1.5)  # or intervals would hide each other
+                draw_intervals(axes, points["memory"] + shift, points, color=colour, label=ARMS[arm])
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(value).alias("value"), pl.all()))
             axes.set_xticks(memories["memory"].to_list(), [f"{beta2:g}" for beta2 in memories["beta2"]], fontsize=7)
-            axes.set_xlabel(r"$\beta_2$")
-            axes.set_ylabel(label)
+            axes.set(xlabel=r"$\beta_2$", ylabel=label)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
     write_picture(figure, pl.concat(drawn), folder / "spikes")
 
@@ -236,9 +227,11 @@ def _draw_lags(courses: Sequence[Course], folder: Path) -> None:
         axes.axvspan(0.5, REACH + 0.5, color="#f0e6d2", label=f"1 to {REACH} steps")
         axes.bar(at, counts, 0.85, color=style.ARMS[0], label="spikes")
         axes.step(at, expected, where="mid", color=style.HELD_OUT, label="by chance")
-        axes.set_ylim(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max()))
-        axes.set_xlabel("steps from a second moment out of date to a spike")
-        axes.set_ylabel("pairs")
+        axes.set(
+            ylim=(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max())),
+            xlabel="steps from a second moment out of date to a spike",
+            ylabel="pairs",
+        )
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left")
     write_picture(figure, pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}), folder / "lags")

@@ -12,11 +12,10 @@ from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import Sample, arms_apart
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, read_sweep, sensitivity
-from analysis.stability.plot_arms import arm_colours, draw_against_lr
+from analysis.stability.plot_arms import draw_against_lr, draw_arms
 from analysis.stability.plot_lr_sweep import loss_limits
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
@@ -135,11 +134,8 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
     with style.paper():
         figure = Figure(figsize=(9.2, 2.9))
         for axes, (table, value, label) in zip(figure.subplots(1, 3), panels, strict=True):
-            for arm, colour in arm_colours(ARMS).items():
-                rows = table.filter(pl.col("arm") == arm)
-                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=ARMS[arm], log=False)
-            axes.set_xlabel("step")
-            axes.set_ylabel(label)
+            draw_arms(axes, table, ARMS, "step", value, line="-", log=False)
+            axes.set(xlabel="step", ylabel=label)
         loss_axes, logit_axes, entropy_axes = figure.axes
         loss_axes.legend()
         logit_axes.set_yscale("log")
@@ -185,8 +181,7 @@ def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
         axes.set_xlim(-0.03, 1)
         axes.set_ylim(*loss_limits(sweep))
         style.loss_axis(axes)
-        axes.set_xlabel("attention entropy / largest, at the end")
-        axes.set_ylabel("validation loss (nats per token)")
+        axes.set(xlabel="attention entropy / largest, at the end", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         n_arms = len(MARKERS)
         first = axes.legend(handles[:n_arms], labels[:n_arms], loc="upper right")
