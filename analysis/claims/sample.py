@@ -125,7 +125,7 @@ class Sample:
         values = list(self.values.values())
         sides = Counter(bound for bound in self.bounds if bound is not None)
         told = ", ".join(f"{side} that in {n} of {counted(len(values), 'seed')}" for side, n in sorted(sides.items()))
-        behind = {"n_seeds": len(values), "n_runs": self.n_runs}
+        behind: dict[str, Any] = {"n_seeds": len(values), "n_runs": self.n_runs}
         if len(sides) > 1:
             return Measured(reason=f"only bounded: {told}", **behind)
         if len(values) >= 2 and np.isfinite(values).all():

@@ -65,6 +65,15 @@ def paper() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def panels(size: tuple[float, float], rows: int = 1, columns: int = 1, **how: Any) -> Iterator[tuple[Figure, Any]]:
+    """`with panels((9.2, 3.0), 1, 3) as (figure, axes)`: a figure in the house style and its axes, as
+    `Figure.subplots` gives them; the size is in inches."""
+    with paper():
+        figure = Figure(figsize=size)
+        yield figure, figure.subplots(rows, columns, **how)
+
+
 def size_colours(sizes: Array) -> dict[float, Any]:
     """A colour for each model size, light to dark with growing size."""
     return _shades(sizes, "viridis_r")

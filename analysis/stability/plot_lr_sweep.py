@@ -106,7 +106,8 @@ def draw_intervals(axes: Axes, x: Any, points: pl.DataFrame, **look: Any) -> Non
     """`mean` of the functions below at each x, with the interval from `low` to `high`; as dots on a line, unless the
     look says otherwise."""
     errors = [points["mean"] - points["low"], points["high"] - points["mean"]]
-    axes.errorbar(x, points["mean"], yerr=errors, **{"fmt": "o-", "capsize": 2} | look)
+    usual: dict[str, Any] = {"fmt": "o-", "capsize": 2}
+    axes.errorbar(x, points["mean"], yerr=errors, **usual | look)
 
 
 def mean_over_seeds(table: pl.DataFrame, value: str, by: Sequence[str] = ("size",)) -> pl.DataFrame:

@@ -229,9 +229,7 @@ PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "trai
 def _draw_coordinates(coordinates: pl.DataFrame, folder: Path) -> None:
     """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
     for each parametrisation."""
-    with style.paper():
-        figure = Figure(figsize=(10.2, 5.4))
-        grid = figure.subplots(len(ARMS), len(PANELS), sharex=True, sharey="col")
+    with style.panels((10.2, 5.4), len(ARMS), len(PANELS), sharex=True, sharey="col") as (figure, grid):
         for row, (arm, name) in zip(grid, ARMS.items(), strict=True):
             for axes, (module, title) in zip(row, PANELS.items(), strict=True):
                 one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
@@ -250,9 +248,7 @@ def _draw_depth(coordinates: pl.DataFrame, folder: Path) -> None:
     """`depth`: the stream after the last block, and how far its size moved, against depth for each parametrisation."""
     rows = {"output": "last block, mean |x|", "change": "its change since\ninitialisation"}
     arms = {arm: name for arm, name in DEPTH_ARMS.items() if arm in set(coordinates["arm"])}
-    with style.paper():
-        figure = Figure(figsize=(1.8 * len(arms) + 1.0, 4.2))
-        grid = figure.subplots(len(rows), len(arms), sharex=True, sharey="row")
+    with style.panels((1.8 * len(arms) + 1.0, 4.2), len(rows), len(arms), sharex=True, sharey="row") as (figure, grid):
         for row, (module, label) in zip(grid, rows.items(), strict=True):
             for axes, (arm, name) in zip(row, arms.items(), strict=True):
                 one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
@@ -294,9 +290,7 @@ def _draw_rules(table: pl.DataFrame, folder: Path) -> None:
     steps = _last(table)
     means = mean_over_seeds(table.filter(pl.col("t").is_in([0, steps])), "slope", by=("arm", "module", "t"))
     values = {(arm, module, t): mean for arm, module, t, mean in means.select("arm", "module", "t", "mean").iter_rows()}
-    with style.paper():
-        figure = Figure(figsize=(10.6, 4.4))
-        panels = figure.subplots(1, 2, sharey=True)
+    with style.panels((10.6, 4.4), 1, 2, sharey=True) as (figure, panels):
         for axes, at_init in zip(panels, (True, False), strict=True):
             t = 0 if at_init else steps
             cells = np.array([[values.get((arm, module, t), np.nan) for module in MODULES] for arm in arms])

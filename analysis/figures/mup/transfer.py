@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from analysis.claims.claim import Claim
@@ -156,9 +155,7 @@ def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
     colours = style.size_colours(sweep["size"].to_numpy())
     mean = sweep.group_by("arm", "size", "lr", maintain_order=True).agg(pl.col("loss").mean(), seed=pl.lit(0))
     of_mean, best, penalty = best_lr(mean), best_lr(sweep), transfer_penalty(sweep)
-    with style.paper():
-        figure = Figure(figsize=(2.15 * (len(arms) + 2) + 0.8, 2.9))
-        panels = figure.subplots(1, len(arms) + 2)
+    with style.panels((2.15 * (len(arms) + 2) + 0.8, 2.9), 1, len(arms) + 2) as (figure, panels):
         floor, ceiling = _limits(mean)
         for axes, (arm, name) in zip(panels, arms.items(), strict=False):
             draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)

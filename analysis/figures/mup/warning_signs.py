@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
@@ -169,19 +168,17 @@ def _horizon_claim(lengths: pl.DataFrame) -> Claim:
 def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
     """`signs`: a panel for each sign, the symptom against width in the sick and in the healthy set-up."""
     best = best_lr(lengths).filter(~pl.col("at_edge"))
-    with style.paper():
-        figure = Figure(figsize=(8.4, 5.0))
-        panels = figure.subplots(2, 3).ravel()
-        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=False):
+    with style.panels((8.4, 5.0), 2, 3) as (figure, grid):
+        *panels, last = grid.ravel()
+        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=True):
             for arm, colour, line in (("healthy", HEALTHY, "-"), ("sick", SICK, "--")):
                 rows = symptoms.filter((pl.col("sign") == name) & (pl.col("arm") == arm))
                 _draw_line(axes, rows.rename({"width": "size"}), "value", colour, line, arm)
             axes.set(title=sign.title, ylabel=sign.symptom, xlabel="width")
         panels[0].legend()
-        axes = panels[-1]
         if not best.is_empty():
-            _draw_line(axes, best, "lr_opt", SICK, "--", "")
-        axes.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
+            _draw_line(last, best, "lr_opt", SICK, "--", "")
+        last.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
     horizon = best_lr(lengths).select(
         pl.lit("horizon").alias("sign"),
         pl.lit("sick").alias("arm"),

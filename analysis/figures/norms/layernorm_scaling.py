@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
@@ -16,7 +16,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.stability.lr_sweep import read_sweep
+from analysis.stability.lr_sweep import read_sweep, span
 from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
@@ -133,7 +133,7 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     both = sweep.filter(pl.col("arm").is_in(["pre", "lns"]))
     wide = best_of_rates(both).pivot("arm", index=["size", "seed"], values="loss")
     gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
-    deepest = both["size"].max()
+    deepest = span(both, "size")[1]
     return [
         Claim(
             "LayerNorm Scaling reaches a lower loss than pre-LN.",
@@ -186,9 +186,7 @@ def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
     blocks for all of them."""
     shown = {arm: ARMS[arm] for arm in ("pre", "scaled", "lns")}
     colours = style.size_colours(deep["block"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=(9.6, 2.9))
-        panels = figure.subplots(1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25])
+    with style.panels((9.6, 2.9), 1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25]) as (figure, panels):
         for axes, (arm, name) in zip(panels, shown.items(), strict=False):
             _draw_variance_over_steps(axes, deep.filter(pl.col("arm") == arm), colours)
             axes.set_title(name)
@@ -215,9 +213,8 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> No
     shown = [arm for arm in ("post", "pre", "lns") if arm in set(removal["arm"])]
     colours = arm_colours(ARMS)
     adjacent = angle.filter(pl.col("ahead") == 1)
-    with style.paper():
-        figure = Figure(figsize=(2.6 * len(shown) + 0.8, 6.4))
-        grid = figure.subplots(3, len(shown), squeeze=False, sharey="row", height_ratios=[1.7, 1, 1])
+    how: dict[str, Any] = {"squeeze": False, "sharey": "row", "height_ratios": [1.7, 1, 1]}
+    with style.panels((2.6 * len(shown) + 0.8, 6.4), 3, len(shown), **how) as (figure, grid):
         means = angle.filter(pl.col("arm").is_in(shown)).group_by("arm", "block", "ahead").agg(pl.col("value").mean())
         highest = float(means["value"].max())  # type: ignore[arg-type]  # polars says Any
         for column, arm in zip(grid.T, shown, strict=True):
@@ -247,9 +244,7 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> No
 def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> None:
     """`loss`: pre-LN and LayerNorm Scaling over depths, each at its best rate, and all arms at the greatest depth."""
     best = best_of_rates(sweep).filter(pl.col("arm").is_in(["pre", "lns"]))
-    with style.paper():
-        figure = Figure(figsize=(8.4, 3.1))
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
+    with style.panels((8.4, 3.1), 1, 2, width_ratios=[1, 1.5]) as (figure, (left, right)):
         draw_arms(left, best, ARMS, "size", "loss")
         left.set_xticks(best["size"].unique().sort().to_list())
         left.set(xlabel="depth (blocks)", title="at the best of the rates", ylabel="validation loss (nats per token)")

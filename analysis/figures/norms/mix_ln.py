@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
@@ -152,9 +151,8 @@ def _draw_gradients(gradient: pl.DataFrame, folder: Path) -> None:
     last = int(steps[-1])
     wanted = [int(steps[int((steps - share * last).abs().arg_min() or 0)]) for share in (0.0, EARLY / 2, EARLY, 1.0)]
     wanted = list(dict.fromkeys(wanted))
-    with style.paper():
-        figure = Figure(figsize=(2.35 * len(wanted) + 0.6, 2.8))
-        panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
+    size = 2.35 * len(wanted) + 0.6, 2.8
+    with style.panels(size, 1, len(wanted), sharey=True, squeeze=False) as (figure, [panels]):
         for axes, step in zip(panels, wanted, strict=True):
             draw_profile(axes, gradient.filter(pl.col("step") == step), SHOWN)
             axes.set_title("at initialisation" if step == wanted[0] else f"step {step}")
@@ -171,9 +169,7 @@ def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
     )
     shades = style.setting_colours(sweep["lr"].to_numpy())
     ticks = sweep.select("fraction", "arm").unique().sort("fraction")
-    with style.paper():
-        figure = Figure(figsize=style.TWO_PANELS)
-        loss, share = figure.subplots(1, 2)
+    with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss, share)):
         for k, (lr, colour) in enumerate(shades.items()):
             rows = sweep.filter(pl.col("lr") == lr)
             draw_over_seeds(loss, rows, "fraction", "loss", colour=colour, label=f"{lr:g}", log=False)
@@ -191,9 +187,7 @@ def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
 
 def _draw_removal(removal: pl.DataFrame, folder: Path) -> None:
     """`removal`: what the loss rises by without each block, for pre-LN, a quarter, and Post-LN."""
-    with style.paper():
-        figure = Figure(figsize=(6.4, 3.0))
-        axes = figure.subplots()
+    with style.panels((6.4, 3.0)) as (figure, axes):
         draw_bars(axes, removal, SHOWN, arm_colours(SHOWN))
         axes.set_yscale("symlog", linthresh=0.01)
         axes.set(ylabel="loss without the block minus loss (nats)", title=f"learning rate {removal['lr'][0]:g}")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -168,9 +167,7 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
     of runs whose loss rose out of its noise on the way."""
     sensitive = sensitivity(sweep)
-    with style.paper():
-        figure = Figure(figsize=(8.8, 3.0))
-        loss, share, number = figure.subplots(1, 3, width_ratios=[1.25, 1.25, 1])
+    with style.panels((8.8, 3.0), 1, 3, width_ratios=[1.25, 1.25, 1]) as (figure, (loss, share, number)):
         draw_against_lr(loss, sweep, ARMS, "loss")
         loss.set_ylim(*loss_limits(sweep))
         style.loss_axis(loss)
@@ -198,9 +195,7 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folde
     at one high rate."""
     variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.6, 2.9))
-        panels = figure.subplots(1, 4)
+    with style.panels((9.6, 2.9), 1, 4) as (figure, panels):
         for pair, table, label in (
             (panels[:2], variance, "variance of the block's output"),
             (panels[2:], gradient, "gradient norm of the block"),
@@ -225,9 +220,7 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
     chosen = sweep.filter(pl.col("lr") == lr)
     curves = curves_of(chosen).filter(pl.col("step") > 0).select("curve", "step", "train_loss", "grad_norm")
     curves = curves.join(chosen.select("arm", "lr", "seed", "run_id"), left_on="curve", right_on="run_id")
-    with style.paper():
-        figure = Figure(figsize=(8.4, 4.0))
-        grid = figure.subplots(2, len(ARMS), sharex=True, sharey="row")
+    with style.panels((8.4, 4.0), 2, len(ARMS), sharex=True, sharey="row") as (figure, grid):
         for column, arm in zip(grid.T, ARMS, strict=True):
             own = curves.filter(pl.col("arm") == arm)
             for k, ((seed,), rows) in enumerate(own.group_by("seed", maintain_order=True)):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -129,9 +128,7 @@ def _draw(sweep: pl.DataFrame, folder: Path) -> None:
     shown = sweep.filter((pl.col("eps") >= DEFAULT) & (pl.col("x") > 0)).with_columns(place)
     ratio = np.geomspace(float(shown["x"].min()), float(shown["x"].max()), 200)  # type: ignore[arg-type]  # numbers
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(8.2, 3.2))
-        loss_axes, update_axes = figure.subplots(1, 2)
+    with style.panels((8.2, 3.2), 1, 2) as (figure, (loss_axes, update_axes)):
         for (lr, size), rows in shown.sort("lr", "size").group_by("lr", "size", maintain_order=True):
             for axes, value in ((loss_axes, "loss"), (update_axes, "update")):
                 points = draw_over_seeds(axes, rows, "x", value, colour=sizes[float(size)], line=rates[lr])
@@ -159,9 +156,7 @@ def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> N
     one_seed = sweep.filter(most & (pl.col("seed") == pl.col("seed").min())).sort("eps")
     colours = style.setting_colours(one_seed["eps"].to_numpy())
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        loss_axes, *probe_axes = figure.subplots(1, 3)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, (loss_axes, *probe_axes)):
         for run in one_seed.iter_rows(named=True):
             rows = curves.filter((pl.col("curve") == run["run_id"]) & (pl.col("step") > 0))
             probed = rows.filter(pl.col(UPDATE).is_not_null())

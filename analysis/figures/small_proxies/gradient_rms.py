@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import Region, below
@@ -96,9 +95,7 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
         for block in range(deepest)
     )
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        size_axes, rate_axes, block_axes = figure.subplots(1, 3, sharey=True)
+    with style.panels((9.2, 2.9), 1, 3, sharey=True) as (figure, (size_axes, rate_axes, block_axes)):
         for lr, colour in rates.items():
             at_rate = pl.col("lr") == lr
             for axes, rows, x, value in ((size_axes, sweep, "size", metric), (block_axes, of_blocks, "block", "value")):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, around, below
@@ -172,9 +171,7 @@ def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folde
     held_out = float(sweep["size"].max())  # type: ignore[arg-type]  # a number
     sizes = np.geomspace(float(sweep["size"].min()) / 1.2, 2 * held_out, 60)  # type: ignore[arg-type]  # a number
     drawn = [sweep.drop("folder", "arm", "run_id")]
-    with style.paper():
-        figure = Figure(figsize=(5.4, 3.6))
-        axes = figure.subplots()
+    with style.panels((5.4, 3.6)) as (figure, axes):
         for lr, found in fits.items():
             line = predict(found, {"n_params": sizes})
             seen = sizes <= sweep.filter(pl.col("size") < held_out)["size"].max()  # type: ignore[operator]  # a number

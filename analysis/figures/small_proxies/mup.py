@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -127,9 +126,7 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
     """`best_lr`: the best rate and the best loss against width by arm, and simple muP at the largest width with and
     without QK-norm."""
     largest = float(sweep["size"].max())  # type: ignore[arg-type]  # a number
-    with style.paper():
-        figure = Figure(figsize=(9.2, 3.0))
-        rate_axes, loss_axes, norm_axes = figure.subplots(1, 3)
+    with style.panels((9.2, 3.0), 1, 3) as (figure, (rate_axes, loss_axes, norm_axes)):
         best = sensitivity(sweep)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
         for k, arm in enumerate(ARMS):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -187,9 +186,7 @@ def _draw_logits(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> Non
     at one high rate; the largest logit of a run, and the size of its queries and keys, against learning rate."""
     high = sweep["lr"].unique().sort()[-2]
     colours = style.size_colours(sweep["size"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=(10.6, 2.9))
-        loss_axes, logit_axes, *rate_axes = figure.subplots(1, 4)
+    with style.panels((10.6, 2.9), 1, 4) as (figure, (loss_axes, logit_axes, *rate_axes)):
         drawn = [_draw_over_steps(loss_axes, logit_axes, sweep.filter(pl.col("lr") == high), curves, colours)]
         for axes, value in zip(rate_axes, ("logit", "query_key"), strict=True):
             drawn += _draw_over_rates(axes, sweep, value, colours)

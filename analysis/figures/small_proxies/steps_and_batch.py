@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import between
@@ -69,9 +68,7 @@ def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, folder: Path) -> None:
     the factor; both coloured by size."""
     colours = style.size_colours(sweep["size"].to_numpy())
     low, high = lr_window(sweep)
-    with style.paper():
-        figure = Figure(figsize=(9.0, 4.6))
-        rows = figure.subplots(2, 4)
+    with style.panels((9.0, 4.6), 2, 4) as (figure, rows):
         for axes_of_row, (kind, arms) in zip(rows, ARMS.items(), strict=True):
             for axes, name in zip(axes_of_row, arms, strict=False):
                 draw_curves(axes, sweep.filter(pl.col("arm") == name), colours)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, between
@@ -87,9 +86,7 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, folder: Path) -> None:
     """Loss, and the largest logit that was measured, against kappa; a line for each learning rate."""
     level = float(bigrams["log_loss"].mean())  # type: ignore[arg-type]  # polars says Any
     drawn = [bigrams.select(pl.lit(BIGRAMS).alias("drawn"), "seed", "loss")]
-    with style.paper():
-        figure = Figure(figsize=style.TWO_PANELS)
-        loss_axes, logit_axes = figure.subplots(1, 2)
+    with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss_axes, logit_axes)):
         swept = planted.filter(pl.col("kappa").n_unique().over("lr") > 1)
         elsewhere = planted.filter(pl.col("kappa").n_unique().over("lr") == 1)
         for colour, lr in zip(style.ARMS, swept["lr"].unique().sort(), strict=False):

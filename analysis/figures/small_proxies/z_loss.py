@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
@@ -131,9 +130,8 @@ def _draw_log_z(long: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
         "log_z_mean": "mean log Z (nats)",
         "logit_mean": "mean output logit",
     }
-    with style.paper():
-        figure = Figure(figsize=(9.2, 3.0))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.2, 3.0), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             draw_arms(axes, curves, ARMS, "step", value, line="-", log=False)
             axes.set(xlabel="step", ylabel=label)
             if value != "train_loss":

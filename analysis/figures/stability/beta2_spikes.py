@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.claims.claim import Claim
@@ -143,9 +143,8 @@ def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
     own = sorted((course for course in free if course.seed == seed), key=lambda course: course.beta2)
     shown = [own[0], own[max(len(own) - 2, 1)]] if len(own) > 1 else own
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(7.6, 4.2))
-        panels = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False, height_ratios=[1.3, 1])
+    how: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": [1.3, 1]}
+    with style.panels((7.6, 4.2), 2, len(shown), **how) as (figure, panels):
         for (loss_axes, stale_axes), course in zip(panels.T, shown, strict=True):
             _draw_course(loss_axes, stale_axes, course)
             loss_axes.set_title(f"$\\beta_2$ = {course.beta2:g}")
@@ -199,9 +198,8 @@ def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
     }
     memories = table.select("memory", "beta2").unique().sort("memory")
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.6, 3.2))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.6, 3.2), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
                 own = table.filter(pl.col("arm") == arm).drop_nulls(value)
                 if own.is_empty():
@@ -221,9 +219,7 @@ def _draw_lags(courses: Sequence[Course], folder: Path) -> None:
     found, expected = lags(courses, SHOWN_LAGS)
     at = np.arange(-SHOWN_LAGS, SHOWN_LAGS + 1)
     counts = np.bincount(found + SHOWN_LAGS, minlength=len(at))
-    with style.paper():
-        figure = Figure(figsize=style.ONE_PANEL)
-        axes = figure.subplots()
+    with style.panels(style.ONE_PANEL) as (figure, axes):
         axes.axvspan(0.5, REACH + 0.5, color="#f0e6d2", label=f"1 to {REACH} steps")
         axes.bar(at, counts, 0.85, color=style.ARMS[0], label="spikes")
         axes.step(at, expected, where="mid", color=style.HELD_OUT, label="by chance")

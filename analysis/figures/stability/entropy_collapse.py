@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
@@ -131,9 +130,8 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
         (probes.select("arm", "seed", "step", "logit"), "logit", "largest attention logit"),
         (probes.select("arm", "seed", "step", "entropy"), "entropy", "attention entropy / largest"),
     )
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        for axes, (table, value, label) in zip(figure.subplots(1, 3), panels, strict=True):
+    with style.panels((9.2, 2.9), 1, 3) as (figure, row):
+        for axes, (table, value, label) in zip(row, panels, strict=True):
             draw_arms(axes, table, ARMS, "step", value, line="-", log=False)
             axes.set(xlabel="step", ylabel=label)
         loss_axes, logit_axes, entropy_axes = figure.axes
@@ -152,9 +150,8 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
         "logit": "largest attention logit of a run",
         "entropy": "entropy / largest, at the end",
     }
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.2, 2.9), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             draw_against_lr(axes, sweep, ARMS, value, log=value == "logit")
             axes.set_ylabel(label)
         loss_axes, _, entropy_axes = figure.axes
@@ -168,9 +165,7 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
 def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
     """`entropy_and_loss`: the final loss of every run against its entropy, coloured by learning rate."""
     colours = style.setting_colours(sweep["lr"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=style.ONE_PANEL)
-        axes = figure.subplots()
+    with style.panels(style.ONE_PANEL) as (figure, axes):
         for arm, marker in MARKERS.items():
             own = sweep.filter((pl.col("arm") == arm) & pl.col("entropy").is_not_null())
             shades = [colours[lr] for lr in own["lr"]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
@@ -144,9 +143,7 @@ def _higher(one: Sample, other: Sample) -> Sample:
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss over learning rates by arm, and the rate at which each arm fails."""
     fails = failing_lr(sweep, rise=RISE)
-    with style.paper():
-        figure = Figure(figsize=(8.0, 3.3))
-        curves, rates = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    with style.panels((8.0, 3.3), 1, 2, width_ratios=[1.25, 1]) as (figure, (curves, rates)):
         draw_against_lr(curves, sweep, ARMS, "loss")
         curves.set_ylim(*loss_limits(sweep))
         style.loss_axis(curves)
@@ -173,9 +170,8 @@ def _draw_attention(sweep: pl.DataFrame, folder: Path) -> None:
         "query_key": "query RMS × key RMS, at the end",
         "entropy": "entropy / largest, at the end",
     }
-    with style.paper():
-        figure = Figure(figsize=(9.6, 3.1))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.6, 3.1), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             draw_against_lr(axes, sweep, ARMS, value, log=value != "entropy")
             axes.set_ylabel(label)
             if value == "entropy":
