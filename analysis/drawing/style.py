@@ -7,7 +7,7 @@ few colours that readers with any colour vision can tell apart, a held-out measu
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,14 @@ def count_axis(axes: Axes, values: Array, prefixes: str = COUNTS) -> None:
 def count_ticks(prefixes: str = COUNTS) -> FuncFormatter:
     """Ticks such as 300K, for an axis of any scale."""
     return FuncFormatter(lambda value, _: human(value, prefixes))
+
+
+def doubling_axis(axes: Axes, sizes: Sequence[float], label: str) -> None:
+    """A logarithmic x-axis of sizes that double, such as widths, with a tick at each of those given."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(label)
 
 
 def loss_axis(axes: Axes) -> None:

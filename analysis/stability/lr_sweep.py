@@ -8,7 +8,7 @@ that seeds tell the noise (`analysis.claims.sample`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ the nat between a model that trains and one that has learnt the frequencies of b
 
 # 12 L D², the matrices of the blocks (Wortsman et al. 2023, section 2.1): the same size for arms that differ in norms.
 MATRICES = 12 * pl.col("model.depth") * pl.col("model.width") ** 2
+
+
+def arm_where(conditions: Mapping[str, pl.Expr], otherwise: pl.Expr) -> pl.Expr:
+    """`arm_where({"clip": pl.col("optim.clip") > 0}, pl.lit("free"))`: the first arm whose condition a run meets."""
+    return pl.coalesce(*(pl.when(meets).then(pl.lit(arm)) for arm, meets in conditions.items()), otherwise)
 
 
 def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, mean_over_seeds
+from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, loss_limits, mean_over_seeds
 
 
 def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
@@ -39,6 +39,15 @@ def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], va
     if log:
         axes.set_yscale("log")
     axes.set_xlabel("learning rate")
+
+
+def draw_losses(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str]) -> None:
+    """The loss of each arm against the learning rate, with a legend."""
+    draw_against_lr(axes, sweep, arms, "loss")
+    axes.set_ylim(*loss_limits(sweep))
+    style.loss_axis(axes)
+    axes.set_ylabel("validation loss (nats per token)")
+    axes.legend()
 
 
 def draw_estimates(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False) -> None:

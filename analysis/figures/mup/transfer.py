@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -213,7 +212,7 @@ def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapp
         axes.set_ylim(rates[0] * sizes[0] / sizes[-1] / 16, rates.max() * 4)
         axes.legend(loc="lower left")
     axes.set_ylabel("best learning rate")
-    _size_axis(axes, sizes, label)
+    style.doubling_axis(axes, sizes.tolist(), label)
 
 
 def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
@@ -224,16 +223,9 @@ def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], la
         _draw_arm(axes, mean_over_seeds(known, "penalty"), k, arm, name)
     axes.axhline(0, color=style.REFERENCE, linewidth=0.7)
     axes.set_ylabel("loss with the base's best rate\nminus with the own (nats)")
-    _size_axis(axes, penalty["size"].unique().sort().to_numpy(), label)
+    style.doubling_axis(axes, penalty["size"].unique().sort().to_list(), label)
 
 
 def _draw_arm(axes: Axes, points: pl.DataFrame, k: int, arm: str, name: str) -> None:
     """The means of the k-th arm against size, a little aside, or intervals would hide each other."""
     draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, color=COLOURS[arm], linewidth=1.1, label=name)
-
-
-def _size_axis(axes: Axes, sizes: Array, label: str) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(label)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -174,7 +173,7 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
             for arm, colour, line in (("healthy", HEALTHY, "-"), ("sick", SICK, "--")):
                 rows = symptoms.filter((pl.col("sign") == name) & (pl.col("arm") == arm))
                 _draw_line(axes, rows.rename({"width": "size"}), "value", colour, line, arm)
-            axes.set(title=sign.title, ylabel=sign.symptom, xlabel="width")
+            axes.set(title=sign.title, ylabel=sign.symptom)
         panels[0].legend()
         if not best.is_empty():
             _draw_line(last, best, "lr_opt", SICK, "--", "")
@@ -195,16 +194,9 @@ def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: st
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
         draw_intervals(axes, points["size"], points, fmt="o" + line, color=colour, label=label)
-    axes.set_xscale("log", base=2)
+    style.doubling_axis(axes, rows["size"].unique().sort().to_list(), "width")
     axes.set_yscale("log")
-    axes.set_xticks(*_ticks(rows))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high > 5 * low else range(1, 10)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _ticks(rows: pl.DataFrame) -> tuple[list[float], list[str]]:
-    sizes = np.unique(rows["size"].to_numpy()).tolist()
-    return sizes, [f"{size:g}" for size in sizes]

@@ -16,7 +16,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.stability.lr_sweep import read_sweep, span
+from analysis.stability.lr_sweep import arm_where, read_sweep, span
 from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
@@ -38,13 +38,8 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     Args:
         runs: `analysis.tables.runs.read_runs` of all arms; the size of a run is its depth.
     """
-    arm = (
-        pl.when(pl.col("model.layernorm_scaling"))
-        .then(pl.lit("lns"))
-        .when(pl.col("param.scaled_residual_init"))
-        .then(pl.lit("scaled"))
-        .otherwise(pl.col("model.norm_placement"))
-    )
+    changed = {"lns": pl.col("model.layernorm_scaling"), "scaled": pl.col("param.scaled_residual_init")}
+    arm = arm_where(changed, pl.col("model.norm_placement"))
     sweep = read_sweep(runs, arm, size=pl.col("model.depth"))
     measured = _deepest_at_one_rate(sweep)
     rows = read_rows(sweep)

@@ -17,8 +17,7 @@ from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, read_rows, tilt
 from analysis.figures.norms.layers_plot import draw_profile
 from analysis.stability.lr_sweep import RISE, curves_of, lr_window, read_sweep, sensitivity
-from analysis.stability.plot_arms import arm_colours, draw_against_lr, draw_estimates
-from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.stability.plot_arms import arm_colours, draw_estimates, draw_losses
 from analysis.tables.columns import Array
 
 ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
@@ -168,11 +167,7 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     of runs whose loss rose out of its noise on the way."""
     sensitive = sensitivity(sweep)
     with style.panels((8.8, 3.0), 1, 3, width_ratios=[1.25, 1.25, 1]) as (figure, (loss, share, number)):
-        draw_against_lr(loss, sweep, ARMS, "loss")
-        loss.set_ylim(*loss_limits(sweep))
-        style.loss_axis(loss)
-        loss.set_ylabel("validation loss (nats per token)")
-        loss.legend()
+        draw_losses(loss, sweep, ARMS)
         rates = sweep.group_by("arm", "lr").agg(pl.col("failed", "broke").mean()).sort("arm", "lr")
         for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
             own = rates.filter(pl.col("arm") == arm)

@@ -13,7 +13,7 @@ from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import CURVE, RISE, best_lr, lr_window, read_sweep, sensitivity, span
+from analysis.stability.lr_sweep import CURVE, RISE, arm_where, best_lr, lr_window, read_sweep, sensitivity, span
 from analysis.stability.plot_lr_sweep import (
     draw_curves,
     draw_intervals,
@@ -38,13 +38,8 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
             rates, widths and seeds, `simple` and `intermediate` without the base width, where they are the standard
             one; and of `simple` at high rates without QK-norm.
     """
-    arm = (
-        pl.when(pl.col("model.qk_norm") == "none")
-        .then(pl.lit(UNNORMALISED))
-        .when(pl.col("param.name") == "standard")
-        .then(pl.lit(STANDARD))
-        .otherwise(pl.col("param.variant"))
-    )
+    bare, standard = pl.col("model.qk_norm") == "none", pl.col("param.name") == "standard"
+    arm = arm_where({UNNORMALISED: bare, STANDARD: standard}, pl.col("param.variant"))
     found = read_sweep(runs, arm, size=pl.col("model.width"))
     at_base = found.filter((pl.col("arm") == STANDARD) & (pl.col("size") == pl.col("size").min()))
     same = [at_base.with_columns(pl.lit(name).alias("arm")) for name in (SIMPLE, INTERMEDIATE)]
@@ -125,7 +120,7 @@ def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
 def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path) -> None:
     """`best_lr`: the best rate and the best loss against width by arm, and simple muP at the largest width with and
     without QK-norm."""
-    largest = float(sweep["size"].max())  # type: ignore[arg-type]  # a number
+    largest = span(sweep, "size")[1]
     with style.panels((9.2, 3.0), 1, 3) as (figure, (rate_axes, loss_axes, norm_axes)):
         best = sensitivity(sweep)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
@@ -135,10 +130,7 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
         loss_axes.set_ylabel("lowest validation loss (nats per token)")
         style.loss_axis(loss_axes)
         for axes in (rate_axes, loss_axes):
-            axes.set_xscale("log", base=2)
-            widths = sorted(sweep["size"].unique())
-            axes.set_xticks(widths, [f"{width:g}" for width in widths])
-            axes.set_xlabel("width")
+            style.doubling_axis(axes, sorted(sweep["size"].unique()), "width")
             axes.margins(x=0.12)
         at_largest = sweep.filter((pl.col("arm") == SIMPLE) & (pl.col("size") == largest))
         for table, colour, name in (

@@ -15,7 +15,7 @@ from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep, sensitivity, with_numbers
+from analysis.stability.lr_sweep import arm_where, curves_of, lr_window, read_sweep, sensitivity, with_numbers
 from analysis.stability.plot_arms import draw_arms
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
@@ -32,15 +32,7 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
             smallest size for longer at high rates.
     """
     has_z_loss, decays = pl.col("optim.z_loss") > 0, pl.col("optim.weight_decay") > 0
-    arm = (
-        pl.when(has_z_loss & decays)
-        .then(pl.lit(BOTH))
-        .when(has_z_loss)
-        .then(pl.lit(Z_LOSS))
-        .when(decays)
-        .then(pl.lit(DECAY))
-        .otherwise(pl.lit(NEITHER))
-    )
+    arm = arm_where({BOTH: has_z_loss & decays, Z_LOSS: has_z_loss, DECAY: decays}, pl.lit(NEITHER))
     is_long = pl.col("n_steps") > pl.col("n_steps").min()
     sweep = read_sweep(runs.filter(~is_long), arm)
     long = read_sweep(runs.filter(is_long), arm)

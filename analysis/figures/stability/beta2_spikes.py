@@ -19,6 +19,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.loss_spikes import Course, lags, read_courses
 from analysis.stability.autopsy import STALE
+from analysis.stability.lr_sweep import arm_where
 from analysis.stability.plot_arms import arm_colours
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.stability.signals import REACH
@@ -35,15 +36,8 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     Args:
         runs: `analysis.tables.runs.read_runs` of the four arms over beta2 and seeds.
     """
-    arm = (
-        pl.when(pl.col("optim.name") == "stable_adamw")
-        .then(pl.lit(STABLE))
-        .when(pl.col("optim.clip").is_null())
-        .then(pl.lit(FREE))
-        .when(pl.col("optim.clip_by") == "tensor")
-        .then(pl.lit(TENSOR))
-        .otherwise(pl.lit(CLIP))
-    )
+    stable, free = pl.col("optim.name") == "stable_adamw", pl.col("optim.clip").is_null()
+    arm = arm_where({STABLE: stable, FREE: free, TENSOR: pl.col("optim.clip_by") == "tensor"}, pl.lit(CLIP))
     courses = read_courses(runs, arm)
     table = tabulate(courses)
     _draw_losses(courses, folder)

@@ -14,7 +14,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, read_sweep, sensitivity
-from analysis.stability.plot_arms import draw_against_lr, draw_arms
+from analysis.stability.plot_arms import draw_against_lr, draw_arms, draw_losses
 from analysis.stability.plot_lr_sweep import loss_limits
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
@@ -145,20 +145,12 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
 
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss, largest logit and entropy at the end over learning rates, by arm."""
-    panels = {
-        "loss": "validation loss (nats per token)",
-        "logit": "largest attention logit of a run",
-        "entropy": "entropy / largest, at the end",
-    }
-    with style.panels((9.2, 2.9), 1, 3) as (figure, row):
-        for axes, (value, label) in zip(row, panels.items(), strict=True):
-            draw_against_lr(axes, sweep, ARMS, value, log=value == "logit")
-            axes.set_ylabel(label)
-        loss_axes, _, entropy_axes = figure.axes
-        loss_axes.set_ylim(*loss_limits(sweep))
-        style.loss_axis(loss_axes)
-        loss_axes.legend()
-        entropy_axes.set_ylim(-0.02, 1.02)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, (loss_axes, logit_axes, entropy_axes)):
+        draw_losses(loss_axes, sweep, ARMS)
+        draw_against_lr(logit_axes, sweep, ARMS, "logit", log=True)
+        logit_axes.set_ylabel("largest attention logit of a run")
+        draw_against_lr(entropy_axes, sweep, ARMS, "entropy")
+        entropy_axes.set(ylabel="entropy / largest, at the end", ylim=(-0.02, 1.02))
     write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 

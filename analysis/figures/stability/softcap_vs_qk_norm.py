@@ -14,8 +14,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, failing_lr, lr_window, read_sweep
-from analysis.stability.plot_arms import draw_against_lr, draw_estimates
-from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.stability.plot_arms import draw_against_lr, draw_estimates, draw_losses
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
 ARMS = {
@@ -144,11 +143,7 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss over learning rates by arm, and the rate at which each arm fails."""
     fails = failing_lr(sweep, rise=RISE)
     with style.panels((8.0, 3.3), 1, 2, width_ratios=[1.25, 1]) as (figure, (curves, rates)):
-        draw_against_lr(curves, sweep, ARMS, "loss")
-        curves.set_ylim(*loss_limits(sweep))
-        style.loss_axis(curves)
-        curves.set_ylabel("validation loss (nats per token)")
-        curves.legend()
+        draw_losses(curves, sweep, ARMS)
         draw_estimates(rates, fails, ARMS, "lr_fail", log=True)
         rates.set_yscale("log")
         rates.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
