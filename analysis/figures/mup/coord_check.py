@@ -81,11 +81,8 @@ CONTROLS = (
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `coordinates`, `rules` and `depth` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of widths at one depth, and of depths with another base width.
-    """
+    """Draw `coordinates`, `rules` and `depth`, and return the claims. Runs: widths at one depth, and depths with
+    another base width."""
     deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
     wide = read_coordinates(runs.filter(~deep), _arm())
     depth = read_coordinates(runs.filter(deep), _arm())

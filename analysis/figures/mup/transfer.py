@@ -27,12 +27,8 @@ AT_AN_END = "the best rate is at an end of its grid in a seed, so that it is not
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `width` and `depth` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of learning rates and seeds at several widths, and at several depths of
-            the smallest width.
-    """
+    """Draw `width` and `depth`, and return the claims. Runs: learning rates and seeds at several widths, and at several
+    depths of the smallest width."""
     name = pl.col("param.name")
     at_base_depth = pl.col("model.depth") == pl.col("model.depth").min()
     at_base_width = pl.col("model.width") == pl.col("model.width").min()

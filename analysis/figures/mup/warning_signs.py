@@ -89,12 +89,8 @@ SIGNS = {
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `signs` into `folder`, and return a claim for each sign: that its symptom is visible.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of a few probed steps over widths for each arm, and of learning rates at
-            several lengths of training.
-    """
+    """Draw `signs`, and return a claim for each sign: that its symptom is visible. Runs: a few probed steps over widths
+    for each arm, and learning rates at several lengths of training."""
     long = pl.col("probe.every").is_null()
     symptoms = _symptoms(runs.filter(~long))
     lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))

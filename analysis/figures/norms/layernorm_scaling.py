@@ -33,11 +33,8 @@ LARGE = "130M parameters and 2.2e9 tokens, where the paper finds it; a few hundr
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of all arms; the size of a run is its depth.
-    """
+    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1), and return the claims. Runs: all
+    arms; the size of a run is its depth."""
     changed = {"lns": pl.col("model.layernorm_scaling"), "scaled": pl.col("param.scaled_residual_init")}
     arm = arm_where(changed, pl.col("model.norm_placement"))
     sweep = read_sweep(runs, arm, size=pl.col("model.depth"))

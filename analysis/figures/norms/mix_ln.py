@@ -28,12 +28,8 @@ LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perple
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `gradients`, `fraction` and `removal` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of several `model.mix_fraction` at one size over learning rates and
-        seeds.
-    """
+    """Draw `gradients`, `fraction` and `removal`, and return the claims. Runs: several `model.mix_fraction` at one size
+    over learning rates and seeds."""
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
     sweep = read_sweep(runs, name)
     rows = read_rows(sweep)

@@ -25,11 +25,8 @@ LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each place
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate`, `depth` and `seeds` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three placements at one size over learning rates and seeds.
-    """
+    """Draw `learning_rate`, `depth` and `seeds`, and return the claims. Runs: the three placements at one size over
+    learning rates and seeds."""
     sweep = read_sweep(runs, pl.col("model.norm_placement"))
     rows = read_rows(sweep)
     sweep = with_failed(broke(sweep, rows))

@@ -21,12 +21,8 @@ TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection)
-    into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of one arm over sizes, learning rates and seeds.
-    """
+    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection),
+    and return the claims. Runs: one arm over sizes, learning rates and seeds."""
     finished = runs.filter(pl.col("state") == "finished")
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]

@@ -31,12 +31,8 @@ WIDEST = 3.0  # factor on either side that an interval may span and still say so
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `logit_prediction` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of models without QK-norm over sizes, learning rates and seeds. Some are
-            trained to the end; the others end at the early step.
-    """
+    """Draw `logit_prediction`, and return the claims. Runs: models without QK-norm over sizes, learning rates and
+    seeds. Some are trained to the end; the others end at the early step."""
     sweep, step = _read_early_logits(runs)
     held_out = float(sweep["size"].max())  # type: ignore[arg-type]  # polars says Any
     fits = {

@@ -30,11 +30,8 @@ DECADES = "sizes that span decades, as the paper's 2.4M to 1.2B parameters"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of both arms over learning rates, sizes and seeds.
-    """
+    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1), and return the claims. Runs: both arms over
+    learning rates, sizes and seeds."""
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
     curves = curves_of(sweep)
     largest = {name: pl.col(metric).max() for name, metric in (("logit", LOGIT), ("query", QUERY), ("key", KEY))}

@@ -22,12 +22,8 @@ PLANTED, BIGRAMS = "planted", "bigrams"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `transplanted_logits` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of one model over `model.qk_rms`, and of bigrams (`model.depth` 0), each
-            at some learning rates and seeds.
-    """
+    """Draw `transplanted_logits`, and return the claims. Runs: one model over `model.qk_rms`, and bigrams
+    (`model.depth` 0), each at some learning rates and seeds."""
     kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
     sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")

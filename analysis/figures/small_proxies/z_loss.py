@@ -25,12 +25,8 @@ LONG = "1e5 steps at a rate of 0.1 or more; the paper's drift sets in towards th
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 3) and `log_z` (figure 4) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the four arms over learning rates, sizes and seeds; and at the
-            smallest size for longer at high rates.
-    """
+    """Draw `sensitivity` (figure 3) and `log_z` (figure 4), and return the claims. Runs: the four arms over learning
+    rates, sizes and seeds; and at the smallest size for longer at high rates."""
     has_z_loss, decays = pl.col("optim.z_loss") > 0, pl.col("optim.weight_decay") > 0
     arm = arm_where({BOTH: has_z_loss & decays, Z_LOSS: has_z_loss, DECAY: decays}, pl.lit(NEITHER))
     is_long = pl.col("n_steps") > pl.col("n_steps").min()

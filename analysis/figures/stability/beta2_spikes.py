@@ -31,11 +31,7 @@ SHOWN_LAGS = 20  # steps
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `losses`, `spikes` and `lags` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the four arms over beta2 and seeds.
-    """
+    """Draw `losses`, `spikes` and `lags`, and return the claims. Runs: the four arms over beta2 and seeds."""
     stable, free = pl.col("optim.name") == "stable_adamw", pl.col("optim.clip").is_null()
     arm = arm_where({STABLE: stable, FREE: free, TENSOR: pl.col("optim.clip_by") == "tensor"}, pl.lit(CLIP))
     courses = read_courses(runs, arm)

@@ -25,11 +25,8 @@ SMOOTH = 9  # steps of the training loss
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `steps`, `learning_rate` and `entropy_and_loss` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three arms at one size over learning rates and seeds.
-    """
+    """Draw `steps`, `learning_rate` and `entropy_and_loss`, and return the claims. Runs: the three arms at one size
+    over learning rates and seeds."""
     arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
     sweep = read_sweep(runs, arm, size=MATRICES)
     curves = curves_of(sweep)

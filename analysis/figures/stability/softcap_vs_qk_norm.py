@@ -32,11 +32,8 @@ LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate` and `attention` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the arms at one size over learning rates and seeds.
-    """
+    """Draw `learning_rate` and `attention`, and return the claims. Runs: the arms at one size over learning rates and
+    seeds."""
     cap = pl.col("model.attention_softcap")
     arm = pl.col("model.qk_norm") + pl.when(cap.is_null()).then(pl.lit("")).otherwise(
         ", cap " + cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False).cast(pl.String)
