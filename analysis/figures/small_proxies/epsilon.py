@@ -25,8 +25,8 @@ MARKERS = ("o-", "s--", "^:", "v-.")
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `epsilon` (figure 13) and `collapse` (figure 12), and return the claims. Runs: one recipe over `optim.eps`, `SMALLEST`
-    and `DEFAULT` among them, at some sizes, learning rates and seeds."""
+    """Draw `epsilon` (figure 13) and `collapse` (figure 12), and return the claims. Runs: one recipe over `optim.eps`,
+    `SMALLEST` and `DEFAULT` among them, at some sizes, learning rates and seeds."""
     curves = curves_of(runs)
     sweep = read_epsilons(runs, curves)
     _draw(sweep, folder)
