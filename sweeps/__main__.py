@@ -14,8 +14,9 @@ from rich.table import Table
 
 from conf.command_line import SI, Parser, counted, human, pick
 from conf.schema import UserError
+from sweeps.cells.cell import BASE
 from sweeps.cells.file import WHERE, read_study
-from sweeps.cells.graph import BASE, lines, sharing
+from sweeps.cells.graph import lines, sharing
 from sweeps.cells.study import DEVICE, Study
 from sweeps.engines.base import TRAINER, Launched, Outcome, Trainer, last_log_line
 from sweeps.engines.board import duration, last_step, summary
@@ -219,7 +220,8 @@ def _edges(plan: Plan, console: Console) -> None:
 
 
 def _values(run: PlannedRun, keys: Sequence[str]) -> list[str]:
-    return [str(run.cell[key])[: 8 if key == BASE else None] if key in run.cell else "" for key in keys]
+    cell = run.cell.plain
+    return [str(cell[key])[: 8 if key == BASE else None] if key in cell else "" for key in keys]
 
 
 def _table(*columns: str) -> Table:

@@ -21,7 +21,7 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.schema import ParamConfig, UserError
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.grid import Settings, overrides
 from sweeps.cells.study import DEVICE
 from sweeps.engines.base import child_environment
 from sweeps.engines.board import duration
@@ -132,14 +132,16 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     for param, run in smallest.items():
         head = run.config.model.head_dim
         smallest_depth = min(other.config.model.depth for other in deep)
-        shared: Cell = {
+        shared: Settings = {
             "optim.lr": COORDINATE_LR,
             "param.readout_scale": min(param.readout_scale, COORDINATE_READOUT),
             "schedule": "constant",
             "schedule.floor": 0.0,
         }
 
-        def cell(width: int, depth: int, run: PlannedRun = run, shared: Cell = shared, head: int = head) -> list[str]:
+        def cell(
+            width: int, depth: int, run: PlannedRun = run, shared: Settings = shared, head: int = head
+        ) -> list[str]:
             heads = width // head if width % head == 0 else 1
             return changed(run, shared | {"model.width": width, "model.heads": heads, "model.depth": depth})
 
@@ -176,14 +178,14 @@ def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:
     another setting to do something. Two values that no cell can have both are looked at in the study's own cells that
     are nearest to each other, and the other keys that differ there are named.
     """
-    setting = [run for run in runs if key in run.cell]
-    values = list({repr(run.cell[key]): run.cell[key] for run in setting}.values())
+    setting = [run for run in runs if key in run.cell.settings]
+    values = list({repr(run.cell.settings[key]): run.cell.settings[key] for run in setting}.values())
     names = [_shown(value) for value in values]
-    having = [[run for run in setting if repr(run.cell[key]) == repr(value)] for value in values]
+    having = [[run for run in setting if repr(run.cell.settings[key]) == repr(value)] for value in values]
     absent = len(values) == 1
     if absent:
         names.append("the default")
-        having.append([run for run in runs if key not in run.cell])
+        having.append([run for run in runs if key not in run.cell.settings])
     bases: list[list[list[str] | None]] = []
     spelt_out = False
     for base in _bases(setting, key):
@@ -271,7 +273,7 @@ def alone(run: PlannedRun) -> list[str]:
     return [*own, f"train.duration={run.cost.begun + run.cost.n_steps}steps"]
 
 
-def changed(run: PlannedRun, settings: Cell, *, without: str | None = None) -> list[str]:
+def changed(run: PlannedRun, settings: Settings, *, without: str | None = None) -> list[str]:
     """`alone` with other settings, and without one key."""
     gone = {*settings, without}
     return [text for text in alone(run) if text.partition("=")[0] not in gone] + overrides(settings)
@@ -296,14 +298,15 @@ def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
     small = [run for run in runs if run.cost.n_params <= LARGEST_BASE] or [runs[0]]
     variants: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in small:
-        words = {k: v for k, v in run.cell.items() if isinstance(v, (str, bool)) and k != key and _tells(k)}
+        words = {k: v for k, v in run.cell.settings.items() if isinstance(v, (str, bool)) and k != key and _tells(k)}
         variants.setdefault(tuple(f"{k}={v}" for k, v in words.items()), []).append(run)
     chosen = [small[0], *(run for variant in variants.values() for run in (variant[0], variant[-1]))]
     return list({run.run_id: run for run in chosen}.values())[:MOST_BASES]
 
 
 def _differing(a: PlannedRun, b: PlannedRun) -> set[str]:
-    return {key for key in a.cell.keys() | b.cell.keys() if _tells(key) and a.cell.get(key) != b.cell.get(key)}
+    a_sets, b_sets = a.cell.settings, b.cell.settings
+    return {key for key in a_sets.keys() | b_sets.keys() if _tells(key) and a_sets.get(key) != b_sets.get(key)}
 
 
 def _tells(key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.duration import parse_steps
 from conf.identity import NOT_IDENTITY
-from conf.schema import RUN, DataConfig, UserError
+from conf.schema import DataConfig, UserError
 from conf.vocab import vocab_size
-from sweeps.cells.graph import BASE, Node, base_of
-from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.cell import BASE, Cell
+from sweeps.cells.graph import Node, cell_of_run
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import DEVICE, RESERVED, Study
 from sweeps.cells.widen import Bracket, widened
 from sweeps.plan.cost import run_seconds
@@ -100,12 +101,13 @@ class Plan:
     @property
     def varied(self) -> list[str]:
         """The keys whose values tell the runs apart."""
-        keys = dict.fromkeys(key for run in self.runs for key in run.cell)
-        return [key for key in keys if len({repr(run.cell.get(key, "unset")) for run in self.runs}) > 1]
+        every = [run.cell.plain for run in self.runs]
+        keys = dict.fromkeys(key for cell in every for key in cell)
+        return [key for key in keys if len({repr(cell.get(key, "unset")) for cell in every}) > 1]
 
 
 def _node(run: PlannedRun) -> Node:
-    settings = tuple((key, value) for key, value in run.cell.items() if key not in ("seed", BASE))
+    settings = tuple(run.cell.without("seed").settings.items())
     return Node(run.base, run.config.grow.step or 0, run.cost, run.config.seed, settings)
 
 
@@ -128,28 +130,26 @@ def make_plan(
     for key in sorted(extra_keys):
         if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
             raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
-    fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
+    fixed: Settings = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
     drafts: dict[str, _Draft] = {}
 
     def draft(cell: Cell) -> _Draft:
-        before = base_of(cell, runs_dir)
-        base = None if before is None else draft(before)
-        if base is not None:
-            named = RUN.fullmatch(str(cell[BASE]))
-            if named and named["id"] != base.folder.name:
+        base = None
+        if cell.base is not None:
+            base = draft(cell.base if isinstance(cell.base, Cell) else cell_of_run(cell.base, runs_dir))
+            if isinstance(cell.base, str) and Path(cell.base).name != base.folder.name:
                 raise UserError(
-                    f"{BASE}: {cell[BASE]} has settings that no run of a sweep has; allowed: the base's cell"
+                    f"{BASE}: {cell.base} has settings that no run of a sweep has; allowed: the base's cell"
                 )
-            cell = cell | {BASE: base.folder.name}
-        settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
-        argv = (*overrides(settings), *extra)
+            cell = replace(cell, base=base.folder.name)
+        argv = (*(fixed | cell).without(*extra_keys).overrides(), *extra)
         config = _composed(argv)
         folder = run_dir(config)
         if folder.name not in drafts:
             drafts[folder.name] = _Draft(cell, argv, config, folder, base)
         return drafts[folder.name]
 
-    cells = study.cells(profile)
+    cells = [Cell.of(cell) for cell in study.cells(profile)]
     wanted = {draft(cell).folder.name for cell in cells}
     bracket = Bracket()
     if study.widen is not None and profile in study.widen.profiles:

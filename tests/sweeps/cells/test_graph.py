@@ -11,7 +11,7 @@ from rich.console import Console
 
 from conf.schema import UserError
 from sweeps.__main__ import main
-from sweeps.cells.graph import Node, base_of, grown, lines, sharing
+from sweeps.cells.graph import Node, grown, lines, sharing
 from sweeps.cells.study import Study
 from sweeps.engines.base import TRAINER
 from sweeps.engines.local import local
@@ -39,7 +39,7 @@ DEEP = {"model.depth": 4, "train.duration": "10steps"}
 
 
 def a_study(*cells):
-    return Study("fake/graph", "A graph.", lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
+    return Study("fake/graph", "A graph.", lambda profile: cells)  # noqa: ARG005
 
 
 def a_plan(tmp_path, *cells, **how):
@@ -58,7 +58,7 @@ def test_a_base_is_planned_once_and_keeps_what_its_children_need(tmp_path):
     assert "train.keep='5,10,20'" in base.overrides
     assert base.run_id not in plan.wanted
     assert [run.cost.inherited.tokens for run in rest] == [step * 8 * 16 for step in (5, 10, 20)]
-    assert rest[0].cell["grow.base"] == base.run_id
+    assert rest[0].cell.base == base.run_id
     # Keeping checkpoints is no other run.
     assert a_plan(tmp_path, SMALL).runs[0].run_id == base.run_id
 
@@ -75,7 +75,6 @@ def test_growing_twice_is_a_chain(tmp_path):
     twice = grown(once, 10, {"model.depth": 8})
     plan = a_plan(tmp_path, twice, once)
     assert [run.config.model.depth for run in plan.runs] == [2, 4, 8]
-    assert "grow.base" not in (base_of(base_of(twice)) or {})
     total = sum(run.seconds for run in plan.runs)
     assert list(plan.seconds_behind) == [run.run_id for run in plan.runs]
     assert plan.seconds_behind[plan.runs[0].run_id] == pytest.approx(total)
@@ -165,7 +164,7 @@ def test_trees_that_differ_by_seed_alone_are_drawn_once():
 def test_children_run_after_their_base_and_a_failed_base_takes_them_along(tmp_path):
     good, bad = grown(SMALL, 5, DEEP), grown(SMALL | {"seed": 1}, 5, DEEP | {"seed": 1})
     plan = a_plan(tmp_path, good, grown(good, 10, {"model.depth": 8}), bad, jobs=2)
-    broken = next(run for run in plan.runs if run.cell.get("seed") == 1 and run.base is None)
+    broken = next(run for run in plan.runs if run.cell.settings.get("seed") == 1 and run.base is None)
     broken.folder.mkdir(parents=True)
     (broken.folder / "run.json").mkdir()  # which no run can write
     launched = local(plan, TRAINER, Console(quiet=True))
@@ -384,6 +383,7 @@ def test_a_base_is_charged_up_to_the_last_step_that_is_used(tmp_path, capsys):
 def test_grown_takes_the_bases_settings_but_not_its_growth():
     once = grown(SMALL | {"optim.lr": 0.01}, 3, DEEP | {"grow.depth": "zero"})
     again = grown(once, 4, {"model.depth": 8})
-    assert again["optim.lr"] == 0.01
-    assert "grow.depth" not in again
-    assert json.loads(str(again["grow.base"]))["grow.depth"] == "zero"
+    assert again.settings["optim.lr"] == 0.01
+    assert "grow.depth" not in again.settings
+    assert again.base == once
+    assert once.settings["grow.depth"] == "zero"

@@ -19,7 +19,7 @@ from sweeps.__main__ import main
 from sweeps.engines.base import Trainer, last_log_line
 from sweeps.engines.board import Board, last_step
 from sweeps.engines.local import local
-from sweeps.plan import plan as plan_module
+from sweeps.plan import machine
 from sweeps.plan.plan import make_plan
 from tests.sweeps.fake_train import DIVERGE, EXIT, FINISH, KILL, RAISE, TRAINER, WAIT, study
 from train.record.manifest import Manifest
@@ -38,7 +38,7 @@ def _fresh_fork_server():
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 4)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
 
 
 def launch(runs_dir, *seeds, jobs=None, trainer=TRAINER):
@@ -85,7 +85,7 @@ def most_at_once(launched):
 
 
 def test_jobs_run_side_by_side_and_never_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 6)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
     seeds = range(100, 103)
     two = launch(tmp_path / "two", *seeds, jobs=2)
     assert most_at_once(two) == 2
