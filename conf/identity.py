@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 from conf.config import Config
@@ -30,13 +31,20 @@ NOT_IDENTITY = (
 )
 
 
-def identity(config: Config) -> dict[str, Any]:
-    """What a run id is the hash of: every setting but those of `conf.identity.NOT_IDENTITY`."""
+def settings_of(config: Config, *, without: Collection[str]) -> dict[str, Any]:
+    """The settings of a config as a cell holds them, by their full paths in the order of the schema, but for some.
+
+    Args:
+        without: full paths, and names of groups for all their settings.
+    """
     return {
-        path: value
-        for path, _, value in walk(config)
-        if not any(path == key or path.startswith(f"{key}.") for key in NOT_IDENTITY)
+        path: value for path, _, value in walk(config) if path not in without and path.partition(".")[0] not in without
     }
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What a run id is the hash of: every setting but those of `NOT_IDENTITY`."""
+    return settings_of(config, without=NOT_IDENTITY)
 
 
 def run_id(config: Config) -> str:

@@ -12,14 +12,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from conf.command_line import SI, Parser, counted, human, pick
+from conf.command_line import SI, Parser, counted, human, in_words, pick
 from conf.schema import UserError
 from sweeps.cells.cell import BASE
 from sweeps.cells.file import WHERE, read_study
 from sweeps.cells.graph import lines, sharing
 from sweeps.cells.study import DEVICE, Study
 from sweeps.engines.base import TRAINER, Launched, Outcome, Trainer, last_log_line
-from sweeps.engines.board import duration, last_step, summary
+from sweeps.engines.board import last_step, summary
 from sweeps.engines.registry import ENGINES
 from sweeps.plan.machine import cores_for, has_gpu, share_cores
 from sweeps.plan.plan import Plan, PlannedRun, make_plan
@@ -96,7 +96,7 @@ def _plan(plan: Plan, runs_dir: Path) -> int:
     for run in plan.runs:
         cost = run.cost
         sizes = (human(cost.n_params), human(cost.n_tokens), str(cost.n_steps), human(cost.executed.flops, SI))
-        table.add_row(run.run_id[:8], *_values(run, keys), *sizes, run.state, duration(run.seconds))
+        table.add_row(run.run_id[:8], *_values(run, keys), *sizes, run.state, in_words(run.seconds))
     console = _console()
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
     console.print(plan.study.claim, soft_wrap=True)
@@ -190,7 +190,7 @@ def _totals(plan: Plan, console: Console) -> None:
     console.print(f"{len(runs)} runs{same}: {done} done{never}, {len(missing)} to start", soft_wrap=True)
     if missing:
         console.print(
-            f"to start: {flops} FLOPs, about {duration(plan.seconds_left)} with {plan.jobs} at a time, "
+            f"to start: {flops} FLOPs, about {in_words(plan.seconds_left)} with {plan.jobs} at a time, "
             f"threads for each: {plan.threads} ({plan.speed.basis})",
             soft_wrap=True,
         )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from conf.command_line import in_words
 from conf.compose import compose
 from conf.config import Config, resolve
 from conf.schema import ParamConfig, UserError
@@ -24,7 +25,6 @@ from conf.vocab import vocab_size
 from sweeps.cells.grid import Settings, overrides
 from sweeps.cells.study import DEVICE
 from sweeps.engines.base import child_environment
-from sweeps.engines.board import duration
 from sweeps.plan.cost import run_seconds
 from sweeps.plan.plan import Plan, PlannedRun
 from train.timetable.cost import run_cost
@@ -88,8 +88,8 @@ def preflight(plan: Plan, console: Console) -> int:
             console,
             "note",
             "time",
-            f"{duration(seconds)} for all {len(plan.runs)} runs, {plan.jobs} at a time, as measured one by one; "
-            f"the plan says {duration(planned)}",
+            f"{in_words(seconds)} for all {len(plan.runs)} runs, {plan.jobs} at a time, as measured one by one; "
+            f"the plan says {in_words(planned)}",
         )
     return 1 if failed else 0
 

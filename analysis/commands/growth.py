@@ -18,13 +18,12 @@ from rich.text import Text
 
 from analysis.claims.seeds import over_seeds
 from analysis.drawing.pictures import check_picture
-from analysis.drawing.words import wide_console
 from analysis.growth.gain import compare_with_scratch, left_out, used
 from analysis.growth.speed_up import SCRATCH
 from analysis.tables.csv import where
 from analysis.tables.lineage import trace, with_bases
 from analysis.tables.runs import runs_asked_for
-from conf.command_line import SI, counted, human
+from conf.command_line import SI, counted, human, wide_console
 from train.record.files import write_bytes
 
 BOUNDS = {

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.design.candidates import PLANNED, Candidate, Setting, columns_of, grid_of_rates, grid_of_sizes, widths_of_sizes
+from analysis.design.candidates import (
+    PLANNED,
+    Candidate,
+    Setting,
+    columns_of,
+    grid_of_rates,
+    grid_of_sizes,
+    widths_of_sizes,
+)
 from analysis.design.optimal import Limits
 from analysis.design.planner import CRITERIA, Planner, quantities, quantity
 from analysis.design.prior import NOISE, Prior, assumed_prior, law_of, prior_of_fit
@@ -24,12 +32,12 @@ from analysis.fitter.result import read_fit
 from analysis.tables.columns import Column, FitError, read_column
 from analysis.tables.csv import where
 from analysis.tables.runs import CONVENTIONS, read_runs, runs_matching, runs_of_study
+from conf.command_line import SECONDS
 from train.record.files import write_json
 from train.record.manifest import PROFILES
 
 # Hydra takes a while to import and matplotlib too; they wait until a plan needs them.
 
-BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 WIDTHS = (16, 24, 32, 48, 64)
 RATIOS = (5.0, 200.0)  # tokens per parameter; below 2 to 5 the two terms of a loss do not add
 RATIO_OF_LR = 20.0
@@ -53,7 +61,7 @@ class Budget(NamedTuple):
             raise FitError(f"--budget: {text!r} is not allowed; allowed: such as 2h, 30min, 45s, 1d or 1e17flops")
         if match["unit"] == "flops":
             return cls(None, value)
-        return cls(value * BUDGET_UNITS[match["unit"]], None)
+        return cls(value * SECONDS[match["unit"]], None)
 
 
 def add_plan_command(commands: Any) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from conf.command_line import human
+from conf.command_line import human, in_words
 from sweeps.plan.plan import PlannedRun
 from sweeps.plan.states import RunState
 from train.record.run import FINAL, read_run
@@ -82,7 +82,7 @@ class Board:
         done = sum(run.seconds * self._share[run.run_id] for run in self._runs)
         if done <= 0:
             return ""
-        return f"{duration((work - done) * (time.monotonic() - self._began) / done)} left"
+        return f"{in_words((work - done) * (time.monotonic() - self._began) / done)} left"
 
 
 def last_step(folder: Path) -> int:
@@ -113,10 +113,3 @@ def summary(record: dict[str, object]) -> str:
     if record["state"] == "diverged":
         return f"at step {record['diverged_at_step']}"
     return f"loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """`12 s`, `3.4 min` or `1.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
