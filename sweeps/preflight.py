@@ -49,7 +49,7 @@ Question = dict[str, Any]
 def preflight(plan: Plan, console: Console) -> int:
     """Ask, print a line per check as it is answered, and return the exit status: 1 if a check failed."""
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
-    console.print(f"{len(plan.runs)} runs, {plan.threads} threads each", soft_wrap=True)
+    console.print(f"{len(plan.runs)} runs, {plan.capacity.threads} threads each", soft_wrap=True)
     failed, measured = 0, list[tuple[PlannedRun, float]]()
     timed = timed_runs(plan)
     with (
@@ -82,14 +82,14 @@ def preflight(plan: Plan, console: Console) -> int:
         _say(console, "FAIL", "preflight", f"its process ended with exit status {process.returncode}")
         return 1
     if measured:
-        seconds = makespan(study_seconds(plan, measured), plan.jobs)
-        planned = makespan((run.seconds for run in plan.runs), plan.jobs)
+        seconds = makespan(study_seconds(plan, measured), plan.capacity.jobs)
+        planned = makespan((run.seconds for run in plan.runs), plan.capacity.jobs)
         _say(
             console,
             "note",
             "time",
-            f"{in_words(seconds)} for all {len(plan.runs)} runs, {plan.jobs} at a time, as measured one by one; "
-            f"the plan says {in_words(planned)}",
+            f"{in_words(seconds)} for all {len(plan.runs)} runs, {plan.capacity.jobs} at a time, as measured one by "
+            f"one; the plan says {in_words(planned)}",
         )
     return 1 if failed else 0
 
@@ -106,8 +106,8 @@ def questions(plan: Plan) -> dict[str, Any]:
     runs = sorted(plan.runs, key=_flops_per_token)
     return {
         "device": DEVICE[plan.profile],
-        "threads": plan.threads,
-        "jobs": plan.jobs,
+        "threads": plan.capacity.threads,
+        "jobs": plan.capacity.jobs,
         "coordinates": coordinate_questions(runs),
         "switches": [q for key in plan.varied if not key.startswith(NOT_SWITCHES) for q in switch_questions(runs, key)],
         "architectures": architecture_questions(runs),
@@ -252,7 +252,7 @@ def study_seconds(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> l
     """Seconds of every run: the plan's estimate times the ratio of measured to estimated steps, between the measured
     ones by the logarithm of a step's FLOPs."""
     sizes = [np.log(_flops_per_step(run)) for run, _ in measured]
-    pace = plan.speed
+    pace = plan.capacity.speed
     ratios = [seconds / (_flops_per_step(run) / pace.flops_per_second + pace.step_seconds) for run, seconds in measured]
     found: list[float] = []
     for run in plan.runs:

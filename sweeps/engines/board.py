@@ -1,4 +1,12 @@
-"""What a launch shows: on a terminal live bars, elsewhere one line per run that has ended. Also the units of a plan."""
+"""What a launch shows: on a terminal live bars, elsewhere one line for each run that has ended.
+
+with Board(runs, console) as board:
+    board.started(run)
+    board.refresh()                             reads the running runs' metrics
+    board.ended(run, "finished", None)          [1/12] 0123abcd finished  37K params, 749K tokens  loss 2.3 ± 0.1
+last_step(run.folder)                           120
+summary(record)                                 "loss 2.3100 ± 0.0102"
+"""
 
 from __future__ import annotations
 
@@ -100,7 +108,7 @@ def last_step(folder: Path) -> int:
         return 0
 
 
-# --- words and units -------------------------------------------------------------------------------------
+# --- runs in words ---------------------------------------------------------------------------------------
 
 
 def label(run: PlannedRun) -> str:

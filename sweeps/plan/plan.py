@@ -1,4 +1,10 @@
-"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing."""
+"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing.
+
+plan = make_plan(study, "cpu", runs_dir=Path("runs"))
+plan.runs                   each run once, a run after the one that it grows out of
+plan.missing                those that are to be started
+plan.seconds_left           estimated seconds until nothing is missing
+"""
 
 from __future__ import annotations
 
@@ -19,8 +25,8 @@ from sweeps.cells.graph import Node, cell_of_run
 from sweeps.cells.grid import Settings
 from sweeps.cells.study import DEVICE, RESERVED, Study
 from sweeps.cells.widen import Bracket, widened
+from sweeps.plan.capacity import Capacity, Offer, Speed, one_at_a_time
 from sweeps.plan.cost import run_seconds
-from sweeps.plan.machine import Speed, cores_for, share_cores, speed
 from sweeps.plan.states import STARTABLE, RunState, state_of
 from train.record.checkpoints import checkpoint_at
 from train.record.lineage import check_start
@@ -62,9 +68,8 @@ class Plan:
     profile: Profile
     runs: tuple[PlannedRun, ...]
     n_cells: int
-    jobs: int
-    threads: int
-    speed: Speed
+    capacity: Capacity
+    """Of what it was planned for."""
     bracket: Bracket
     """What the records ask for beyond the study's own cells (`Study.widen`)."""
     wanted: frozenset[str]
@@ -79,7 +84,7 @@ class Plan:
     def seconds_left(self) -> float:
         """Estimated wall-clock seconds until nothing is missing."""
         longest = max(self.seconds_behind.values(), default=0.0)
-        return max(longest, makespan((run.seconds for run in self.missing), self.jobs))
+        return max(longest, makespan((run.seconds for run in self.missing), self.capacity.jobs))
 
     @property
     def seconds_behind(self) -> dict[str, float]:
@@ -112,17 +117,16 @@ def _node(run: PlannedRun) -> Node:
 
 
 def make_plan(
-    study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), jobs: int | None = None
+    study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), capacity: Offer = one_at_a_time
 ) -> Plan:
     """Compose, check and price every run of a study, and look up its state.
 
     Args:
         extra: overrides for all runs, in Hydra's grammar, of settings that cannot change what a run measures.
-        jobs: runs at a time; as many as there are cores or missing runs when None, and at most `GPU_JOBS` on a GPU.
+        capacity: what there is for the missing runs, or for all where none is missing.
 
     Raises:
-        UserError: a cell or an extra override that is no possible run, a model that cannot grow out of its base's, or
-            more jobs than cores.
+        UserError: a cell or an extra override that is no possible run, or a model that cannot grow out of its base's.
     """
     extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
     for key in sorted(extra_keys & RESERVED.keys()):
@@ -161,11 +165,9 @@ def make_plan(
             one.base.keep(one.start)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
-    device = DEVICE[profile]
-    jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=cores_for(device), device=device)
-    pace = speed(device, jobs=jobs, threads=threads)
-    runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
-    return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket, frozenset(wanted))
+    offered = capacity(n_missing or len(drafts), DEVICE[profile])
+    runs = tuple(_priced(name, draft, offered.speed) for name, draft in drafts.items())
+    return Plan(study, profile, runs, len(cells), offered, bracket, frozenset(wanted))
 
 
 class _Draft:

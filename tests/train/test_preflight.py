@@ -13,7 +13,7 @@ from sweeps.__main__ import main
 from sweeps.cells.graph import grown
 from sweeps.cells.grid import Settings, product
 from sweeps.cells.study import Study
-from sweeps.plan import machine
+from sweeps.engines import machine
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.preflight import questions
 from train import preflight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sweeps.cells.graph import Node, grown, lines, sharing
 from sweeps.cells.study import Study
 from sweeps.engines.base import TRAINER
 from sweeps.engines.local import local
+from sweeps.engines.machine import this_machine
 from sweeps.plan.cost import run_seconds
 from sweeps.plan.plan import make_plan
 from train.__main__ import main as train
@@ -163,17 +165,17 @@ def test_trees_that_differ_by_seed_alone_are_drawn_once():
 
 def test_children_run_after_their_base_and_a_failed_base_takes_them_along(tmp_path):
     good, bad = grown(SMALL, 5, DEEP), grown(SMALL | {"seed": 1}, 5, DEEP | {"seed": 1})
-    plan = a_plan(tmp_path, good, grown(good, 10, {"model.depth": 8}), bad, jobs=2)
+    plan = a_plan(tmp_path, good, grown(good, 10, {"model.depth": 8}), bad, capacity=partial(this_machine, jobs=2))
     broken = next(run for run in plan.runs if run.cell.settings.get("seed") == 1 and run.base is None)
     broken.folder.mkdir(parents=True)
     (broken.folder / "run.json").mkdir()  # which no run can write
-    launched = local(plan, TRAINER, Console(quiet=True))
-    states = {outcome.run.run_id: outcome for outcome in launched.outcomes}
+    launch = local(plan, TRAINER, Console(quiet=True))
+    states = {outcome.run.run_id: outcome for outcome in launch.ended}
     assert [states[run.run_id].state for run in plan.runs[:3]] == ["finished"] * 3
     orphan = next(run for run in plan.runs if run.base == broken.run_id)
     assert states[orphan.run_id].problem == f"its base {broken.run_id[:8]} has not ended"
     assert not orphan.folder.exists()
-    order = [outcome.run.run_id for outcome in launched.outcomes]
+    order = [outcome.run.run_id for outcome in launch.ended]
     assert order.index(plan.runs[0].run_id) < order.index(plan.runs[1].run_id) < order.index(plan.runs[2].run_id)
 
 
@@ -224,7 +226,7 @@ def test_a_finished_base_without_the_checkpoint_is_run_again_for_it(tmp_path):
     assert [base.state, done.state, new.state] == ["lacks checkpoint", "finished", "planned"]
     assert "train.keep='10'" in base.overrides  # and not that of the run that is finished
     assert (base.until, base.cost.n_steps) == (10, 20)
-    assert base.seconds < run_seconds(base.config, base.cost, plan.speed)
+    assert base.seconds < run_seconds(base.config, base.cost, plan.capacity.speed)
 
 
 def test_the_last_checkpoint_of_a_base_is_made_again_too(tmp_path):
@@ -259,7 +261,7 @@ def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(t
         write_run(base.folder, ANYTHING | {"run_id": base.run_id, "state": "running"})
         plan = a_plan(tmp_path, child, grown(child, 5, {"model.depth": 8}), SMALL | {"seed": 1})
         assert [run.state for run in plan.runs] == ["running", "planned", "planned", "planned"]
-        outcomes = {outcome.run.run_id: outcome for outcome in local(plan, TRAINER, Console(quiet=True)).outcomes}
+        outcomes = {outcome.run.run_id: outcome for outcome in local(plan, TRAINER, Console(quiet=True)).ended}
     assert outcomes[first.run_id].problem == f"its base {base.run_id[:8]} is in another process's hands"
     assert outcomes[second.run_id].problem == f"its base {first.run_id[:8]} has not ended"
     assert outcomes[other.run_id].state == "finished"
@@ -357,7 +359,7 @@ def test_the_tuning_of_a_learned_growth_is_in_every_price(tmp_path):
     assert many.cost.executed.flops == many.cost.flops + many.cost.tuning.flops > 5 * few.cost.executed.flops
     assert many.cost.spent(10) == many.cost.inherited + many.cost.executed
     plan = a_plan(tmp_path, SMALL)
-    assert many.seconds - few.seconds > 190 * plan.speed.step_seconds
+    assert many.seconds - few.seconds > 190 * plan.capacity.speed.step_seconds
     found = sharing({"a": Node(None, 0, plan.runs[0].cost), "b": Node("a", 5, many.cost)}, wanted=["b"])
     assert found.spent - found.unused == found.apart == plan.runs[0].cost.flops // 4 + many.cost.executed.flops
 

@@ -17,9 +17,10 @@ from sweeps.cells.cell import Cell
 from sweeps.cells.grid import cross, product
 from sweeps.cells.study import Study
 from sweeps.cells.widen import Widen, WidenError, best_value, next_value, widened
-from sweeps.engines.base import Launched, Outcome
+from sweeps.engines import machine
+from sweeps.engines.base import Ended, Engine, Launch
+from sweeps.engines.machine import this_machine
 from sweeps.engines.registry import ENGINES
-from sweeps.plan import machine
 from sweeps.plan.plan import make_plan
 from train.record.manifest import Manifest
 from train.record.run import write_run
@@ -158,19 +159,19 @@ def engine_of(final_loss, calls):
     def engine(plan, trainer, console):
         del trainer, console
         calls.append(len(plan.missing))
-        outcomes = []
+        ended = []
         for run in plan.missing:
             loss = final_loss(run.cell)
             if loss is None:
-                outcomes.append(Outcome(run, "failed", "broke"))
+                ended.append(Ended(run, "failed", "broke"))
                 continue
             run.folder.mkdir(parents=True)
             end = {"state": "finished", "val_loss": loss, "val_loss_se": 0.0, "seconds": 1.0}
             if math.isinf(loss):
                 end = {"state": "diverged", "diverged_at_step": 1, "seconds": 1.0}
             write_run(run.folder, {"run_id": run.run_id, **end})
-            outcomes.append(Outcome(run, end["state"], None))
-        return Launched(outcomes)
+            ended.append(Ended(run, end["state"], None))
+        return Launch(ended)
 
     return engine
 
@@ -183,7 +184,7 @@ def sweep(tmp_path, monkeypatch, capsys):
     def go(final_loss, *, command="run", widen=Widen(at_most=2), profile="cpu", cells=CELLS):  # noqa: B008  # frozen
         study = Study("fake/wide", "Wide.", lambda _: cells, widen=widen)
         calls: list[int] = []
-        monkeypatch.setitem(ENGINES, "local", engine_of(final_loss, calls))
+        monkeypatch.setitem(ENGINES, "local", Engine(this_machine, engine_of(final_loss, calls)))
         argv = [command, study.name, "--profile", profile, "--runs-dir", str(tmp_path)]
         return main(argv, studies={study.name: study}), capsys.readouterr().out, calls
 
@@ -235,7 +236,7 @@ def test_an_interrupt_ends_the_sweep_before_it_is_widened(tmp_path, monkeypatch,
     def interrupted(plan, trainer, console):
         return replace(engine_of(valley(0.09), [])(plan, trainer, console), stopped_by=2)
 
-    monkeypatch.setitem(ENGINES, "local", interrupted)
+    monkeypatch.setitem(ENGINES, "local", Engine(this_machine, interrupted))
     study = Study("fake/wide", "Wide.", lambda _: CELLS, widen=Widen())
     assert main(["run", study.name, "--runs-dir", str(tmp_path)], studies={study.name: study}) == 130
     assert "added" not in capsys.readouterr().out
@@ -244,7 +245,7 @@ def test_an_interrupt_ends_the_sweep_before_it_is_widened(tmp_path, monkeypatch,
 
 def test_runs_that_another_study_has_are_linked_before_and_after_the_grid_is_widened(tmp_path, monkeypatch, capsys):
     calls: list[int] = []
-    monkeypatch.setitem(ENGINES, "local", engine_of(valley(0.09), calls))
+    monkeypatch.setitem(ENGINES, "local", Engine(this_machine, engine_of(valley(0.09), calls)))
     for name in ("fake/one", "fake/two"):
         study = Study(name, "Wide.", lambda _: CELLS, widen=Widen())
         assert main(["run", name, "--runs-dir", str(tmp_path)], studies={name: study}) == 0
