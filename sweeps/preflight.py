@@ -1,5 +1,8 @@
 """Before compute is spent: does the study's code do what the study asks, does it fit, and how long will it take.
 
+    preflight(plan, console)        0, with a line for each check: "pass  switch optim.lr  weights after two steps …"
+    questions(plan)                 {"switches": [{"key": "optim.lr", "values": ["0.001", "0.01"], …}], …}
+
 This side makes the questions from a plan and shows the answers; `train.preflight`, a process of its own, has the model.
 """
 
@@ -10,7 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -52,20 +56,8 @@ def preflight(plan: Plan, console: Console) -> int:
     console.print(f"{len(plan.runs)} runs, {plan.capacity.threads} threads each", soft_wrap=True)
     failed, measured = 0, list[tuple[PlannedRun, float]]()
     timed = timed_runs(plan)
-    with (
-        console.status("torch is imported") as status,
-        subprocess.Popen(
-            [sys.executable, "-m", "train.preflight"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | child_environment(),
-        ) as process,
-    ):
-        assert process.stdin is not None
+    with console.status("torch is imported") as status, _asked(questions(plan)) as process:
         assert process.stdout is not None
-        json.dump(questions(plan), process.stdin)
-        process.stdin.close()
         for line in process.stdout:
             answer = json.loads(line)
             if "doing" in answer:
@@ -82,16 +74,35 @@ def preflight(plan: Plan, console: Console) -> int:
         _say(console, "FAIL", "preflight", f"its process ended with exit status {process.returncode}")
         return 1
     if measured:
-        seconds = makespan(study_seconds(plan, measured), plan.capacity.jobs)
-        planned = makespan((run.seconds for run in plan.runs), plan.capacity.jobs)
-        _say(
-            console,
-            "note",
-            "time",
-            f"{in_words(seconds)} for all {len(plan.runs)} runs, {plan.capacity.jobs} at a time, as measured one by "
-            f"one; the plan says {in_words(planned)}",
-        )
+        _say(console, "note", "time", _time(plan, measured))
     return 1 if failed else 0
+
+
+@contextmanager
+def _asked(asked: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    """The process that has the model, with the questions at its standard input."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "train.preflight"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | child_environment(),
+    ) as process:
+        assert process.stdin is not None
+        json.dump(asked, process.stdin)
+        process.stdin.close()
+        yield process
+
+
+def _time(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> str:
+    """How long the study takes, as measured and as planned."""
+    jobs = plan.capacity.jobs
+    seconds = makespan(study_seconds(plan, measured), jobs)
+    planned = makespan((run.seconds for run in plan.runs), jobs)
+    return (
+        f"{in_words(seconds)} for all {len(plan.runs)} runs, {jobs} at a time, as measured one by one; "
+        f"the plan says {in_words(planned)}"
+    )
 
 
 def _say(console: Console, state: str, check: str, evidence: str) -> None:
@@ -130,7 +141,6 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     on_purpose = len({param.without for param in smallest}) > 1
     found: list[Question] = []
     for param, run in smallest.items():
-        head = run.config.model.head_dim
         smallest_depth = min(other.config.model.depth for other in deep)
         shared: Settings = {
             "optim.lr": COORDINATE_LR,
@@ -139,24 +149,25 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
             "schedule.floor": 0.0,
         }
 
-        def cell(
-            width: int, depth: int, run: PlannedRun = run, shared: Settings = shared, head: int = head
-        ) -> list[str]:
-            heads = width // head if width % head == 0 else 1
-            return changed(run, shared | {"model.width": width, "model.heads": heads, "model.depth": depth})
-
         excuse = "" if param.scales_width else "width transfer is not promised"
         if on_purpose and param.without != "none":
             excuse = "the study itself switches the rule off"
         question = {"name": _told(param, smallest), "excuse": excuse}
         widths = [param.base_width * times for times in LARGER]
-        cells = [cell(width, smallest_depth) for width in widths]
+        cells = [_sized(run, shared, width, smallest_depth) for width in widths]
         found.append(question | {"along": "width", "sizes": widths, "cells": cells})
         if param.name == "completep":
             depths = [param.base_depth * times for times in LARGER]
-            cells = [cell(param.base_width, depth) for depth in depths]
+            cells = [_sized(run, shared, param.base_width, depth) for depth in depths]
             found.append(question | {"along": "depth", "sizes": depths, "cells": cells})
     return found
+
+
+def _sized(run: PlannedRun, shared: Settings, width: int, depth: int) -> list[str]:
+    """`changed` to another size, with heads as wide as the run's if they fit."""
+    head = run.config.model.head_dim
+    heads = width // head if width % head == 0 else 1
+    return changed(run, shared | {"model.width": width, "model.heads": heads, "model.depth": depth})
 
 
 def _told(param: ParamConfig, others: Iterable[ParamConfig]) -> str:

@@ -150,9 +150,9 @@ def lines(nodes: Mapping[str, Node]) -> list[str]:
     for name in children:
         if nodes[name].base is None:
             alike.setdefault(tree(name), []).append(name)
-    found = []
+    written: list[str] = []
     for first, *others in alike.values():
         seeds = ", ".join(str(nodes[name].seed) for name in (first, *others))
-        found += [f"{first[:8]} ({nodes[first].cost.n_steps} steps{f'; seeds {seeds}' if others else ''})"]
-        found += below(first, "    ")
-    return found
+        written += [f"{first[:8]} ({nodes[first].cost.n_steps} steps{f'; seeds {seeds}' if others else ''})"]
+        written += below(first, "    ")
+    return written

@@ -128,12 +128,7 @@ def make_plan(
     Raises:
         UserError: a cell or an extra override that is no possible run, or a model that cannot grow out of its base's.
     """
-    extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
-    for key in sorted(extra_keys & RESERVED.keys()):
-        raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
-    for key in sorted(extra_keys):
-        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
-            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
+    extra_keys = _keys_of(extra)
     fixed: Settings = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
     drafts: dict[str, _Draft] = {}
 
@@ -160,14 +155,25 @@ def make_plan(
         bracket = widened(cells, study.widen, lambda cell: draft(cell).final_loss)
         cells = [*cells, *bracket.cells]
         wanted |= {draft(cell).folder.name for cell in bracket.cells}
-    for one in reversed(drafts.values()):  # a run comes after its base, and here before it
-        if one.base is not None and one.state in STARTABLE:
-            one.base.keep(one.start)
+    for grown in reversed(drafts.values()):  # a run comes after its base, and here before it
+        if grown.base is not None and grown.state in STARTABLE:
+            grown.base.keep(grown.start)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
     offered = capacity(n_missing or len(drafts), DEVICE[profile])
     runs = tuple(_priced(name, draft, offered.speed) for name, draft in drafts.items())
     return Plan(study, profile, runs, len(cells), offered, bracket, frozenset(wanted))
+
+
+def _keys_of(extra: Sequence[str]) -> set[str]:
+    """What `--set` sets; raises `UserError` for what a sweep sets itself, or what would change a measurement."""
+    keys = {override.partition("=")[0].lstrip("+~") for override in extra}
+    for key in sorted(keys & RESERVED.keys()):
+        raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    for key in sorted(keys):
+        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
+            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
+    return keys
 
 
 class _Draft:

@@ -92,7 +92,7 @@ def modules_after(statement):
 
 
 def test_planning_imports_no_torch_and_no_analysis():
-    loaded = modules_after("import sweeps.__main__, sweeps.engines.worker, sweeps.engines.preload, sweeps.studies.registry")
+    loaded = modules_after("import sweeps.__main__, sweeps.engines.worker, sweeps.engines.preload")
     assert "sweeps.engines.local" in loaded
     assert {"torch", "analysis"}.isdisjoint(loaded)
     assert "torch" in modules_after("import torch")

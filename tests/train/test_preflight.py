@@ -13,7 +13,6 @@ from sweeps.__main__ import main
 from sweeps.cells.graph import grown
 from sweeps.cells.grid import Settings, product
 from sweeps.cells.study import Study
-from sweeps.engines import machine
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.preflight import questions
 from train import preflight
@@ -36,9 +35,8 @@ TINY: Settings = {
 
 
 @pytest.fixture
-def planned(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
+def planned(tmp_path: Path, cache_dir: Path) -> Callable[..., Plan]:
     """`planned(shared, *axes)`: the plan of a study of tiny cells."""
-    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
 
     def make(shared: Settings, *cells: Settings) -> Plan:
         study = Study("fake/flight", "It flies.", lambda _: [TINY | shared | cell for cell in cells or ({},)])
