@@ -25,11 +25,14 @@ from analysis.tables.lineage import find_base, with_bases
 from conf.command_line import counted
 from conf.config import Config, resolve
 from conf.identity import run_id
-from conf.schema import RuntimeConfig, walk
+from conf.schema import RuntimeConfig, paths, walk
 from train.record.files import write_json
 from train.record.run import read_run, run_dir
 
 STUDIES = "difference"  # the folder of all studies of added seeds
+
+# What the added runs have of their own. The precision follows from the device.
+_SET_BY_THE_SWEEP = (*paths("draw", "where"), "runtime.precision")
 
 _PROFILES = {"cpu": "cpu", "cuda": "gpu"}
 
@@ -263,12 +266,8 @@ def _lineage(folder: Path) -> Lineage:
 def _cell(lineage: Lineage, **seed: int) -> dict[str, Any]:
     """A cell of a sweep: every setting but what the sweep sets itself, and the base's cell; `seed` is that of both."""
     config, *before = lineage
-    own = {
-        path: value
-        for path, _, value in walk(config)
-        if path not in ("study", "seed") and not path.startswith(("runtime.", "track."))
-    }
-    return own | seed | ({"grow.base": _cell(before, **seed)} if before else {})
+    kept = {path: value for path, _, value in walk(config) if path not in _SET_BY_THE_SWEEP}
+    return kept | seed | ({"grow.base": _cell(before, **seed)} if before else {})
 
 
 def _common(name: str, values: Sequence[str]) -> str:

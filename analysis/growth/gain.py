@@ -2,7 +2,7 @@
 
 Runs that end with a decay are compared, each with all that it has grown out of on its bill; those that changed where
 they branched off a trunk (`unbroken` of `analysis.tables.lineage.trace`) are no one run, and are left out. The run from
-scratch may differ in how long it is (`LENGTH`) and in what cannot change a loss (`WATCHING`); it has the same size,
+scratch may differ in how long it is (`LENGTH`) and in what cannot change a loss (`seen`); it has the same size,
 data and validation windows (`_task`). Where none agrees in the other settings, the nearest are taken, of several the
 best, and `differing` names what differs: a rate tuned for each of the two is a fair comparison, a rate that nobody
 chose is not, and only the user knows which of them it is.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -22,17 +22,15 @@ from analysis.difference.pairs import DATA
 from analysis.growth.speed_up import SCRATCH, speed_up
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
-from analysis.tables.lineage import ENDED, FROM_SCRATCH, GROWING, SIZE, WATCHING
+from analysis.tables.lineage import ENDED, FROM_SCRATCH, GROWING, SIZE
 from conf.command_line import SI, counted, human
 from conf.config import Config
 from conf.identity import identity
-from conf.schema import ModelConfig
+from conf.schema import Direction, ModelConfig, paths
 
 DECAY = "schedule.cooldown"
-LENGTH = ("train.duration", "schedule.warmup", DECAY)
-SETTINGS = tuple(
-    name for name in identity(Config()) if name != "seed" and not name.startswith(("grow.", *LENGTH, *WATCHING))
-)
+LENGTH = paths("length", "phase")
+SETTINGS = paths("update", "size", "proportion", "schedule", "validation")
 """What a run and the one from scratch that it is compared with should agree in."""
 
 COLUMNS = {
@@ -266,12 +264,11 @@ def _size(run: Mapping[str, Any]) -> str:
 def _hop(base: Mapping[str, Any], link: Mapping[str, Any]) -> str:
     """One growth: its operators, its step, and whatever is not the default."""
     defaults = identity(Config())
-    axes = {
-        "depth": ("model.depth", "model.stages", "model.templates"),
-        "width": ("model.width", "model.mlp_hidden", "model.param_tokens"),
-    }
+    sizes = {direction: paths("size", grows=direction) for direction in get_args(Direction)}
     operators = [
-        f"{axis} {link[f'grow.{axis}']}" for axis, names in axes.items() if _of(base, names) != _of(link, names)
+        f"{direction} {link[f'grow.{direction}']}"
+        for direction, names in sizes.items()
+        if _of(base, names) != _of(link, names)
     ]
     told = {"grow.base", "grow.step", "grow.depth", "grow.width"}
     details = [

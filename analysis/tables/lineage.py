@@ -16,29 +16,21 @@ import polars as pl
 
 from analysis.tables.csv import TableError
 from analysis.tables.runs import read_curves, read_runs
-from conf.config import Config
-from conf.identity import identity
+from conf.schema import paths
 from train.record.lineage import base_folder
 
 SIZE = ("model.depth", "model.width")
 
 
-GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
+GROWING = paths("size")
+"""Settings that give a model more weights."""
 
 
 DECAYS = ("cosine", "linear", "wsd")
 
 
-WATCHING = ("train.log_every", "train.diverged_above", "eval.every", "eval.layers", "probe.")
-"""Settings that cannot change a loss."""
-
-
-UPDATES = tuple(
-    name
-    for name in identity(Config())
-    if name != "seed" and not name.startswith(("grow.", "schedule.", "train.duration", *WATCHING))
-)
-"""Settings that decide about an update, but for its learning rate's schedule."""
+UPDATES = paths("update", "size", "proportion", "validation")
+"""Settings that decide about an update, but for its learning rate's schedule, and what its loss is measured on."""
 
 
 FROM_SCRATCH = pl.col("growth").is_null()

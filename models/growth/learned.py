@@ -27,15 +27,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from conf.schema import GrowConfig, ModelConfig, ParamConfig
+from conf.schema import Direction, GrowConfig, ModelConfig, ParamConfig
 from models.gpt import GPT
 from models.growth.grow import State, grow_state
-from models.growth.rules import check_growth
+from models.growth.rules import check_growth, growing
 from models.growth.width import generator
 from models.parametrize import Shape, logit_multiplier
 
@@ -179,10 +179,9 @@ def _kind(key: str) -> str:
 
 def _between(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> ModelConfig:
     """The grown model, in each direction that is learned as small as the base."""
-    learned = ["depth", "stages"] if how.depth == "learn" else []
-    learned += ["width", "heads", "mlp_hidden", "param_tokens"] if how.width == "learn" else []
-    sizes: dict[str, Any] = {name: getattr(base, name) for name in learned}
-    return dataclasses.replace(cfg, **sizes)
+    learned = [direction for direction in get_args(Direction) if getattr(how, direction) == "learn"]
+    of_base = {name: getattr(base, name) for name in growing(*learned)}
+    return dataclasses.replace(cfg, **of_base)
 
 
 def _like(fresh: Mapping[str, Tensor], cfg: ModelConfig) -> State:

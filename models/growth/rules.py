@@ -12,19 +12,14 @@ from dataclasses import dataclass
 from math import floor
 
 from conf.duration import parse_steps
-from conf.schema import GrowConfig, ModelConfig, UserError
+from conf.schema import Direction, GrowConfig, ModelConfig, UserError
 
 
 class GrowthError(UserError):
     """A model that cannot become the other one in the way that was asked for."""
 
 
-# --- the door --------------------------------------------------------------------------------------------
-
-# What may grow, or is checked block by block; every other setting of the model is the same before and after.
-_MAY_DIFFER = frozenset(
-    {"depth", "width", "heads", "mlp_hidden", "mix_fraction", "param_tokens", "param_tau", "stages", "templates"}
-)
+# --- whether at all --------------------------------------------------------------------------------------------
 
 
 def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
@@ -68,10 +63,15 @@ def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
             )
 
 
+def growing(*directions: Direction) -> tuple[str, ...]:
+    """The settings of a model that may change when it grows in these directions, or that are checked block by block."""
+    return tuple(field.name for field in dataclasses.fields(ModelConfig) if field.metadata["grows"] in directions)
+
+
 def _differences(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[str]:
     for field in dataclasses.fields(ModelConfig):
         old, new = getattr(base, field.name), getattr(cfg, field.name)
-        if field.name not in _MAY_DIFFER and old != new:
+        if field.name not in growing("depth", "width") and old != new:
             by = ", as param.name decides where it is not set" if field.name == "attention_scale" else ""
             yield f"model.{field.name}: {new!r} is not the base's; allowed: {old!r}{by}"
     if not base.n_blocks:  # then nothing is made of either

@@ -12,7 +12,7 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.duration import parse_steps
 from conf.identity import NOT_IDENTITY
-from conf.schema import RUN, DataConfig, UserError
+from conf.schema import RUN, DataConfig, UserError, grouped
 from conf.vocab import vocab_size
 from sweeps.cells.graph import BASE, Node, base_of
 from sweeps.cells.grid import Cell, overrides
@@ -125,9 +125,10 @@ def make_plan(
     extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
     for key in sorted(extra_keys & RESERVED.keys()):
         raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    free = grouped(NOT_IDENTITY)
     for key in sorted(extra_keys):
-        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
-            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
+        if key not in free and key.partition(".")[0] not in free:
+            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(free)}")
     fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
     drafts: dict[str, _Draft] = {}
 
