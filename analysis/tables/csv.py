@@ -1,10 +1,10 @@
 """A CSV file as a table, and what may be asked of any table: other names, some rows, a column as numbers or words.
 
-    load_csv(Path("points.csv"))              ->  its rows, a column for each name of the header
-    rename(table, {"loss": "my_column"})      ->  with a column `loss`
-    where(table, "used_in_fit == 1 and optim.lr < 0.01")  ->  the rows for which it holds
-    numbers(table, "lr")                      ->  the column as numbers, nan where there is none
-    reads_as(table, "state", ("diverged",))   ->  for each row whether it says so
+load_csv(Path("points.csv"))              ->  its rows, a column for each name of the header
+rename(table, {"loss": "my_column"})      ->  with a column `loss`
+where(table, "used_in_fit == 1 and optim.lr < 0.01")  ->  the rows for which it holds
+numbers(table, "lr")                      ->  the column as numbers, nan where there is none
+reads_as(table, "state", ("diverged",))   ->  for each row whether it says so
 """
 
 from __future__ import annotations

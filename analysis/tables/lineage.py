@@ -206,5 +206,7 @@ def courses(traced: pl.DataFrame, run_ids: pl.Series) -> pl.DataFrame:
                 rows = rows.filter(pl.col("step") > 0)
             since = pl.lit(growth_of[part] == growth_of[run_id]).alias("since_growth")
             names = pl.lit(run_id).alias("run_id"), pl.lit(part).alias("part")
-            parted.append(rows.select(*names, since, (pl.col("step") + begun).alias("course_step"), pl.exclude("curve")))
+            parted.append(
+                rows.select(*names, since, (pl.col("step") + begun).alias("course_step"), pl.exclude("curve"))
+            )
     return pl.concat(parted, how="diagonal")

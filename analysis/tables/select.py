@@ -1,9 +1,9 @@
 """Which runs of a table count: those whose loss counts, those that are annealed, those that are held out.
 
-    with_loss(runs)                 ->  the runs that finished and have a `loss`
-    with_loss(runs, "capped_loss")  ->  besides them the runs that diverged, which count at their loss at initialisation
-    annealed(runs)                  ->  true or false for each row, null where the table does not tell
-    hold_out_largest(runs)          ->  the others, and the runs of the largest model at its most tokens
+with_loss(runs)                 ->  the runs that finished and have a `loss`
+with_loss(runs, "capped_loss")  ->  besides them the runs that diverged, which count at their loss at initialisation
+annealed(runs)                  ->  true or false for each row, null where the table does not tell
+hold_out_largest(runs)          ->  the others, and the runs of the largest model at its most tokens
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which steps of a run read mirrored tokens (`data.shift_every`): their loss is high whatever the optimiser does.
 
-    shifted_steps(run, np.array([99, 100, 101]))  ->  [False, True, True] with the shift at steps 100 to 109
+shifted_steps(run, np.array([99, 100, 101]))  ->  [False, True, True] with the shift at steps 100 to 109
 """
 
 from __future__ import annotations

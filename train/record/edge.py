@@ -1,8 +1,8 @@
 """The best value of a grid that was tried, and whether it lies at an end, so that the optimum may lie beyond. No torch.
 
-    best_value({1e-3: 3.2, 3e-3: 3.0, 1e-2: 3.1})  ->  (0.003, None)
-    best_value({1e-3: 3.2, 3e-3: 3.1, 1e-2: 3.0})  ->  (0.01, "largest")
-    lowest_by_value([1e-3, 1e-3, 3e-3], [3.2, 3.1, 3.0])  ->  {0.001: 3.1, 0.003: 3.0}
+best_value({1e-3: 3.2, 3e-3: 3.0, 1e-2: 3.1})  ->  (0.003, None)
+best_value({1e-3: 3.2, 3e-3: 3.1, 1e-2: 3.0})  ->  (0.01, "largest")
+lowest_by_value([1e-3, 1e-3, 3e-3], [3.2, 3.1, 3.0])  ->  {0.001: 3.1, 0.003: 3.0}
 """
 
 from __future__ import annotations
