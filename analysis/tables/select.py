@@ -33,8 +33,8 @@ def with_loss(runs: pl.DataFrame, loss: str = "loss") -> pl.DataFrame:
 
 
 def annealed(table: pl.DataFrame) -> pl.Series:
-    """`annealed(runs)`: whether the learning rate of each row comes down to a tenth of its peak or less (N,); null where
-    the table does not tell.
+    """`annealed(runs)`: whether the learning rate of each row comes down to a tenth of its peak or less (N,); null
+    where the table does not tell.
 
     That the rate falls is not enough. A loss at a rate lies above the loss after a decay by an amount that grows with
     the rate, so that the last loss of a cosine to 0.3 of its peak is not what its tokens could reach. A tenth is the

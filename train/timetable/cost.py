@@ -76,7 +76,7 @@ class RunCost:
 
 
 def tuning_tokens(grow: GrowConfig, tokens_per_step: int) -> int:
-    """Tokens that a run sees before its first step, to tune the map from its base's weights; 0 where it is not learnt."""
+    """Tokens that tune the map from a base's weights, before the first step; 0 where the map is not learnt."""
     return grow.learn_steps * tokens_per_step if "learn" in (grow.depth, grow.width) else 0
 
 
