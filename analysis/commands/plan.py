@@ -32,6 +32,7 @@ from analysis.fitter.result import read_fit
 from analysis.tables.columns import Column, FitError, read_column
 from analysis.tables.csv import where
 from analysis.tables.runs import read_runs, runs_matching, runs_of_study
+from analysis.tables.select import with_loss
 from train.record.files import write_json
 
 # Hydra takes a while to import and matplotlib too; they wait until a plan needs them.
@@ -192,7 +193,7 @@ def _measured(options: argparse.Namespace) -> pl.DataFrame | None:
         folders = runs_of_study(options.runs_dir, options.study, options.profile)
     else:
         folders = runs_matching(options.runs)
-    points = read_runs(folders, params=options.params).filter(pl.col("loss").is_not_null())
+    points = with_loss(read_runs(folders, params=options.params))
     for condition in options.where:
         points = where(points, condition)
     return points

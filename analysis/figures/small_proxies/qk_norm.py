@@ -25,7 +25,7 @@ from analysis.stability.lr_sweep import (
     read_sweep,
     sensitivity,
     slopes,
-    with_metric,
+    with_metrics,
 )
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 from analysis.tables.runs import read_curves
@@ -48,8 +48,7 @@ def qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.tables.runs.read_runs` of both arms over learning rates, sizes and seeds.
     """
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
-    for metric, name in ((LOGIT, "logit"), (QUERY, "query"), (KEY, "key")):
-        sweep = with_metric(sweep, metric, lambda x: x.max(), name)
+    sweep = with_metrics(sweep, {n: (m, pl.Expr.max) for n, m in (("logit", LOGIT), ("query", QUERY), ("key", KEY))})
     sweep = sweep.with_columns((pl.col("query") * pl.col("key")).alias("query_key"))
     draw_lr_sweep(sweep, out / "sensitivity", arms=ARMS)
     _draw_logits(sweep, out)
