@@ -14,6 +14,7 @@ from analysis.autopsy import Autopsy, autopsy
 from analysis.autopsy_signals import read_signals
 from analysis.pictures import check_picture
 from conf.door import counted
+from train.record import divergence
 
 
 def add_autopsy_command(commands: Any, *, check_writable: Callable[[Path | None], None]) -> None:
@@ -50,6 +51,8 @@ def print_autopsy(found: Autopsy, console: Console | None = None) -> None:
 
     signals = found.signals
     say(f"{signals.folder}: {signals.record['state']}, last step {signals.rows[-1]['step']}", "bold")
+    if "diverged_at_step" in signals.record:
+        say(f"diverged {divergence(signals.record)}")
     say("read: " + ", ".join(f"{rows} rows of {name}" for name, rows in signals.sources.items()))
     say("events: " + ("; ".join(map(str, signals.events)) or "none, the loss never rose"))
     if signals.shifted:

@@ -24,7 +24,7 @@ from conf.door import counted
 Rows = NDArray[np.bool_]
 
 FINDINGS = {
-    "diverged": "runs whose loss exploded",
+    "diverged": "runs whose loss exploded, or whose model was dead",
     "unfinished": "runs that have not come to their end",
     "lr_edge": "the best learning rate of a sweep is the smallest or largest tried, so that the optimum lies beyond",
     "not_annealed": "the learning rate at the point is more than a tenth of its peak",
@@ -75,7 +75,10 @@ def rows_of(findings: Sequence[Finding], n: int) -> Rows:
 
 def _diverged(table: pl.DataFrame) -> tuple[Rows, str]:
     rows = _is(table, "state", ("diverged",))
-    return rows, f"{_runs(table, rows)} diverged"
+    dead = rows & _begins(table, "diverged_because", "dead: ")
+    return rows, f"{_runs(table, rows)} diverged" + (
+        f"; the model of {_runs(table, dead)} was dead" if dead.any() else ""
+    )
 
 
 def _unfinished(table: pl.DataFrame) -> tuple[Rows, str]:
@@ -159,6 +162,14 @@ def _is(table: pl.DataFrame, name: str, words: Sequence[str]) -> Rows:
     if name not in table.columns:
         return np.zeros(len(table), dtype=bool)
     found: Rows = table[name].cast(pl.String).str.to_lowercase().is_in(list(words)).fill_null(False).to_numpy()
+    return found
+
+
+def _begins(table: pl.DataFrame, name: str, words: str) -> Rows:
+    """Where a column's text begins with these words."""
+    if name not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    found: Rows = table[name].cast(pl.String).str.starts_with(words).fill_null(False).to_numpy()
     return found
 
 

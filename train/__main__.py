@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(config: Config) -> int:
     from train.loop import Interrupted
+    from train.record import divergence
     from train.run import run
 
     try:
@@ -73,7 +74,7 @@ def _run(config: Config) -> int:
         return 1
     folder = f"{config.runtime.runs_dir}/{record['study']}/{record['run_id']}"
     if record["state"] == "diverged":
-        print(f"diverged at step {record['diverged_at_step']}: {folder}")
+        print(f"diverged: {folder}: {divergence(record)}")
     elif record["state"] == "finished":  # of several processes only one writes the end, and tells of it
         cost = f"{human(record['flops'], SI)} FLOPs"
         if record.get("flops_inherited"):

@@ -21,6 +21,7 @@ from models.count import RunCost, Spent
 from models.gpt import GPT
 from train.checkpoint import Position, keep_checkpoint, save_checkpoint
 from train.data import Corpus
+from train.dead import cause_of_death
 from train.distributed import Ranks
 from train.evaluate import evaluate
 from train.layers import measure_layers
@@ -41,6 +42,9 @@ Row = dict[str, Any]
 
 # A row with anything else in it was measured for its own sake, and is written whatever `train.log_every` says.
 _EVERY_STEP = {metric.name for metric in METRICS if metric.cadence == "log"}
+
+# Nats per token: a standard error over windows that is below this says that all have one loss but for rounding.
+_ALIKE = 1e-6
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
@@ -153,6 +157,7 @@ class Outcome:
 
     position: Position
     diverged_at_step: int | None = None
+    diverged_because: str | None = None
     flight_events: list[Row] | None = None  # None where there was no recorder
 
 
@@ -212,8 +217,8 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
             keep(0)
     for step in range(start.step, n_steps):
         row = step_row(job, clock, step, probed=job.ranks.leads and (recorder is not None or job.cadence.probes(step)))
-        if pending is not None and _emit(job, clock, writer, recorder, pending):
-            return Outcome(clock.position(pending["step"]), pending["step"], events)
+        if pending is not None and (cause := _emit(job, clock, writer, recorder, pending)):
+            return Outcome(clock.position(pending["step"]), pending["step"], cause, events)
         pending, done = row, step + 1
         last = done == n_steps
         if last or done % job.cadence.evaluate == 0:
@@ -223,8 +228,8 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
         stopping = stop_signal()
         saving = last or stopping is not None or done % job.cadence.checkpoint == 0
         if saving or done in job.cadence.keep:
-            if _emit(job, clock, writer, recorder, pending):
-                return Outcome(clock.position(done), done, events)
+            if cause := _emit(job, clock, writer, recorder, pending):
+                return Outcome(clock.position(done), done, cause, events)
             pending = None
             if done in job.cadence.keep:
                 keep(done)
@@ -232,7 +237,7 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
                 save(done)
             if stopping is not None and not last:
                 raise Interrupted(stopping)
-    return Outcome(clock.position(n_steps), None, events)
+    return Outcome(clock.position(n_steps), flight_events=events)
 
 
 def keep_passed(job: Job, start: Position, steps: Collection[int]) -> None:
@@ -330,15 +335,12 @@ def _own_windows(job: Job, step: int) -> Tensor:
     return mine_BT1
 
 
-def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Recorder | None, row: Row) -> bool:
-    """Write a row whose turn it is, and show it to the recorder; returns whether its losses say that the run has
-    diverged."""
+def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Recorder | None, row: Row) -> str | None:
+    """Write a row whose turn it is, and show it to the recorder; returns why the run has diverged, if it has."""
     probes = row.pop("probes", {})
     row = to_numbers(row)
     check_declared(row | probes)
-    limit = job.config.train.diverged_above * math.log(job.corpus.vocab_size)
-    losses = [row[name] for name in ("train_loss", "val_loss") if name in row]
-    diverged = any(not loss <= limit for loss in losses)  # also true of NaN
+    diverged = _cause_of_divergence(job, clock, row)
     step = row["step"]
     if recorder is not None and step:
         recorder.see(row | probes, diverged=diverged)
@@ -353,6 +355,26 @@ def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Record
         utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
         job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
     return diverged
+
+
+def _cause_of_divergence(job: Job, clock: Clock, row: Row) -> str | None:
+    """What a row of numbers says of a run that has diverged: `not finite: …`, `exploded: …` or `dead: …`; else None."""
+    limit = job.config.train.diverged_above * math.log(job.corpus.vocab_size)
+    for name in ("train_loss", "val_loss"):
+        if name in row and not math.isfinite(row[name]):
+            return f"not finite: {name} {row[name]}"
+        if name in row and row[name] > limit:
+            return f"exploded: {name} {row[name]:.4g}, above {limit:.4g}"
+    # Both are free to look at, and neither is certain: it may be that every target is met exactly, or that the readout
+    # is still zero. So the model is looked at too, though its weights may be one step younger than the row.
+    no_gradient = row.get("grad_norm") == 0 and row["train_loss"] > 0
+    all_alike = row.get("val_loss_se", 1.0) < _ALIKE
+    if not (no_gradient or all_alike):
+        return None
+    with clock.aside():
+        # The validation windows are those of every process, which must all come to the same end.
+        windows_NT1 = torch.from_numpy(job.corpus.val_windows(job.config.eval.sequences)).to(job.device)
+        return cause_of_death(job.model, windows_NT1[: job.config.eval.batch_size, :-1], job.autocast)
 
 
 def to_numbers(row: Row) -> Row:
