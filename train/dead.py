@@ -1,5 +1,5 @@
-"""Whether a model is dead: `cause_of_death(model, tokens_BT, autocast)` -> "dead: the attention of block 0 reaches 7e+20,
-…", or None for one that is alive.
+"""Whether a model is dead: `cause_of_death(model, tokens_BT, autocast)` -> "dead: the attention of block 0 reaches
+3.9e+20, and the final norm is exactly 0 at 256 of 256 tokens", or None for one that is alive.
 
 Once the sum of squares of the residual stream overflows, its norm is exactly 0: so are the logits and every gradient,
 the loss is that of a uniform guess, and no step changes that. Neither the loss nor the gradient is infinite, so that
