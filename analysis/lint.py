@@ -76,9 +76,8 @@ def rows_of(findings: Sequence[Finding], n: int) -> Rows:
 def _diverged(table: pl.DataFrame) -> tuple[Rows, str]:
     rows = _is(table, "state", ("diverged",))
     dead = rows & _begins(table, "diverged_because", "dead: ")
-    return rows, f"{_runs(table, rows)} diverged" + (
-        f"; the model of {_runs(table, dead)} was dead" if dead.any() else ""
-    )
+    also = f"; the model of {_runs(table, dead)} was dead" if dead.any() else ""
+    return rows, f"{_runs(table, rows)} diverged{also}"
 
 
 def _unfinished(table: pl.DataFrame) -> tuple[Rows, str]:
