@@ -365,8 +365,8 @@ def _cause_of_divergence(job: Job, clock: Clock, row: Row) -> str | None:
             return f"not finite: {name} {row[name]}"
         if name in row and row[name] > limit:
             return f"exploded: {name} {row[name]:.4g}, above {limit:.4g}"
-    # Both are free to look at, and neither is certain: it may be that every target is met exactly, or that the readout
-    # is still zero. So the model is looked at too, though its weights may be one step younger than the row.
+    # Both are free to look at, and neither is certain: the targets may be balanced, or the readout still zero. So the
+    # model is looked at too, even if its weights have made one more step than those of the row.
     no_gradient = row.get("grad_norm") == 0 and row["train_loss"] > 0
     all_alike = row.get("val_loss_se", 1.0) < _ALIKE
     if not (no_gradient or all_alike):
