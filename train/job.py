@@ -141,4 +141,5 @@ class Outcome:
 
     position: Position
     diverged_at_step: int | None = None
+    diverged_because: str | None = None
     flight_events: list[Row] | None = None  # None where there was no recorder

@@ -12,6 +12,7 @@ from analysis.commands.options import check_files
 from analysis.stability.autopsy import Autopsy, autopsy
 from analysis.stability.signals import read_signals
 from conf.command_line import counted
+from train.record.run import divergence
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,8 @@ def print_autopsy(found: Autopsy, console: Console | None = None) -> None:
 
     signals = found.signals
     say(f"{signals.folder}: {signals.record['state']}, last step {signals.rows[-1]['step']}", "bold")
+    if "diverged_at_step" in signals.record:
+        say(f"diverged {divergence(signals.record)}")
     say("read: " + ", ".join(f"{rows} rows of {name}" for name, rows in signals.sources.items()))
     say("events: " + ("; ".join(map(str, signals.events)) or "none, the loss never rose"))
     if signals.shifted:

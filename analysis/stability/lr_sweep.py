@@ -7,8 +7,8 @@
 
 A sweep is a table with a row for each run: `arm` (what is compared), `size` (a number), `lr` (peak), `seed`, `loss`
 (final validation loss, nats per token; that at initialisation where it is higher or the run diverged),
-`loss_at_init`, `diverged`, `run_id` and `folder`. Every function below makes a row for each arm, size and seed, so
-that seeds tell the noise (`analysis.claims.seeds`).
+`loss_at_init`, `diverged` (exploded, not finite or dead), `run_id` and `folder`. Every function below makes a row for
+each arm, size and seed, so that seeds tell the noise (`analysis.claims.seeds`).
 """
 
 from __future__ import annotations

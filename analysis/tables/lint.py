@@ -29,7 +29,7 @@ from train.record.edge import best_value
 Rows = NDArray[np.bool_]
 
 FINDINGS = {
-    "diverged": "runs whose loss exploded",
+    "diverged": "runs whose loss exploded, or whose model was dead",
     "unfinished": "runs that have not come to their end",
     "lr_edge": "the best learning rate of a sweep is the smallest or largest tried, so that the optimum lies beyond",
     "not_annealed": "the learning rate at the point is more than a tenth of its peak",
@@ -79,7 +79,9 @@ def rows_of(findings: Sequence[Finding], n: int) -> Rows:
 
 def _diverged(table: pl.DataFrame) -> tuple[Rows, str]:
     rows = reads_as(table, "state", ("diverged",))
-    return rows, f"{_runs(table, rows)} diverged"
+    dead = rows & _begins(table, "diverged_because", "dead: ")
+    also = f"; the model of {_runs(table, dead)} was dead" if dead.any() else ""
+    return rows, f"{_runs(table, rows)} diverged{also}"
 
 
 def _unfinished(table: pl.DataFrame) -> tuple[Rows, str]:
@@ -152,6 +154,14 @@ def _duplicate(table: pl.DataFrame) -> tuple[Rows, str]:
 def _runs(table: pl.DataFrame, rows: Rows) -> str:
     """How many runs the rows are of, in words: many rows may be of one curve."""
     return counted(table.filter(rows)["curve"].n_unique() if "curve" in table.columns else int(rows.sum()), "run")
+
+
+def _begins(table: pl.DataFrame, name: str, words: str) -> Rows:
+    """Where a column's text begins with these words."""
+    if name not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    begins: Rows = table[name].cast(pl.String).str.starts_with(words).fill_null(False).to_numpy()
+    return begins
 
 
 def _not_the_most(table: pl.DataFrame, names: Sequence[str]) -> Rows:

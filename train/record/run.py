@@ -122,3 +122,17 @@ def write_run(folder: Path, record: Mapping[str, Any]) -> None:
 def diverged_by(record: Mapping[str, Any] | None, step: int) -> bool:
     """Whether a run diverged at or before a step, so that it has no checkpoint of it."""
     return record is not None and record["state"] == "diverged" and bool(record["diverged_at_step"] <= step)
+
+
+def divergence(record: Mapping[str, Any]) -> str:
+    """When and why a run diverged: `at step 7, dead: …`, or `not finite: …` or `exploded: …`.
+
+    Records that were written before there were causes have none.
+    """
+    because = record.get("diverged_because")
+    return f"at step {record['diverged_at_step']}" + (f", {because}" if because else "")
+
+
+def died(record: Mapping[str, Any]) -> bool:
+    """Whether a run diverged since its model was dead (`train.measure.dead`)."""
+    return (record.get("diverged_because") or "").startswith("dead: ")
