@@ -1,4 +1,10 @@
-"""The run that another one grows out of: where it lies, what it was, and what it has cost. No torch."""
+"""The run that another one grows out of: where it lies, what it was, and what it has cost. No torch.
+
+find_base(config, fingerprint=…, vocab_size=257)     the `Base` of a resolved config, bases of its own included
+base.checkpoint()                                    the folder of the weights that the run starts from
+base_folder("0f3c…", 200, beside=…, below=…)         where that run lies, of several the one with step 200
+check_start(config, base_config, base_cost)          ConfigError or GrowthError: the one cannot start from the other
+"""
 
 from __future__ import annotations
 

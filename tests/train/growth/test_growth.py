@@ -149,14 +149,14 @@ def test_cost_is_the_sum_over_the_chain(tiny: Tiny) -> None:
 
 def test_the_data_go_on_where_the_base_stopped(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[Any]] = {}
-    original = loop.whole_batch
+    original = traced_step.whole_batch
 
     def look(job: loop.Job, step: int) -> Any:
         batch = original(job, step)
         seen.setdefault(job.folder.name, []).append(batch)
         return batch
 
-    monkeypatch.setattr(loop, "whole_batch", look)
+    monkeypatch.setattr(traced_step, "whole_batch", look)
     trunk = tiny(*TRUNK)
     child = tiny("model.depth=4", *grown(trunk, 12), "train.batch_size=16", "train.duration=4steps")
     run(trunk)
