@@ -20,7 +20,6 @@ from sweeps.cells.study import DEVICE, Study
 from sweeps.engines.base import TRAINER, Launched, Outcome, Trainer, last_log_line
 from sweeps.engines.board import duration, last_step, summary
 from sweeps.engines.registry import ENGINES
-from sweeps.plan.cost import makespan
 from sweeps.plan.machine import cores_for, has_gpu, share_cores
 from sweeps.plan.plan import Plan, PlannedRun, make_plan
 from sweeps.plan.reuse import adopt, ended_elsewhere
@@ -28,6 +27,7 @@ from sweeps.preflight import preflight
 from sweeps.studies.registry import STUDIES
 from train.record.manifest import PROFILES, Manifest, Profile
 from train.record.run import FINAL
+from train.timetable.makespan import makespan
 
 EPILOG = """Exit status: 0 every run finished or diverged (both are results) or has a base that diverged, 1 some run did
 not, or a check of the preflight failed, 2 a mistake in the command, 130 or 143 interrupted after the runs saved their

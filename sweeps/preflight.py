@@ -25,9 +25,10 @@ from sweeps.cells.grid import Cell, overrides
 from sweeps.cells.study import DEVICE
 from sweeps.engines.base import child_environment
 from sweeps.engines.board import duration
-from sweeps.plan.cost import makespan, run_seconds
+from sweeps.plan.cost import run_seconds
 from sweeps.plan.plan import Plan, PlannedRun
 from train.timetable.cost import run_cost
+from train.timetable.makespan import makespan
 from train.timetable.schedule import build_schedule
 
 # The kinds of keys that have to change the model or its update where a study varies them.

@@ -58,7 +58,7 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.tables.runs.read_runs` of sizes times budgets on one Zipf source.
     """
     console = Console(highlight=False)
-    done = select.finished(runs)
+    done = select.with_loss(runs)
     if len(done) < len(runs):
         console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
     if done.is_empty():

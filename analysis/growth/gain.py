@@ -23,6 +23,7 @@ from analysis.growth.speed_up import SCRATCH, speed_up
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import ENDED, FROM_SCRATCH, GROWING, SIZE
+from analysis.tables.select import FINISHED
 from conf.command_line import SI, counted, human
 from conf.config import Config
 from conf.identity import identity
@@ -98,7 +99,7 @@ def _ended(runs: pl.DataFrame) -> pl.DataFrame:
 
 def left_out(runs: pl.DataFrame) -> str:
     """Why runs are not compared, with how many of them; empty if all are."""
-    reason = pl.when(state="running").then(pl.lit("unfinished")).when(pl.col("state") != "finished").then("state")
+    reason = pl.when(state="running").then(pl.lit("unfinished")).when(~FINISHED).then("state")
     reason = reason.when(~pl.col("annealed")).then(pl.lit("not annealed"))
     reason = reason.when(~pl.col("unbroken")).then(pl.lit("with other moments or settings than their trunk"))
     reasons = runs.select(reason).to_series().drop_nulls()

@@ -17,6 +17,7 @@ from analysis.claims.claim import Claim
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import ENDED, FROM_SCRATCH, SIZE
+from analysis.tables.select import FINISHED
 from conf.command_line import counted
 
 SCRATCH = "scratch"
@@ -59,7 +60,7 @@ def name_broken(claims: Sequence[Claim], runs: pl.DataFrame) -> list[Claim]:
     Args:
         runs: `arm` and `state` of all runs.
     """
-    broken = runs.filter(pl.col("state") != "finished").group_by("state", "arm").len().sort("state", "arm")
+    broken = runs.filter(~FINISHED).group_by("state", "arm").len().sort("state", "arm")
     told: dict[str, list[str]] = {}
     for state, arm, n in broken.iter_rows():
         told.setdefault(state, []).append(f"{counted(n, 'run')} {'from scratch' if arm == SCRATCH else f'of {arm}'}")

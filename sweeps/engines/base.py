@@ -85,12 +85,6 @@ def left_out_by(run: PlannedRun, outcomes: Sequence[Outcome]) -> Outcome | None:
     return Outcome(run, run.state, f"its base {run.base[:8]} {why}")
 
 
-def seconds_behind(run: PlannedRun, runs: Sequence[PlannedRun]) -> float:
-    """Seconds of a run and of the longest chain of runs that wait for it, one after the other."""
-    children = (child for child in runs if child.base == run.run_id)
-    return run.seconds + max((seconds_behind(child, runs) for child in children), default=0.0)
-
-
 def last_log_line(folder: Path) -> str | None:
     """The last line that the run printed, or None if it has printed nothing."""
     try:

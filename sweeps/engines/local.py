@@ -17,7 +17,16 @@ from multiprocessing.context import ForkServerProcess
 from rich.console import Console
 
 from sweeps.engines import preload
-from sweeps.engines.base import LOG, Launched, Outcome, Trainer, child_environment, last_log_line, left_out_by, next_to_start, seconds_behind
+from sweeps.engines.base import (
+    LOG,
+    Launched,
+    Outcome,
+    Trainer,
+    child_environment,
+    last_log_line,
+    left_out_by,
+    next_to_start,
+)
 from sweeps.engines.board import Board
 from sweeps.engines.worker import work
 from sweeps.plan.plan import Plan, PlannedRun
@@ -37,7 +46,8 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload.__name__])
-    waiting = sorted(plan.missing, key=lambda run: seconds_behind(run, plan.missing), reverse=True)
+    behind = plan.seconds_behind
+    waiting = sorted(plan.missing, key=lambda run: behind[run.run_id], reverse=True)
     running: Running = {}
     done = Launched()
     with (

@@ -18,7 +18,7 @@ from sweeps.cells.graph import BASE, Node, base_of
 from sweeps.cells.grid import Cell, overrides
 from sweeps.cells.study import DEVICE, RESERVED, Study
 from sweeps.cells.widen import Bracket, widened
-from sweeps.plan.cost import makespan, run_seconds
+from sweeps.plan.cost import run_seconds
 from sweeps.plan.machine import Speed, cores_for, share_cores, speed
 from sweeps.plan.states import STARTABLE, RunState, state_of
 from train.record.checkpoints import checkpoint_at
@@ -26,6 +26,7 @@ from train.record.lineage import check_start
 from train.record.manifest import Manifest, Profile
 from train.record.run import FINAL, RecordError, diverged_by, read_run, run_dir
 from train.timetable.cost import RunCost, run_cost
+from train.timetable.makespan import critical_path, makespan
 from train.timetable.schedule import build_schedule, ramp_steps
 
 
@@ -76,13 +77,14 @@ class Plan:
     @property
     def seconds_left(self) -> float:
         """Estimated wall-clock seconds until nothing is missing."""
-        longest = max((sum(run.seconds for run in self.chain(run)) for run in self.missing), default=0.0)
+        longest = max(self.seconds_behind.values(), default=0.0)
         return max(longest, makespan((run.seconds for run in self.missing), self.jobs))
 
-    def chain(self, run: PlannedRun) -> list[PlannedRun]:
-        """The missing runs that a run waits for, and itself."""
-        before = next((other for other in self.missing if other.run_id == run.base), None)
-        return [*([] if before is None else self.chain(before)), run]
+    @property
+    def seconds_behind(self) -> dict[str, float]:
+        """Of each missing run, by id: its estimated seconds, and those of the longest chain that waits for it."""
+        missing = self.missing
+        return critical_path({run.run_id: run.seconds for run in missing}, {run.run_id: run.base for run in missing})
 
     @property
     def nodes(self) -> dict[str, Node]:

@@ -13,12 +13,18 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train.record.files import write_bytes
 from train.record.run import RecordError
 
+if TYPE_CHECKING:
+    import polars as pl  # which a run needs at its end only
+
 METRICS = "metrics.jsonl"
+
+
+PARQUET = "metrics.parquet"
 
 
 FLIGHT = "flight.jsonl"
@@ -75,9 +81,35 @@ def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
 
 def write_parquet(folder: Path) -> None:
     """Write `metrics.parquet`, the same rows as `metrics.jsonl`; a missing value is null."""
+    _parse_table(folder).write_parquet(folder / PARQUET)
+
+
+def read_metrics_table(folder: Path) -> pl.DataFrame:
+    """The rows of `read_metrics` as a table, a column for each name; a missing value is null.
+
+    They are read from `metrics.parquet` where it holds them: it was written after the last row, and has as many rows
+    as `metrics.jsonl` has lines. Anything else, such as a file that was written to since, or a copy that lost the
+    times, is read from `metrics.jsonl`.
+
+    Raises:
+        RecordError: a line before the last one is damaged.
+    """
+    import polars as pl
+
+    rows, table = folder / METRICS, folder / PARQUET
+    try:
+        if rows.stat().st_mtime_ns <= table.stat().st_mtime_ns:
+            whole = pl.read_parquet(table)
+            if len(whole) == rows.read_bytes().count(b"\n"):
+                return whole
+    except (OSError, pl.exceptions.PolarsError):
+        pass  # there is none, or it is damaged
+    return _parse_table(folder)
+
+
+def _parse_table(folder: Path) -> pl.DataFrame:
     import polars as pl
 
     rows = read_metrics(folder)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, strict=False)
-    frame.write_parquet(folder / "metrics.parquet")
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, strict=False)

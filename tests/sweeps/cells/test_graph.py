@@ -76,8 +76,10 @@ def test_growing_twice_is_a_chain(tmp_path):
     plan = a_plan(tmp_path, twice, once)
     assert [run.config.model.depth for run in plan.runs] == [2, 4, 8]
     assert "grow.base" not in (base_of(base_of(twice)) or {})
-    assert plan.chain(plan.runs[2]) == list(plan.runs)
-    assert plan.seconds_left >= sum(run.seconds for run in plan.runs) * 0.99  # however many cores, one after the other
+    total = sum(run.seconds for run in plan.runs)
+    assert list(plan.seconds_behind) == [run.run_id for run in plan.runs]
+    assert plan.seconds_behind[plan.runs[0].run_id] == pytest.approx(total)
+    assert plan.seconds_left == pytest.approx(total)  # however many cores, one after the other
 
 
 def test_a_base_must_be_a_cell_or_a_run_that_is_there(tmp_path):

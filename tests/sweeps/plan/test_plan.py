@@ -6,8 +6,7 @@ import pytest
 
 from conf.schema import UserError
 from sweeps.cells.study import Study
-from sweeps.plan import plan as plan_module
-from sweeps.plan.cost import makespan
+from sweeps.plan import machine
 from sweeps.plan.machine import core_rate, share_cores, speed
 from sweeps.plan.plan import make_plan
 from sweeps.studies.registry import MODULES, STUDIES
@@ -32,7 +31,7 @@ ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
 
 def test_ids_depend_on_what_is_measured_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
     study = a_study(ONE, ONE | {"seed": 1})
     plain = ids(make_plan(study, "cpu", runs_dir=tmp_path))
     assert plain == ids(make_plan(study, "cpu", runs_dir=tmp_path / "elsewhere", jobs=1))
@@ -111,10 +110,10 @@ def test_a_finished_run_costs_what_it_took_and_is_not_missing(tmp_path):
 
 
 def test_a_gpu_that_is_not_here_is_planned_with_the_cores_of_a_machine_that_has_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
     study = a_study(*(ONE | {"seed": seed} for seed in range(20)))
-    for here, jobs in ((False, plan_module.GPU_JOBS), (True, 2)):
-        monkeypatch.setattr(plan_module, "has_gpu", lambda here=here: here)
+    for here, jobs in ((False, machine.GPU_JOBS), (True, 2)):
+        monkeypatch.setattr(machine, "has_gpu", lambda here=here: here)
         assert make_plan(study, "gpu", runs_dir=tmp_path).jobs == jobs
         assert make_plan(study, "cpu", runs_dir=tmp_path).jobs == 2
 
@@ -140,12 +139,6 @@ def test_more_work_is_estimated_to_take_longer(tmp_path):
 
 def test_the_matmul_rate_is_one_of_a_real_machine():
     assert 1e8 < core_rate() < 1e13
-
-
-def test_makespan():
-    assert makespan([], 2) == 0
-    assert makespan([1, 1, 1, 3], 1) == 6
-    assert makespan([1, 1, 1, 3], 2) == 3  # and not 4, as in the order given
 
 
 def test_every_study_is_registered_once():
