@@ -1,4 +1,10 @@
-"""What the command lines share: errors in one line, close matches, and numbers as people say them."""
+"""What the command lines share: errors in one line, close matches, and numbers as people say them.
+
+Parser(prog="python -m analysis fit")     argparse whose errors are `UserError`s
+pick("law", "chinchila", LAWS)            UserError: law: 'chinchila' is unknown; did you mean chinchilla? allowed: …
+human(1_234_567), human(2e15, SI)         '1.23M', '2P'
+counted(1, "run"), counted(2, "run")      '1 run', '2 runs'
+"""
 
 from __future__ import annotations
 

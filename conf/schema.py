@@ -17,6 +17,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from math import floor
 from typing import Any, Literal
 
 from conf.duration import RUN_LENGTHS, SHARES, DurationUnit
@@ -216,6 +217,12 @@ class ModelConfig:
         if self.mlp_hidden is not None:
             return self.mlp_hidden
         return max(1, round(8 * self.width / 3)) if self.activation == "swiglu" else 4 * self.width
+
+    def placement(self, layer: int) -> str:
+        """Where block `layer` (from 0) normalises; `mix` is post in the first blocks and pre after (Li et al. 2024)."""
+        if self.norm_placement != "mix":
+            return self.norm_placement
+        return "post" if layer < floor(self.mix_fraction * self.depth + 1e-9) else "pre"  # 0.29 * 100 is 28.999…
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""When to step, evaluate, probe, save and stop. What a step does is in `train.step`."""
+"""`train(job, start, writer, stop_signal)`: from a step to the end, a divergence, or a request to stop.
+
+The loop decides when to evaluate, probe, save and stop; what an update is stands in `train.traced_step`.
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from analysis.tables.columns import Array
 from conf.config import Config
 from models.parametrize import Shape, rule
 from models.roles import Role
+from train.record.metrics import MATRIX_NAME, TABLE_NAME
 from train.record.run import died
 from train.timetable.cost import RunCost
 
@@ -48,7 +49,6 @@ GRADIENT_GROWS = 3.0
 LARGE_UPDATE = 0.1  # RMS of the update over that of the weights, in one step
 
 MATRICES = r"(?:hidden|query|residual)"  # roles; a readout that begins small may well grow severalfold in a step
-TENSOR = r"(?:block\d+/(?:query|key|value|out|gate|up|down)|readout)"  # a table of tokens has rows without gradient
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _output_logits(signals: Signals) -> Cause:
 def _epsilon(signals: Signals) -> Cause:
     name = "epsilon floor"
     beta1 = signals.config.optim.beta1
-    metrics = signals.names(rf"{TENSOR}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
+    metrics = signals.names(rf"{MATRIX_NAME}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
     series = {metric: signals.series(metric, until=signals.sane) for metric in metrics}
     series = {metric: (steps, values) for metric, (steps, values) in series.items() if len(steps)}
     if not series:
@@ -232,7 +232,7 @@ def _epsilon(signals: Signals) -> Cause:
 
 def _stale(signals: Signals) -> Cause:
     name = "stale second moment"
-    metrics = signals.names(rf"(?:{TENSOR}|tokens)/staleness")
+    metrics = signals.names(rf"(?:{MATRIX_NAME}|{TABLE_NAME})/staleness")
     if not metrics:
         return Cause(name, blind=_missing("staleness"))
     worst: dict[int, tuple[float, str]] = {}

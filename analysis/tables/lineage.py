@@ -24,7 +24,7 @@ from analysis.tables.csv import TableError
 from analysis.tables.runs import read_curves, read_runs
 from analysis.tables.select import FINISHED, annealed
 from conf.schema import paths
-from train.record.lineage import base_folder
+from train.record.lineage import base_folder, runs_dir_of
 
 SIZE = ("model.depth", "model.width")
 
@@ -70,10 +70,8 @@ def find_base(folder: Path, study: str, base: str, step: int) -> Path:
     Raises:
         TableError: there is none.
     """
-    real, parts = folder.resolve(), Path(study).parts  # the run may be a link from another study
-    in_place = real.parent.parts[-len(parts) :] == parts
-    runs_dir = real.parents[len(parts)] if in_place else real.parent
-    found = base_folder(base, step, beside=[folder.parent, real.parent], below=runs_dir)
+    runs_dir = runs_dir_of(folder, study)
+    found = base_folder(base, step, beside=[folder.parent, folder.resolve().parent], below=runs_dir)
     if found is None:
         raise TableError(f"grow.base: {base}, which {folder} starts from, is no run under {runs_dir}")
     return found

@@ -20,7 +20,7 @@ from conf.identity import identity
 from conf.schema import RUN, ConfigError, UserError
 from conf.vocab import vocab_size
 from sweeps.cells.grid import Cell, Value, overrides
-from train.record.manifest import find_runs
+from train.record.lineage import folders_of
 from train.record.run import FINAL, read_run
 from train.timetable.cost import RunCost, run_cost
 
@@ -64,7 +64,7 @@ def base_of(cell: Cell, runs_dir: Path | None = None) -> Cell | None:
 
 def _cell_of_run(text: str, run_id: str, runs_dir: Path) -> Cell:
     """What can change what a run measures, as far as it is not the default; `text` is its id or its folder."""
-    found = [folder for folder in find_runs([runs_dir]) if folder.name == run_id]
+    found = list(folders_of(run_id, below=runs_dir))
     if not found or ("/" in text and Path(text).resolve() not in {folder.resolve() for folder in found}):
         raise GraphError(f"{BASE}: {text} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
     folder = next((folder for folder in found if (read_run(folder) or {}).get("state") in FINAL), None)

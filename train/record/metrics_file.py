@@ -1,8 +1,9 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""The rows that a run measures, a JSON object a line.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+MetricsWriter(folder, after_step=200)     appends to `metrics.jsonl`, behind the rows up to step 200
+read_metrics(folder)                      [{'step': 0, 'tokens': 0, …}, …]: without a last line that a kill cut off
+read_metrics(folder, FLIGHT)              the same of what the flight recorder wrote
+write_parquet(folder)                     the same rows as `metrics.parquet`
 """
 
 from __future__ import annotations

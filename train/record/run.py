@@ -1,8 +1,13 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""The record of a run: its folder, its states, and who may write. No torch.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+run_dir(config)                       runs/scratch/0f3c…, for a resolved config
+read_run(folder)                      its `run.json` as one flat dict; None where no run has begun
+write_run(folder, {"state": …})       replaces it in one step
+with locked(folder): …                nobody else writes the folder; the lock goes with the process
+is_alive(folder)                      whether a process holds it now
+
+A run's folder holds `config.yaml`, `run.json`, `metrics.jsonl`, at the end `metrics.parquet`, `checkpoint/`, and
+`kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""Parameters by group and FLOPs per token, in closed form. No torch, so that a plan can be priced anywhere.
+"""What a run will take, known before it starts: steps, tokens, FLOPs. No torch, so that a plan can be priced anywhere.
 
-Letters: L depth, B blocks with weights of their own, D width, H heads, K = D/H, F MLP hidden, V vocabulary, T context.
-`tests/models/test_count.py` compares both with the real model and with torch's own FLOP counter.
+run_cost(config, vocab_size=257)              RunCost(n_params=…, tokens_per_step=…, n_steps=…, flops=…)
+run_cost(config, 257, base=cost_of_base)      with what the weights had cost where the run begins, as `inherited`
+cost.spent(200)                               Spent(steps, tokens, flops, flops_6nd) up to step 200, inherited ones too
+cost.steps("5%"), cost.every("5%")            a duration within this run in whole steps; at least one
+
+FLOPs per token are those of `models.count`.
 """
 
 from __future__ import annotations
