@@ -1,5 +1,9 @@
 """Whether growing paid: grown runs against training from scratch at equal total FLOPs.
 
+    compare_with_scratch(kept, traced)  ->  a row for each run that ends with a decay, with the loss from scratch
+    left_out(kept)                      ->  "1 diverged, 3 not annealed"
+    loss_at(flops_K, loss_K, 1e12, slack=1e9)  ->  the loss between measured ones
+
 Runs that end with a decay are compared, each with all that it has grown out of on its bill; those that changed where
 they branched off a trunk (`unbroken` of `analysis.tables.lineage.trace`) are no one run, and are left out. The run from
 scratch may differ in how long it is (`LENGTH`) and in what cannot change a loss (`seen`); it has the same size,
@@ -122,16 +126,16 @@ def _against_scratch(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]
         groups.setdefault(_of(other, SETTINGS), []).append(other)
     least = min(len(_differing(run, group[0])) for group in groups.values())
     nearest = [group for group in groups.values() if len(_differing(run, group[0])) == least]
-    return min((_against(run, group) for group in nearest), key=lambda found: found.get("scratch_loss", math.inf))
+    return min((_against(run, group) for group in nearest), key=lambda answer: answer.get("scratch_loss", math.inf))
 
 
 def _against(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The same of runs that agree in their settings."""
     size = _size(run)
-    own = [other for other in scratch if other["seed"] == run["seed"]]
-    used = own or scratch
-    found: dict[str, Any] = {
-        "scratch_seed": "own" if own else "others",
+    same_seed = [other for other in scratch if other["seed"] == run["seed"]]
+    used = same_seed or scratch
+    answer: dict[str, Any] = {
+        "scratch_seed": "own" if same_seed else "others",
         "against": " ".join(other["run_id"] for other in used),
         "differing": "; ".join(_differing(run, scratch[0])) or None,
     }
@@ -142,16 +146,16 @@ def _against(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]]) -> di
     at_equal = [loss_at(*line, run["flops"], slack=step) for line in lines]
     reached = [loss for loss in at_equal if loss is not None]
     if reached:
-        found |= {"scratch_loss": float(np.mean(reached)), "gap": float(np.mean(reached)) - run["loss"]}
+        answer |= {"scratch_loss": float(np.mean(reached)), "gap": float(np.mean(reached)) - run["loss"]}
     else:
         ends = [human(pick(other["flops"] for other in used), SI) for pick in (min, max)]
         span = f"at {ends[0]}" if ends[0] == ends[1] else f"from {ends[0]} to {ends[1]}"
-        found["missing"] = f"{size} from scratch{_of_seed(own)} was measured {span} FLOPs only"
+        answer["missing"] = f"{size} from scratch{_of_seed(same_seed)} was measured {span} FLOPs only"
     gains = [speed_up(*line, run["flops"], run["loss"]) for line in lines]
     bounds = {bound for _, bound in gains} - {None}
     if len(bounds) < 2:  # else seeds are bounded on both sides
-        found |= {"speedup": float(np.mean([gain for gain, _ in gains])), "bound": next(iter(bounds), None)}
-    return found
+        answer |= {"speedup": float(np.mean([gain for gain, _ in gains])), "bound": next(iter(bounds), None)}
+    return answer
 
 
 def _of_seed(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -219,13 +223,13 @@ def _with_arms(runs: Iterable[dict[str, Any]], by_id: Mapping[str, dict[str, Any
         how = ", then ".join(_hop(base, link) for base, link in hops)
         order = (*_of(run, SIZE), *_of(hops[0][0], SIZE), grown, how.partition(" at ")[0], run["base_steps"])
         alike.setdefault((grown, how), []).append((run | {"order": order}, _settings(run, hops)))
-    found = []
+    named = []
     for (grown, how), members in alike.items():
         names = _telling(members)
         for run, settings in members:
-            own = ", ".join([how, *(f"{name} {_word(settings.get(name))}" for name in names)])
-            found.append(run | {"grown": grown, "how": own, "arm": f"{grown} {own}"})
-    return sorted(found, key=lambda run: (*run["order"], run["arm"], run["flops"], run["seed"]))
+            told = ", ".join([how, *(f"{name} {_word(settings.get(name))}" for name in names)])
+            named.append(run | {"grown": grown, "how": told, "arm": f"{grown} {told}"})
+    return sorted(named, key=lambda run: (*run["order"], run["arm"], run["flops"], run["seed"]))
 
 
 def _telling(members: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
@@ -239,7 +243,7 @@ def _telling(members: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> 
     for run, settings in members:
         budget = (run["flops"], run["seed"], *(settings.get(name) for name in names))
         decays.setdefault(budget, set()).add(settings[DECAY])
-    return [*names, DECAY] if any(len(found) > 1 for found in decays.values()) else names
+    return [*names, DECAY] if any(len(lengths) > 1 for lengths in decays.values()) else names
 
 
 def _settings(run: Mapping[str, Any], hops: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
