@@ -1,10 +1,11 @@
 """What the command lines share: errors in one line, close matches, a console, and numbers as people say them.
 
-human(1234567)                  "1.23M"
-human(1.2e15, SI)               "1.2P"
-in_words(200)                   "3.3 min"
-counted(2, "run")               "2 runs"
-wide_console().print(table)     as wide as the terminal, and wide enough for a table where there is none
+Parser(prog="python -m analysis fit")     argparse whose errors are `UserError`s
+pick("law", "chinchila", LAWS)            UserError: law: 'chinchila' is unknown; did you mean chinchilla? allowed: …
+human(1_234_567), human(2e15, SI)         '1.23M', '2P'
+counted(1, "run"), counted(2, "run")      '1 run', '2 runs'
+in_words(12), in_words(200)               '12 s', '3.3 min'
+wide_console().print(table)               as wide as the terminal, and wide enough for a table where there is none
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from rich.console import Console
 from conf.command_line import in_words
 from conf.compose import compose
 from conf.config import Config, resolve
-from conf.schema import ParamConfig, UserError
+from conf.schema import Kind, ParamConfig, UserError, kind
 from conf.vocab import vocab_size
 from sweeps.cells.grid import Settings, overrides
 from sweeps.cells.study import DEVICE
@@ -35,11 +35,10 @@ from train.timetable.cost import run_cost
 from train.timetable.makespan import makespan
 from train.timetable.schedule import build_schedule
 
-# Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
-NOT_SWITCHES = (
-    *("seed", "train.duration", "train.log_every", "train.diverged_above", "train.keep"),
-    *("eval.", "probe.", "grow."),
-)
+# The kinds of keys that have to change the model or its update where a study varies them.
+SWITCHES: frozenset[Kind] = frozenset({"update", "size", "proportion", "schedule", "phase"})
+# The kinds of keys that may tell two runs apart that are each taken `alone`.
+TELLING: frozenset[Kind] = SWITCHES | {"validation", "seen"}
 
 LARGER = (1, 2, 4)  # times the base width or depth, in the coordinate check
 COORDINATE_LR = 3e-3
@@ -120,7 +119,7 @@ def questions(plan: Plan) -> dict[str, Any]:
         "threads": plan.capacity.threads,
         "jobs": plan.capacity.jobs,
         "coordinates": coordinate_questions(runs),
-        "switches": [q for key in plan.varied if not key.startswith(NOT_SWITCHES) for q in switch_questions(runs, key)],
+        "switches": [q for key in plan.varied if kind(key) in SWITCHES for q in switch_questions(runs, key)],
         "architectures": architecture_questions(runs),
         "growths": growth_questions(plan),
         "largest": alone(max(plan.runs, key=lambda run: (run.cost.n_params, run.cost.tokens_per_step))),
@@ -217,14 +216,14 @@ def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:
 def architecture_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     """The smallest cell of every architecture; sizes alone do not make another."""
 
-    def kind(config: Config) -> tuple[tuple[str, Any], ...]:
+    def architecture(config: Config) -> tuple[tuple[str, Any], ...]:
         sizes = {"width", "heads", "mlp_hidden", "mix_fraction"}
         settings = {name: value for name, value in vars(config.model).items() if name not in sizes}
         return tuple(sorted((settings | {"depth": settings["depth"] > 0}).items()))
 
     smallest: dict[tuple[tuple[str, Any], ...], PlannedRun] = {}
     for run in runs:
-        smallest.setdefault(kind(run.config), run)
+        smallest.setdefault(architecture(run.config), run)
     every = [dict(settings) for settings in smallest]
     varied = [name for name in every[0] if len({repr(one[name]) for one in every}) > 1]
     names = [" ".join(f"{name}={_shown(one[name])}" for name in varied) for one in every]
@@ -245,10 +244,10 @@ def growth_questions(plan: Plan) -> list[Question]:
         sizes = [(one.config.model, one.config.param) for one in (base, run)]
         operator = (grow.depth, grow.pattern, grow.ramp is not None, grow.width, grow.noise > 0)
         grows = grow.noise or sizes[0] != sizes[1]
-        kind = repr((grow.optimizer, (operator, sizes) if grows else "as it is"))
+        growth = repr((grow.optimizer, (operator, sizes) if grows else "as it is"))
         how = [text for text in run.overrides if text.startswith("grow.")]
         name = f"{base.run_id[:8]} to {run.run_id[:8]}"
-        found.setdefault(kind, {"name": name, "base": alone(base), "argv": alone(run) + how})
+        found.setdefault(growth, {"name": name, "base": alone(base), "argv": alone(run) + how})
     return list(found.values())
 
 
@@ -309,7 +308,9 @@ def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
     small = [run for run in runs if run.cost.n_params <= LARGEST_BASE] or [runs[0]]
     variants: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in small:
-        words = {k: v for k, v in run.cell.settings.items() if isinstance(v, (str, bool)) and k != key and _tells(k)}
+        words = {
+            k: v for k, v in run.cell.settings.items() if isinstance(v, (str, bool)) and k != key and kind(k) in TELLING
+        }
         variants.setdefault(tuple(f"{k}={v}" for k, v in words.items()), []).append(run)
     chosen = [small[0], *(run for variant in variants.values() for run in (variant[0], variant[-1]))]
     return list({run.run_id: run for run in chosen}.values())[:MOST_BASES]
@@ -317,12 +318,7 @@ def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
 
 def _differing(a: PlannedRun, b: PlannedRun) -> set[str]:
     a_sets, b_sets = a.cell.settings, b.cell.settings
-    return {key for key in a_sets.keys() | b_sets.keys() if _tells(key) and a_sets.get(key) != b_sets.get(key)}
-
-
-def _tells(key: str) -> bool:
-    """Whether a key may tell two runs apart that are each taken `alone`."""
-    return not key.startswith(("seed", "train.duration", "train.keep", "grow."))
+    return {key for key in a_sets.keys() | b_sets.keys() if kind(key) in TELLING and a_sets.get(key) != b_sets.get(key)}
 
 
 def _shown(value: Any) -> str:

@@ -13,10 +13,13 @@ fails, the score is 0. From `LIKELY` on a cause is named, and a verdict never re
   2304.13013, section 3.4).
 - learning rate too high: the loss rises in the warm-up or just after it, with large gradients and updates, and
   nothing else came before.
+- dead model: the residual stream overflows, so that its norm, the logits and the gradient are exactly 0 to the end
+  (`train.dead`). It says what the run ended as, and hides no other cause.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +30,8 @@ from analysis.tables.columns import Array
 from conf.config import Config
 from models.parametrize import Shape, rule
 from models.roles import Role
+from train.record.metrics import MATRIX_NAME, TABLE_NAME
+from train.record.run import died
 from train.timetable.cost import RunCost
 
 LIKELY = 0.5
@@ -44,7 +49,6 @@ GRADIENT_GROWS = 3.0
 LARGE_UPDATE = 0.1  # RMS of the update over that of the weights, in one step
 
 MATRICES = r"(?:hidden|query|residual)"  # roles; a readout that begins small may well grow severalfold in a step
-TENSOR = r"(?:block\d+/(?:query|key|value|out|gate|up|down)|readout)"  # a table of tokens has rows without gradient
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def autopsy(signals: Signals) -> Autopsy:
     best = max(found, key=lambda cause: cause.score)
     rate = _learning_rate(signals)
     found.append(replace(rate, below=best.name) if best.score >= LIKELY else rate)
+    found.insert(0, _dead(signals))  # of equal scores the first is named
     return Autopsy(signals, tuple(sorted(found, key=lambda cause: -cause.score)))
 
 
@@ -190,7 +195,7 @@ def _output_logits(signals: Signals) -> Cause:
 def _epsilon(signals: Signals) -> Cause:
     name = "epsilon floor"
     beta1 = signals.config.optim.beta1
-    metrics = signals.names(rf"{TENSOR}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
+    metrics = signals.names(rf"{MATRIX_NAME}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
     series = {metric: signals.series(metric, until=signals.sane) for metric in metrics}
     series = {metric: (steps, values) for metric, (steps, values) in series.items() if len(steps)}
     if not series:
@@ -227,7 +232,7 @@ def _epsilon(signals: Signals) -> Cause:
 
 def _stale(signals: Signals) -> Cause:
     name = "stale second moment"
-    metrics = signals.names(rf"(?:{TENSOR}|tokens)/staleness")
+    metrics = signals.names(rf"(?:{MATRIX_NAME}|{TABLE_NAME})/staleness")
     if not metrics:
         return Cause(name, blind=_missing("staleness"))
     worst: dict[int, tuple[float, str]] = {}
@@ -299,6 +304,44 @@ def _learning_rate(signals: Signals) -> Cause:
         ),
         step=event.step,
         blind=None if signals.names(MATRICES + "/update_rms") else _missing("update RMS"),
+    )
+
+
+def _dead(signals: Signals) -> Cause:
+    said = died(signals.record)
+    steps, norms = signals.series("grad_norm")
+    losses = {row["step"]: row["train_loss"] for row in signals.rows if "train_loss" in row}
+    # To the end of the run; where every target is met exactly the loss is 0 too.
+    alive = np.flatnonzero((norms > 0) | np.array([losses.get(step, 0.0) == 0 for step in steps], dtype=bool))
+    silent = steps[alive[-1] + 1 if len(alive) else 0 :]
+    overflowing = [
+        (row["step"], name)
+        for row in signals.rows
+        for name in row.get("non_finite", [])
+        if re.fullmatch(r"block\d+/output_rms", name)
+    ]
+    record = "" if not said else signals.record["diverged_because"]
+    return Cause(
+        "dead model",
+        (
+            # Runs that were recorded before dead models were known count as finished; one such row may be chance.
+            Criterion(0.6, said or len(silent) > 1, record or "the record does not say so"),
+            Criterion(
+                0.2,
+                len(silent) > 0,
+                f"gradient norm exactly 0 from step {silent[0]:.0f} on, at a loss of {losses[silent[0]]:.4g}"
+                if len(silent)
+                else "gradient norm not exactly 0",
+            ),
+            Criterion(
+                0.2,
+                bool(overflowing),
+                f"{overflowing[0][1]} overflows at step {overflowing[0][0]}"
+                if overflowing
+                else "no overflow of the residual stream was measured",
+            ),
+        ),
+        step=signals.record["diverged_at_step"] if said else int(silent[0]) if len(silent) else None,
     )
 
 

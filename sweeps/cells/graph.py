@@ -20,7 +20,7 @@ from conf.schema import ConfigError
 from conf.vocab import vocab_size
 from sweeps.cells.cell import BASE, Cell, CellError, no_base
 from sweeps.cells.grid import Settings, Value
-from train.record.manifest import find_runs
+from train.record.lineage import folders_of
 from train.record.run import FINAL, read_run
 from train.timetable.cost import RunCost, run_cost
 
@@ -41,8 +41,7 @@ def cell_of_run(run: str, runs_dir: Path) -> Cell:
     Raises:
         CellError: no run under `runs_dir` has that id, or none of them has ended, or its settings cannot be read.
     """
-    run_id = Path(run).name
-    folders = [folder for folder in find_runs([runs_dir]) if folder.name == run_id]
+    folders = list(folders_of(Path(run).name, below=runs_dir))
     if not folders or ("/" in run and Path(run).resolve() not in {folder.resolve() for folder in folders}):
         raise CellError(f"{BASE}: {run} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
     folder = next((folder for folder in folders if (read_run(folder) or {}).get("state") in FINAL), None)

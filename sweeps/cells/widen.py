@@ -1,7 +1,6 @@
 """Widening a grid until its best value is interior: cells and final losses -> more cells.
 
     widened(cells, Widen(), final_loss).cells       [Cell({"optim.lr": 0.1, …})], where 0.03 was the largest and best
-    best_value({1e-3: 2.0, 1e-2: 1.9})              (0.01, "largest")
     next_value([1e-3, 1e-2], "largest")             0.1
 
 Nothing is kept of a widening but the runs themselves: the same cells and the same losses always lead to the same
@@ -13,13 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from conf.schema import UserError
 from sweeps.cells.cell import Cell
+from train.record.edge import Side, best_value
 from train.record.manifest import Profile
 
-Side = Literal["smallest", "largest"]
 FinalLoss = Callable[[Cell], float | None]
 """The final loss of a cell's run: infinite if it diverged, None if it has not ended."""
 
@@ -113,22 +111,6 @@ def _widen_one(name: str, grid: Grid, widen: Widen, final_loss: FinalLoss) -> tu
         extensions.append(Extension(name, widen.key, side, best, value, tuple(grid[value])))
         taken[side] += 1
     return extensions, None
-
-
-def best_value(losses: dict[float, float]) -> tuple[float, Side | None]:
-    """(value of the lowest loss, the end of the grid that it is, or None inside of it).
-
-    Of equal losses an inner one counts, and if all are infinite the smallest value, as if less would not diverge.
-    """
-    low, high = min(losses), max(losses)
-    lowest = min(losses.values())
-    if math.isinf(lowest):
-        return low, "smallest"
-    tied = sorted(value for value, loss in losses.items() if loss == lowest)
-    inner = [value for value in tied if value not in (low, high)]
-    if inner:
-        return inner[0], None
-    return tied[0], "smallest" if tied[0] == low else "largest"
 
 
 def next_value(values: Sequence[float], side: Side) -> float:

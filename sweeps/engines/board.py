@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from conf.command_line import human, in_words
 from sweeps.plan.plan import PlannedRun
 from sweeps.plan.states import RunState
-from train.record.run import FINAL, read_run
+from train.record.run import FINAL, divergence, read_run
 
 _TAIL_BYTES = 1 << 16  # longer than any row of metrics
 
@@ -119,5 +119,5 @@ def label(run: PlannedRun) -> str:
 def summary(record: dict[str, object]) -> str:
     """The result of a run in a final state."""
     if record["state"] == "diverged":
-        return f"at step {record['diverged_at_step']}"
+        return divergence(record)
     return f"loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f}"

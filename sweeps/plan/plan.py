@@ -18,7 +18,7 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.duration import parse_steps
 from conf.identity import NOT_IDENTITY
-from conf.schema import DataConfig, UserError
+from conf.schema import DataConfig, UserError, grouped
 from conf.vocab import vocab_size
 from sweeps.cells.cell import BASE, Cell
 from sweeps.cells.graph import Node, cell_of_run
@@ -170,9 +170,10 @@ def _keys_of(extra: Sequence[str]) -> set[str]:
     keys = {override.partition("=")[0].lstrip("+~") for override in extra}
     for key in sorted(keys & RESERVED.keys()):
         raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    free = grouped(NOT_IDENTITY)
     for key in sorted(keys):
-        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
-            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
+        if key not in free and key.partition(".")[0] not in free:
+            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(free)}")
     return keys
 
 

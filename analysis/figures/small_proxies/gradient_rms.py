@@ -14,6 +14,7 @@ from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
 from analysis.stability.lr_sweep import lr_window, read_sweep
+from analysis.tables.select import FINISHED
 from train.record.files import write_bytes
 
 EPSILON = 1e-8  # AdamW's default
@@ -27,7 +28,7 @@ def gradient_rms(runs: pl.DataFrame, out: Path) -> list[Claim]:
     Args:
         runs: `analysis.tables.runs.read_runs` of one arm over sizes, learning rates and seeds.
     """
-    finished = runs.filter(pl.col("state") == "finished")
+    finished = runs.filter(FINISHED)
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]
     sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), metrics)

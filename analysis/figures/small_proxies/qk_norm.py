@@ -15,7 +15,18 @@ from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep, sensitivity, slopes, with_metric
+from analysis.stability.lr_sweep import (
+    RISE,
+    arms_apart,
+    by_seed,
+    differences,
+    failing_lr,
+    lr_window,
+    read_sweep,
+    sensitivity,
+    slopes,
+    with_metrics,
+)
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 from analysis.tables.runs import read_curves
 from train.record.files import write_bytes
@@ -37,8 +48,7 @@ def qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.tables.runs.read_runs` of both arms over learning rates, sizes and seeds.
     """
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
-    for metric, name in ((LOGIT, "logit"), (QUERY, "query"), (KEY, "key")):
-        sweep = with_metric(sweep, metric, lambda x: x.max(), name)
+    sweep = with_metrics(sweep, {n: (m, pl.Expr.max) for n, m in (("logit", LOGIT), ("query", QUERY), ("key", KEY))})
     sweep = sweep.with_columns((pl.col("query") * pl.col("key")).alias("query_key"))
     draw_lr_sweep(sweep, out / "sensitivity", arms=ARMS)
     _draw_logits(sweep, out)

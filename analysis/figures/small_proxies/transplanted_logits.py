@@ -14,7 +14,7 @@ from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
 from analysis.figures.small_proxies.qk_norm import LOGIT
-from analysis.stability.lr_sweep import by_seed, differences, read_sweep, with_metric
+from analysis.stability.lr_sweep import by_seed, differences, read_sweep, with_metrics
 from train.record.files import write_bytes
 
 LARGE, HUGE = 1e3, 1e4  # where the paper's model gets worse, and where it is worse than bigrams
@@ -31,7 +31,7 @@ def transplanted_logits(runs: pl.DataFrame, out: Path) -> list[Claim]:
     kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
     sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")
-    planted = with_metric(sweep.filter(pl.col("arm") == PLANTED), LOGIT, lambda x: x.max(), "logit")
+    planted = with_metrics(sweep.filter(pl.col("arm") == PLANTED), {"logit": (LOGIT, pl.Expr.max)})
     bigrams = _at_best_rate(sweep.filter(pl.col("arm") == BIGRAMS))
     _draw(planted, bigrams, out)
     return _claims(planted, bigrams)

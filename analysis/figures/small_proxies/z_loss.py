@@ -15,7 +15,7 @@ from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.lr_sweep import arms_apart, by_seed, lr_window, read_sweep, sensitivity, with_metric
+from analysis.stability.lr_sweep import arms_apart, by_seed, lr_window, read_sweep, sensitivity, with_metrics
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 from analysis.tables.runs import read_curves
 from train.record.files import write_bytes
@@ -56,9 +56,14 @@ def z_loss(runs: pl.DataFrame, out: Path) -> list[Claim]:
 def _claims(sweep: pl.DataFrame, long: pl.DataFrame) -> list[Claim]:
     sensitive = sensitivity(sweep)
     largest = sweep["size"].max()
-    long = with_metric(long, "log_z_mean", lambda values: _last_tenth(values).abs(), "log_z")
-    long = with_metric(long, "log_z_mean", _late_change, "log_z_change")
-    long = with_metric(long, "logit_mean", _late_change, "logit_change")
+    long = with_metrics(
+        long,
+        {
+            "log_z": ("log_z_mean", lambda values: _last_tenth(values).abs()),
+            "log_z_change": ("log_z_mean", _late_change),
+            "logit_change": ("logit_mean", _late_change),
+        },
+    )
     when = "from the middle to the end of the long runs, each a tenth of their probes"
     return [
         *(

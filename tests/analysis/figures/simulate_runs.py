@@ -30,7 +30,12 @@ Curve = Callable[[dict[str, Any]], Sequence[Row]]
 
 
 def simulate_runs(
-    cells: Sequence[Settings], loss: Loss, *, curve: Curve | None = None, runs_dir: Path | None = None, noise: float = 0.005
+    cells: Sequence[Settings],
+    loss: Loss,
+    *,
+    curve: Curve | None = None,
+    runs_dir: Path | None = None,
+    noise: float = 0.005,
 ) -> pl.DataFrame:
     """A table of runs, each cell once. A seed has a level of its own, and each run noise.
 

@@ -9,7 +9,10 @@ import polars as pl
 import pytest
 
 from analysis.claims.seeds import claim_over_seeds, over_seeds
-from analysis.stability.lr_sweep import best_lr, by_seed, differences, failing_lr, sensitivity, slopes
+from analysis.stability import lr_sweep
+from analysis.stability.lr_sweep import best_lr, by_seed, differences, failing_lr, sensitivity, slopes, with_metrics
+from analysis.tables.lint import lint
+from train.record.metrics_file import MetricsWriter
 
 LRS = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 
@@ -52,6 +55,50 @@ def test_an_optimum_at_the_edge_is_marked_and_not_quoted(best):
     table = best_lr(sweep(lambda _a, _s, lr, _e: 2 + math.log(lr / best) ** 2))
     assert table["at_edge"].all()
     assert table["lr_opt"].null_count() == len(table)
+
+
+@pytest.mark.parametrize(("losses", "k"), [
+    ([3.0, 2.0, 2.5, 3.0, 3.0], 1),
+    ([2.0, 2.0, 2.5, 3.0, 3.0], 1),  # a tie with the end brackets the optimum
+    ([2.0, 2.5, 2.5, 2.5, 2.0], None),
+    ([5.5, 2.0, 5.5, 5.5, 5.5], 1),
+    ([5.5] * 5, None),  # all diverged
+])  # fmt: skip
+def test_ties_are_no_optimum_unless_they_bracket_one(losses, k):
+    row = best_lr(sweep(lambda _a, _s, lr, _e: losses[LRS.index(lr)])).row(0, named=True)
+    assert row["at_edge"] is (k is None)
+    assert (row["lr_opt"] is None) is (k is None)
+    if k is not None:
+        assert LRS[k - 1] < row["lr_opt"] < LRS[k + 1]
+
+
+def test_two_sizes_of_a_sweep_and_the_lint_of_a_table_agree_on_the_edge():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        losses = dict(zip(LRS, rng.integers(2, 5, len(LRS)).astype(float), strict=True))
+        if len(set(losses.values())) == 1:
+            continue
+        table = sweep(lambda _a, _s, lr, _e, losses=losses: losses[lr], sizes=(1e4,), seeds=(0,))
+        on_edge = [finding.name for finding in lint(table.select("lr", "loss"))] == ["lr_edge"]
+        assert best_lr(table)["at_edge"].to_list() == [on_edge]
+
+
+def test_the_metrics_of_a_run_are_read_once_for_all_numbers(tmp_path, monkeypatch):
+    """And each number is of the values that were measured."""
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        writer = MetricsWriter(tmp_path / run, after_step=0)
+        for step in range(4):
+            writer.append({"step": step} | ({"logit": step, "norm": -step} if step % 2 and run == "a" else {}))
+        writer.close()
+    reads = []
+    read = lr_sweep.read_curves
+    monkeypatch.setattr(lr_sweep, "read_curves", lambda folders: reads.append(len(folders)) or read(folders))
+    runs = pl.DataFrame({"run_id": ["a", "b"], "folder": [str(tmp_path / run) for run in ("a", "b")]})
+    wanted = {"largest": ("logit", pl.Expr.max), "first": ("logit", pl.Expr.first), "norm": ("norm", pl.Expr.mean)}
+    table = with_metrics(runs, wanted)
+    assert table.select(*wanted).rows() == [(3, 1, -2.0), (None, None, None)]
+    assert reads == [2]
 
 
 def test_the_failing_rate_is_where_the_loss_has_risen_so_far():

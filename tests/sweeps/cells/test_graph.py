@@ -19,6 +19,7 @@ from sweeps.engines.local import local
 from sweeps.engines.machine import this_machine
 from sweeps.plan.cost import run_seconds
 from sweeps.plan.plan import make_plan
+from tests.helpers import EXPLODING
 from train.__main__ import main as train
 from train.record.checkpoints import checkpoint_at, step_name
 from train.record.manifest import Manifest
@@ -271,8 +272,8 @@ def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(t
 # --- bases that diverge ----------------------------------------------------------------------------------
 
 ANYTHING = {"run_id": "x", "val_loss": 1.0, "val_loss_se": 0.1, "seconds": 1.0, "diverged_at_step": 8, "error": "it"}
-WILD = SMALL | {"optim.lr": 1e6, "schedule.warmup": "0steps"}
-TAME = DEEP | {"optim.lr": 1e-3}
+WILD = SMALL | EXPLODING
+TAME = DEEP | {"train.diverged_above": 3.0}
 
 
 def test_a_base_that_diverged_leaves_its_later_children_out(tmp_path):
@@ -303,7 +304,9 @@ def test_a_sweep_ends_well_though_a_base_diverged(tmp_path, capsys):
     manifest = Manifest.read(tmp_path / "runs", study.name, "smoke")
     states = [read_run(tmp_path / "runs" / study.name / name)["state"] for name in manifest.run_ids]
     assert states == ["diverged", "finished"]
-    assert sweeps("status")[1].count("base diverged") == 2
+    status = sweeps("status")[1]
+    assert status.count("base diverged") == 2
+    assert "at step 1, exploded: " in " ".join(status.split())
     assert sweeps("plan")[1].count("base diverged") == 3  # two rows and the sum
 
 

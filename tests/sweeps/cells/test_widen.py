@@ -16,12 +16,13 @@ from sweeps.__main__ import main
 from sweeps.cells.cell import Cell
 from sweeps.cells.grid import cross, product
 from sweeps.cells.study import Study
-from sweeps.cells.widen import Widen, WidenError, best_value, next_value, widened
+from sweeps.cells.widen import Widen, WidenError, next_value, widened
 from sweeps.engines import machine
 from sweeps.engines.base import Ended, Engine, Launch
 from sweeps.engines.machine import this_machine
 from sweeps.engines.registry import ENGINES
 from sweeps.plan.plan import make_plan
+from train.record.edge import best_value
 from train.record.manifest import Manifest
 from train.record.run import write_run
 
@@ -142,10 +143,7 @@ def test_rounds_one_by_one_end_where_all_at_once_do(bottom, ratio, at_most):
         assert best_value(losses)[1] is None
 
 
-def test_ties_are_decided_for_the_inside():
-    assert best_value({1: 2.0, 2: 2.0, 3: 2.0}) == (2, None)
-    assert best_value({1: 2.0, 2: 3.0}) == (1, "smallest")
-    assert best_value({3: 1.0, 1: 2.0}) == (3, "largest")
+def test_the_next_value_keeps_the_ratio_at_its_end():
     assert next_value([1e-3, 3e-3, 1e-2], "largest") == 0.0333333
     assert next_value([1e-3, 3e-3, 1e-2], "smallest") == 0.000333333
 
