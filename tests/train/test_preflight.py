@@ -13,7 +13,7 @@ from sweeps.__main__ import main
 from sweeps.cells.graph import grown
 from sweeps.cells.grid import Cell, product
 from sweeps.cells.study import Study
-from sweeps.plan import plan as plan_module
+from sweeps.plan import machine
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.preflight import questions
 from train import preflight
@@ -38,7 +38,7 @@ TINY: Cell = {
 @pytest.fixture
 def planned(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
     """`planned(shared, *axes)`: the plan of a study of tiny cells."""
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
 
     def make(shared: Cell, *cells: Cell) -> Plan:
         study = Study("fake/flight", "It flies.", lambda _: [TINY | shared | cell for cell in cells or ({},)])
