@@ -38,6 +38,7 @@ ALLOWED = {
 # Within a package a folder or file stands on the floor of its line: it imports from lower lines, or within itself.
 FLOORS = {
     "conf": ("duration", "schema", "checks", "config", "identity", "vocab compose command_line"),
+    "models": ("roles count", "parametrize blocks", "templates tokenformer", "gpt", "build growth"),
     "train": (
         "timetable distributed watch",
         "record optim",
