@@ -13,7 +13,19 @@ from analysis.figures.growth import cooldowns, tokenformer
 from analysis.figures.gstack import factor, law, noise, operators, patterns, spike, timing
 from analysis.figures.mup import coord_check, transfer, warning_signs
 from analysis.figures.norms import layernorm_scaling, mix_ln, peri_ln
-from analysis.figures.small_proxies import epsilon, gradient_rms, logit_prediction, mup, qk_norm, steps_and_batch, transplanted_logits, warmup, weight_decay, width_depth, z_loss
+from analysis.figures.small_proxies import (
+    epsilon,
+    gradient_rms,
+    logit_prediction,
+    mup,
+    qk_norm,
+    steps_and_batch,
+    transplanted_logits,
+    warmup,
+    weight_decay,
+    width_depth,
+    z_loss,
+)
 from analysis.figures.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
 from conf.command_line import pick
 

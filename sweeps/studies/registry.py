@@ -8,7 +8,19 @@ from sweeps.studies.growth import cooldowns, tokenformer
 from sweeps.studies.gstack import factor, law, noise, operators, patterns, spike, timing
 from sweeps.studies.mup import coord_check, transfer, warning_signs
 from sweeps.studies.norms import layernorm_scaling, mix_ln, peri_ln
-from sweeps.studies.small_proxies import epsilon, gradient_rms, logit_prediction, mup, qk_norm, steps_and_batch, transplanted_logits, warmup, weight_decay, width_depth, z_loss
+from sweeps.studies.small_proxies import (
+    epsilon,
+    gradient_rms,
+    logit_prediction,
+    mup,
+    qk_norm,
+    steps_and_batch,
+    transplanted_logits,
+    warmup,
+    weight_decay,
+    width_depth,
+    z_loss,
+)
 from sweeps.studies.stability import beta2_spikes, entropy_collapse, softcap_vs_qk_norm
 
 MODULES = (

@@ -15,6 +15,7 @@ from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
 from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep
+from analysis.tables.select import FINISHED
 
 EPSILON = 1e-8  # AdamW's default
 TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
@@ -23,7 +24,7 @@ TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection),
     and return the claims. Runs: one arm over sizes, learning rates and seeds."""
-    finished = runs.filter(pl.col("state") == "finished")
+    finished = runs.filter(FINISHED)
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]
     sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), curves_of(finished), metrics)
