@@ -3,7 +3,6 @@
     sweep = read_sweep(runs, pl.col("model.qk_norm"))  ->  a row for each run, with its arm and size
     sensitivity(sweep), best_lr(sweep), failing_lr(sweep, rise=RISE)  ->  a row for each arm, size and seed
     with_numbers(sweep, curves_of(sweep), logit=pl.col(metric).max())  ->  the sweep with a number of each run's metrics
-    arms_apart(table, "lr_fail", "with", "without")  ->  a number for each seed
 
 A sweep is a table with a row for each run: `arm` (what is compared), `size` (a number), `lr` (peak), `seed`, `loss`
 (final validation loss, nats per token; that at initialisation where it is higher or the run diverged),
@@ -158,46 +157,6 @@ def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:
         return {"lr_fail": float(lr[i - 1] * (lr[i] / lr[i - 1]) ** share), "censored": False}
 
     return _each_curve(sweep, risen)
-
-
-def slopes(
-    table: pl.DataFrame, value: str, against: str = "size", *, log_value: bool = False, log_against: bool = True
-) -> dict[Any, float]:
-    """For each seed the slope of a value against a setting, or of log10 of either; seeds that lack a setting that
-    another one has are left out, and so is everything if there is one setting."""
-    fitted = {}
-    n_settings = table[against].n_unique()
-    for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
-        if len(rows) == n_settings > 1:
-            x, y = rows[against].to_numpy(), rows[value].to_numpy()
-            x, y = np.log10(x) if log_against else x, np.log10(y) if log_value else y
-            fitted[seed] = float(np.polyfit(x, y, 1)[0])
-    return fitted
-
-
-def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
-    """The value of each seed in one of the tables above, averaged over the rows that agree with `where`.
-
-    Seeds that lack one of the rows that another seed has, or whose value is null there, are left out.
-    """
-    rows = table
-    for name, wanted in where.items():
-        rows = rows.filter(pl.col(name) == wanted)
-    means = rows.group_by("seed", maintain_order=True).agg(
-        pl.col(value).mean(), pl.len().alias("n"), pl.col(value).null_count().alias("missing")
-    )
-    whole = means.filter((pl.col("n") == pl.col("n").max()) & (pl.col("missing") == 0))
-    return dict(sorted(zip(whole["seed"], whole[value], strict=True)))
-
-
-def differences(first: dict[Any, float], second: dict[Any, float]) -> list[float]:
-    """First minus second for each seed that both have; runs of a seed share the order of their data."""
-    return [first[seed] - second[seed] for seed in first if seed in second]
-
-
-def arms_apart(table: pl.DataFrame, value: str, first: str, second: str, **where: Any) -> list[float]:
-    """For each seed the value of the first arm minus that of the second, averaged as in `by_seed`."""
-    return differences(by_seed(table, value, arm=first, **where), by_seed(table, value, arm=second, **where))
 
 
 def _each_curve(sweep: pl.DataFrame, statistic: Callable[[Array, Array], dict[str, Any]]) -> pl.DataFrame:
