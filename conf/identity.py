@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 from conf.config import Config
@@ -20,9 +21,14 @@ from conf.schema import paths, walk
 NOT_IDENTITY = paths("progress", "where")
 
 
+def settings_of(config: Config, *, without: Collection[str]) -> dict[str, Any]:
+    """The settings of a config as a cell holds them, by their full paths in the order of the schema, but for some."""
+    return {path: value for path, _, value in walk(config) if path not in without}
+
+
 def identity(config: Config) -> dict[str, Any]:
-    """Every setting but those of `NOT_IDENTITY`, by its full path in the order of the schema."""
-    return {path: value for path, _, value in walk(config) if path not in NOT_IDENTITY}
+    """What a run id is the hash of: every setting but those of `NOT_IDENTITY`."""
+    return settings_of(config, without=NOT_IDENTITY)
 
 
 def run_id(config: Config) -> str:

@@ -53,7 +53,7 @@ FLOORS = {
         "replay preflight",
         "__main__",
     ),
-    "sweeps": ("cells", "plan studies", "engines", "preflight", "__main__"),
+    "sweeps": ("cells", "plan studies", "engines", "preflight words", "__main__"),
     "analysis": (
         "tables claims",
         "drawing fitter",

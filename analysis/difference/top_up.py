@@ -28,8 +28,8 @@ from analysis.tables.csv import TableError
 from analysis.tables.lineage import find_base, with_bases
 from conf.command_line import counted
 from conf.config import Config, resolve
-from conf.identity import run_id
-from conf.schema import RuntimeConfig, paths, walk
+from conf.identity import run_id, settings_of
+from conf.schema import RuntimeConfig, paths
 from train.record.files import write_json
 from train.record.run import read_run, run_dir
 
@@ -276,8 +276,8 @@ def _lineage(folder: Path) -> Lineage:
 def _cell(lineage: Lineage, **seed: int) -> dict[str, Any]:
     """A cell of a sweep: every setting but what the sweep sets itself, and the base's cell; `seed` is that of both."""
     config, *before = lineage
-    kept = {path: value for path, _, value in walk(config) if path not in _SET_BY_THE_SWEEP}
-    return kept | seed | ({"grow.base": _cell(before, **seed)} if before else {})
+    settings = settings_of(config, without=_SET_BY_THE_SWEEP)
+    return settings | seed | ({"grow.base": _cell(before, **seed)} if before else {})
 
 
 def _common(name: str, values: Sequence[str]) -> str:

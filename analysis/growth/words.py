@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.claims.seeds import over_seeds
-from analysis.drawing.words import wide_console
 from analysis.growth.gain import left_out, used
 from analysis.growth.speed_up import SCRATCH
-from conf.command_line import SI, counted, human
+from conf.command_line import SI, counted, human, wide_console
 
 BOUNDS = {
     "at least": "no run from scratch ended so low; one with more FLOPs would tell how much it is",

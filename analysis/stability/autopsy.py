@@ -1,5 +1,9 @@
 """Why a run went wrong: the causes that small models share with large ones, each scored by what was measured.
 
+    findings = autopsy(read_signals(folder))   every cause, likeliest first
+    findings.verdict                           "attention-logit growth (score 0.80), from step 120, with a spike at …"
+    epsilon_of("query", config)                AdamW's epsilon, as the parametrisation scales it
+
 A cause has criteria worth points that add up to 1. What it cannot do without is its first criterion: where that
 fails, the score is 0. From `LIKELY` on a cause is named, and a verdict never rests on anything else.
 
@@ -107,12 +111,12 @@ class Autopsy:
 
 def autopsy(signals: Signals) -> Autopsy:
     """Score every cause; the learning rate is named only where nothing more particular is."""
-    found = [examine(signals) for examine in (_attention, _output_logits, _epsilon, _stale)]
-    best = max(found, key=lambda cause: cause.score)
+    causes = [examine(signals) for examine in (_attention, _output_logits, _epsilon, _stale)]
+    best = max(causes, key=lambda cause: cause.score)
     rate = _learning_rate(signals)
-    found.append(replace(rate, below=best.name) if best.score >= LIKELY else rate)
-    found.insert(0, _dead(signals))  # of equal scores the first is named
-    return Autopsy(signals, tuple(sorted(found, key=lambda cause: -cause.score)))
+    causes.append(replace(rate, below=best.name) if best.score >= LIKELY else rate)
+    causes.insert(0, _dead(signals))  # of equal scores the first is named
+    return Autopsy(signals, tuple(sorted(causes, key=lambda cause: -cause.score)))
 
 
 # --- the causes ------------------------------------------------------------------------------------------
@@ -413,15 +417,15 @@ def _gradient_growth(signals: Signals, event: Event) -> tuple[float, str]:
 
 def _largest_update(signals: Signals, event: Event) -> tuple[float, str]:
     """Of the blocks' matrices, up to the event: RMS of the update over RMS of the weights."""
-    found = (0.0, "update RMS was not measured before it")
+    largest = (0.0, "update RMS was not measured before it")
     for metric in signals.names(MATRICES + "/update_rms"):
         role = metric.removesuffix("/update_rms")
         for row in signals.rows:
             if metric in row and f"{role}/parameter_rms" in row and row["step"] <= event.step:
                 ratio = row[metric] / max(row[f"{role}/parameter_rms"], 1e-300)
-                if ratio > found[0]:
-                    found = ratio, f"{role}: an update of {ratio:.2g} times the weights at step {row['step']}"
-    return found
+                if ratio > largest[0]:
+                    largest = ratio, f"{role}: an update of {ratio:.2g} times the weights at step {row['step']}"
+    return largest
 
 
 # --- words -----------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], va
     """A number of each run against its learning rate for each arm: the mean over seeds (on a logarithmic axis that of
     logarithms), and a band from the lowest to the highest; a cross where a seed diverged."""
     for arm, colour in arm_colours(arms).items():
-        own = sweep.filter(pl.col("arm") == arm)
-        points = draw_over_seeds(axes, own, "lr", value, colour=colour, label=arms[arm], log=log)
-        points = points.join(own.group_by("lr").agg(pl.col("diverged").any()), on="lr")
+        runs = sweep.filter(pl.col("arm") == arm)
+        points = draw_over_seeds(axes, runs, "lr", value, colour=colour, label=arms[arm], log=log)
+        points = points.join(runs.group_by("lr").agg(pl.col("diverged").any()), on="lr")
         ended = points.filter(pl.col("diverged"))
         axes.plot(ended["lr"], ended["mean"], "x", color=colour, markersize=6, mew=1.4)
     axes.set_xscale("log")
@@ -36,11 +36,11 @@ def draw_estimates(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], val
     """One number for each arm: the mean over seeds with its 95 % interval, and every seed as a dot."""
     means = (geometric_mean_over_seeds if log else mean_over_seeds)(table, value, ("arm",))
     for k, (arm, colour) in enumerate(arm_colours(arms).items()):
-        own = means.filter(pl.col("arm") == arm)
+        mean = means.filter(pl.col("arm") == arm)
         draw_intervals(
             axes,
             [k],
-            own,
+            mean,
             fmt="o",
             color=colour,
             capsize=3,

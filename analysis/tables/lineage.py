@@ -71,10 +71,10 @@ def find_base(folder: Path, study: str, base: str, step: int) -> Path:
         TableError: there is none.
     """
     runs_dir = runs_dir_of(folder, study)
-    found = base_folder(base, step, beside=[folder.parent, folder.resolve().parent], below=runs_dir)
-    if found is None:
+    lies_at = base_folder(base, step, beside=[folder.parent, folder.resolve().parent], below=runs_dir)
+    if lies_at is None:
         raise TableError(f"grow.base: {base}, which {folder} starts from, is no run under {runs_dir}")
-    return found
+    return lies_at
 
 
 def with_growth(runs: pl.DataFrame) -> pl.DataFrame:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from conf.schema import set_by_sweeps
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.widen import Widen
 from train.record.manifest import Profile
 
@@ -28,5 +29,5 @@ class Study:
 
     name: str
     claim: str
-    cells: Callable[[Profile], list[Cell]]
+    cells: Callable[[Profile], Sequence[Cell | Settings]]
     widen: Widen | None = None

@@ -1,11 +1,11 @@
-"""What runs cost: seconds from FLOPs. No torch."""
+"""`run_seconds(config, cost, at)`: how long a run takes at a speed, from its FLOPs and its steps."""
 
 from __future__ import annotations
 
 import math
 
 from conf.config import Config
-from sweeps.plan.machine import Speed
+from sweeps.plan.capacity import Speed
 from train.timetable.cost import RunCost
 
 
