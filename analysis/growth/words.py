@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims.seeds import over_seeds
+from analysis.claims.sample import over_seeds
 from analysis.growth.gain import left_out, used
 from analysis.growth.speed_up import SCRATCH
 from conf.command_line import SI, counted, human, wide_console

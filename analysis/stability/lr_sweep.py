@@ -2,13 +2,13 @@
 
     sweep = read_sweep(runs, pl.col("model.qk_norm"))  ->  a row for each run, with its arm and size
     sensitivity(sweep), best_lr(sweep), failing_lr(sweep, rise=RISE)  ->  a row for each arm, size and seed
-    with_metrics(sweep, {"logit": (metric, pl.Expr.max)})  ->  the sweep with a number of each run's metrics
+    with_numbers(sweep, curves_of(sweep), logit=pl.col(metric).max())  ->  the sweep with a number of each run's metrics
     arms_apart(table, "lr_fail", "with", "without")  ->  a number for each seed
 
 A sweep is a table with a row for each run: `arm` (what is compared), `size` (a number), `lr` (peak), `seed`, `loss`
 (final validation loss, nats per token; that at initialisation where it is higher or the run diverged),
 `loss_at_init`, `diverged` (exploded, not finite or dead), `run_id` and `folder`. Every function below makes a row for
-each arm, size and seed, so that seeds tell the noise (`analysis.claims.seeds`).
+each arm, size and seed, so that seeds tell the noise (`analysis.claims.sample`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ the nat between a model that trains and one that has learnt the frequencies of b
 MATRICES = 12 * pl.col("model.depth") * pl.col("model.width") ** 2
 
 
+def arm_where(conditions: Mapping[str, pl.Expr], otherwise: pl.Expr) -> pl.Expr:
+    """`arm_where({"clip": pl.col("optim.clip") > 0}, pl.lit("free"))`: the first arm whose condition a run meets."""
+    return pl.coalesce(*(pl.when(meets).then(pl.lit(arm)) for arm, meets in conditions.items()), otherwise)
+
+
 def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) -> pl.DataFrame:
     """The sweep of a table of runs (`analysis.tables.runs.read_runs`); runs that failed are left out.
 
@@ -59,10 +64,32 @@ def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) ->
     )
 
 
+def span(table: pl.DataFrame, column: str) -> tuple[float, float]:
+    """The lowest and the highest value of a column of numbers."""
+    values = table[column].to_numpy()
+    return float(values.min()), float(values.max())
+
+
 def lr_window(sweep: pl.DataFrame) -> tuple[float, float]:
     """The lowest and the highest learning rate."""
-    lr = sweep["lr"].to_numpy()
-    return float(lr.min()), float(lr.max())
+    return span(sweep, "lr")
+
+
+def curves_of(table: pl.DataFrame) -> pl.DataFrame:
+    """`analysis.tables.runs.read_curves` of the runs of a table; read them once for all that is asked of them."""
+    return read_curves([Path(folder) for folder in table["folder"]])
+
+
+def with_numbers(sweep: pl.DataFrame, curves: pl.DataFrame, **numbers: pl.Expr) -> pl.DataFrame:
+    """`with_numbers(sweep, curves, logit=pl.col("block0/attention_logit_max").max())`: the sweep with numbers of each
+    run's measurements; null where the run did not measure.
+
+    Args:
+        curves: of `curves_of`.
+        numbers: each makes one number of a run's rows in the order of steps; a null is a step that did not measure.
+    """
+    of_run = curves.group_by("curve", maintain_order=True).agg(**numbers)
+    return sweep.join(of_run, left_on="run_id", right_on="curve", how="left", maintain_order="left")
 
 
 def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
@@ -148,22 +175,6 @@ def slopes(
     return fitted
 
 
-def with_metrics(sweep: pl.DataFrame, wanted: Mapping[str, tuple[str, Callable[[pl.Expr], pl.Expr]]]) -> pl.DataFrame:
-    """`with_metrics(sweep, {"logit": ("block0/attention_logit_max", pl.Expr.max)})`: the sweep with numbers of each
-    run's metrics, which are read once for all of them.
-
-    Args:
-        wanted: for each new column the metric, a column of `analysis.tables.runs.read_curves`, and what makes one
-            number of its measured values in the order of steps; null where the run did not measure the metric.
-    """
-    curves = read_curves([Path(folder) for folder in sweep["folder"]])
-    for name, (metric, how) in wanted.items():
-        measured = curves.filter(pl.col(metric).is_not_null())
-        numbers = measured.group_by("curve", maintain_order=True).agg(how(pl.col(metric)).alias(name))
-        sweep = sweep.join(numbers, left_on="run_id", right_on="curve", how="left", maintain_order="left")
-    return sweep
-
-
 def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
     """The value of each seed in one of the tables above, averaged over the rows that agree with `where`.
 
@@ -190,8 +201,9 @@ def arms_apart(table: pl.DataFrame, value: str, first: str, second: str, **where
 
 
 def _each_curve(sweep: pl.DataFrame, statistic: Callable[[Array, Array], dict[str, Any]]) -> pl.DataFrame:
+    """A row for each curve: its key, the statistic, and `n_runs`, the runs behind it."""
     rows = []
     for key, curve in sweep.sort("lr").group_by(*CURVE, maintain_order=True):
         numbers = statistic(curve["lr"].to_numpy(), curve["loss"].to_numpy())
-        rows.append(dict(zip(CURVE, key, strict=True)) | numbers)
+        rows.append(dict(zip(CURVE, key, strict=True)) | numbers | {"n_runs": len(curve)})
     return pl.DataFrame(rows, infer_schema_length=None).sort(*CURVE)
