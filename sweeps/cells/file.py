@@ -55,7 +55,7 @@ def read_study(path: Path, *, taken: Collection[str]) -> Study:
             f"--cells {path}: cells is {'empty' if cells == [] else _type(cells)}; allowed: a list of cells"
         )
     found = [_checked(f"--cells {path}: cell {number}", cell) for number, cell in enumerate(cells, start=1)]
-    return Study(name, claim, lambda profile: [dict(cell) for cell in found])  # noqa: ARG005  # the same at each
+    return Study(claim, lambda profile: [dict(cell) for cell in found], name=name)  # noqa: ARG005  # the same at each
 
 
 def _checked(where: str, cell: Any) -> Cell:

@@ -4,6 +4,7 @@
     zipped({"model.width": [32, 64], "model.heads": [2, 4]})                2 cells
     cross(zipped({...}), product({...}), [{"schedule": "wsd"}])             every combination
     where(cells, lambda cell: cell["model.width"] < 64)                     some of them
+    under([{"param": "mup"}, {"param": "standard"}], cells)                 all of them under each arm
 
 Explicit cells need no function: they are a list of dicts.
 """
@@ -58,6 +59,11 @@ def cross(*grids: Sequence[Cell]) -> list[Cell]:
 def where(cells: Sequence[Cell], keep: Callable[[Cell], bool]) -> list[Cell]:
     """The cells that `keep` holds for, in order."""
     return [cell for cell in cells if keep(cell)]
+
+
+def under(arms: Sequence[Cell], cells: Sequence[Cell]) -> list[Cell]:
+    """Every cell under every arm, the last cell fastest; an arm's settings replace the cell's."""
+    return [cell | arm for arm in arms for cell in cells]
 
 
 def overrides(cell: Mapping[str, Value]) -> list[str]:

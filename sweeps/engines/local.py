@@ -17,7 +17,17 @@ from multiprocessing.context import ForkServerProcess
 from rich.console import Console
 
 from sweeps.engines import preload
-from sweeps.engines.base import LOG, Launched, Outcome, Trainer, child_environment, last_log_line, left_out_by, next_to_start, seconds_behind
+from sweeps.engines.base import (
+    LOG,
+    Launched,
+    Outcome,
+    Trainer,
+    child_environment,
+    last_log_line,
+    left_out_by,
+    next_to_start,
+    seconds_behind,
+)
 from sweeps.engines.board import Board
 from sweeps.engines.worker import work
 from sweeps.plan.plan import Plan, PlannedRun

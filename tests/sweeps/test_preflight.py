@@ -23,7 +23,7 @@ ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
 
 def planned(tmp_path, *cells, profile="smoke"):
-    return make_plan(Study("fake/flight", "", lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path)
+    return make_plan(Study(name="fake/flight", claim="", cells=lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path)
 
 
 def switches(tmp_path, *cells):
@@ -190,7 +190,7 @@ def test_a_process_that_dies_is_a_failed_check(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         module.subprocess, "Popen", lambda _, **how: real(["sh", "-c", "cat >/dev/null; exit 3"], **how)
     )
-    study = Study("fake/flight", "", lambda _: [ONE])
+    study = Study(name="fake/flight", claim="", cells=lambda _: [ONE])
     argv = ["preflight", study.name, "--runs-dir", str(tmp_path / "runs")]
     assert door.main(argv, studies={study.name: study}) == 1
     assert "FAIL  preflight" in capsys.readouterr().out

@@ -39,7 +39,7 @@ DEEP = {"model.depth": 4, "train.duration": "10steps"}
 
 
 def a_study(*cells):
-    return Study("fake/graph", "A graph.", lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
+    return Study(name="fake/graph", claim="A graph.", cells=lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
 
 
 def a_plan(tmp_path, *cells, **how):

@@ -16,7 +16,7 @@ from train.record.run import locked, write_run
 
 
 def a_study(*cells):
-    return Study("fake/plan", "A plan.", lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
+    return Study(name="fake/plan", claim="A plan.", cells=lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
 
 
 def ids(plan):
