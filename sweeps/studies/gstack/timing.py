@@ -6,7 +6,7 @@ parameters; a curve joins the targets that have spent equal FLOPs in the middle 
 the full budget's steps, every point ends a decay of its own, and the targets differ in width. A curve leaves out a base
 that would take more than half of its FLOPs.
 
-No valley is seen at `cpu`: the longer the base, the lower the loss. With at most 6 tokens for each parameter the smaller
+No valley is seen at `cpu`: the longer the base, the lower the loss. With at most 6 tokens for each parameter the small
 model is the better use of compute for most of the way, where the paper's have 90. That a stack of an untrained base is
 as good as scratch was left open by three seeds; thirteen were added.
 """
