@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from conf.duration import Duration, parse_steps
-from conf.schema import BYTES_VOCAB, RUN, ConfigError, DataConfig, GrowConfig, ModelConfig, ProbeConfig, Settings, allowed, walk
+from conf.schema import (
+    BYTES_VOCAB,
+    RUN,
+    ConfigError,
+    DataConfig,
+    GrowConfig,
+    ModelConfig,
+    ProbeConfig,
+    Settings,
+    allowed,
+    walk,
+)
 
 _BOUND_HOLDS = {
     "gt": lambda value, bound: value > bound,

@@ -17,7 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.schema import ModelConfig
-from models.blocks import MLPS, PLACEMENTS, Attention, Linear, MakeLinear, Norm, Show, SigmaLinear, Sublayer, Table, Tap, rope_tables, soft_cap
+from models.blocks import (
+    MLPS,
+    PLACEMENTS,
+    Attention,
+    Linear,
+    MakeLinear,
+    Norm,
+    Show,
+    SigmaLinear,
+    Sublayer,
+    Table,
+    Tap,
+    rope_tables,
+    soft_cap,
+)
 from models.growth.rules import placement
 from models.roles import Role
 from models.templates import Templates

@@ -16,16 +16,16 @@ from conf.config import Config
 from conf.duration import parse_steps
 from conf.schema import ConfigError
 from models.gpt import GPT
+from models.growth.ramp import Ramp
 from train.checkpoint import Position
 from train.data.corpus import Corpus
 from train.distributed import Ranks
-from models.growth.ramp import Ramp
-from train.watch.progress import RunProgress
 from train.record.lineage import Base
 from train.step import Forward
 from train.timetable.cost import RunCost
 from train.timetable.schedule import Schedule
 from train.timetable.shift import Shift
+from train.watch.progress import RunProgress
 from train.watch.track import Tracker
 
 Row = dict[str, Any]

@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from analysis.drawing.pictures import check_picture
+from analysis.commands.options import check_files
 from analysis.stability.autopsy import Autopsy, autopsy
 from analysis.stability.signals import read_signals
 from conf.command_line import counted
 
 
-def add_autopsy_command(commands: Any, *, check_writable: Callable[[Path | None], None]) -> None:
-    """Add `autopsy` to the commands of a parser.
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="draw it here (default: RUN/autopsy.png)")
 
-    Args:
-        check_writable: raises `UserError` for a path that cannot be written.
-    """
-    command = commands.add_parser("autopsy", help="draw what happened to a run, and name the likely cause")
-    command.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
-    command.add_argument("--out", type=Path, metavar="PNG", help="draw it here (default: RUN/autopsy.png)")
 
-    def run(options: argparse.Namespace) -> None:
-        check_writable(options.out)
-        check_picture("--out", options.out)
-        found = autopsy(read_signals(options.folder))
-        print_autopsy(found)
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command; raises `UserError`."""
+    check_files(None, options.out, option="--out")
+    found = autopsy(read_signals(options.folder))
+    print_autopsy(found)
 
-        from analysis.drawing.style import write_figure
-        from analysis.stability.plot_autopsy import plot_autopsy
+    from analysis.drawing.style import write_figure
+    from analysis.stability.plot_autopsy import plot_autopsy
 
-        path = write_figure(plot_autopsy(found), options.out or options.folder / "autopsy.png")
-        Console(highlight=False).print(f"the picture is in {path}", markup=False, soft_wrap=True)
-
-    command.set_defaults(run=run)
+    path = write_figure(plot_autopsy(found), options.out or options.folder / "autopsy.png")
+    Console(highlight=False).print(f"the picture is in {path}", markup=False, soft_wrap=True)
 
 
 def print_autopsy(found: Autopsy, console: Console | None = None) -> None:

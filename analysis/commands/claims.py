@@ -19,22 +19,21 @@ Found = dict[str, Any]
 """What `claims.json` holds."""
 
 
-def add_claims_command(commands: Any) -> None:
-    """Add `claims` to the commands of a parser."""
-    command = commands.add_parser("claims", help="the verdicts of all studies whose figures were drawn")
-    command.add_argument("studies", nargs="*", metavar="STUDY", help="only these")
-    command.add_argument("--profile", default="cpu", choices=PROFILES, help="(default: cpu)")
-    command.add_argument("--results-dir", type=Path, default=Path("results"), help="default: results")
-    command.add_argument("--markdown", action="store_true", help="as a page that links to the pictures' folders")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="only these")
+    parser.add_argument("--profile", default="cpu", choices=PROFILES, help="(default: cpu)")
+    parser.add_argument("--results-dir", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--markdown", action="store_true", help="as a page that links to the pictures' folders")
 
-    def run(options: argparse.Namespace) -> None:
-        found = read_results(options.results_dir, options.profile, options.studies)
-        if options.markdown:
-            print("\n".join(as_markdown(found, options.results_dir)))
-        else:
-            _print(found)
 
-    command.set_defaults(run=run)
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command; raises `UserError`."""
+    found = read_results(options.results_dir, options.profile, options.studies)
+    if options.markdown:
+        print("\n".join(as_markdown(found, options.results_dir)))
+    else:
+        _print(found)
 
 
 def read_results(results_dir: Path, profile: str, studies: Sequence[str] = ()) -> list[Found]:

@@ -3,66 +3,50 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.commands.options import add_table, check_files, read_table
 from analysis.compare.compare_arms import FLOORS, ArmsComparison, compare_arms
 from analysis.compare.compare_laws import LawsComparison, compare_laws
 from analysis.compare.crossing import Measure
-from analysis.drawing.pictures import check_picture
 from analysis.drawing.words import number
 from analysis.tables.columns import FitError
 from conf.command_line import counted
 from train.record.files import write_json
 
 
-def add_compare_command(
-    commands: Any,
-    *,
-    add_points: Callable[[argparse.ArgumentParser, Sequence[str]], None],
-    read_points: Callable[[argparse.Namespace], Any],
-    check_writable: Callable[[Path | None], None],
-) -> None:
-    """Add `compare` to the commands of a parser.
-
-    Args:
-        add_points: adds the options that name a table.
-        read_points: the table that these options name.
-        check_writable: raises `UserError` for a path that cannot be written.
-    """
-    command = commands.add_parser("compare", help="two methods by one law, or two laws on the same points")
-    command.add_argument("laws", nargs="+", metavar="LAW", help="one law, with --by, or two laws")
-    add_points(command, ("data", "runs"))
-    command.add_argument("--by", metavar="COLUMN", help="the column of the two arms, e.g. optim.name")
-    command.add_argument("--reference", metavar="ARM", help="the arm to compare with (default: the first by name)")
-    command.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("laws", nargs="+", metavar="LAW", help="one law, with --by, or two laws")
+    add_table(parser, ("data", "runs"))
+    parser.add_argument("--by", metavar="COLUMN", help="the column of the two arms, e.g. optim.name")
+    parser.add_argument("--reference", metavar="ARM", help="the arm to compare with (default: the first by name)")
+    parser.add_argument(
         "--floors",
         choices=FLOORS,
         default="shared",
         help="whether both arms have one E, which belongs to data and tokenizer (default: shared)",
     )
-    command.add_argument("--at", type=float, nargs="+", default=[], metavar="X", help="compare losses here, e.g. 1e20")
-    command.add_argument("--x", metavar="COLUMN", help="the variable of a law of one variable, e.g. flops")
-    command.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: 1000)")
-    command.add_argument("--seed", type=int, default=0, help="draws the resamples (default: 0)")
-    command.add_argument("--out", type=Path, metavar="COMPARE.JSON", help="write the comparison here")
-    command.add_argument("--plot", type=Path, metavar="COMPARE.PNG", help="draw it (.png, .svg, .pdf)")
-
-    def run(options: argparse.Namespace) -> None:
-        for path in (options.out, options.plot):
-            check_writable(path)
-        _run(options, read_points)
-
-    command.set_defaults(run=run)
+    parser.add_argument("--at", type=float, nargs="+", default=[], metavar="X", help="compare losses here, e.g. 1e20")
+    parser.add_argument("--x", metavar="COLUMN", help="the variable of a law of one variable, e.g. flops")
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="draws the resamples (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="COMPARE.JSON", help="write the comparison here")
+    parser.add_argument("--plot", type=Path, metavar="COMPARE.PNG", help="draw it (.png, .svg, .pdf)")
 
 
-def _run(options: argparse.Namespace, read_points: Callable[[argparse.Namespace], Any]) -> None:
-    check_picture("--plot", options.plot)
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command; raises `UserError`."""
+    check_files(options.out, options.plot)
+    compare_table(options)
+
+
+def compare_table(options: argparse.Namespace) -> None:
+    """Compare two arms of the table by one law, or two laws on its points."""
     if options.by is not None and len(options.laws) != 1:
         raise FitError(f"--by {options.by}: with {counted(len(options.laws), 'law')}; allowed: one law for both arms")
     if options.by is None:
@@ -71,7 +55,7 @@ def _run(options: argparse.Namespace, read_points: Callable[[argparse.Namespace]
                 raise FitError(f"{name}: speaks of arms; allowed: with --by")
         if options.floors != "shared":
             raise FitError("--floors: speaks of arms; allowed: with --by")
-    points = read_points(options)
+    points = read_table(options, with_loss=True)
     if options.by is not None:
         arms = compare_arms(
             options.laws[0],

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from analysis.commands.options import add_study, check_files
 from analysis.difference.difference import POWER, Difference, Units, difference, seeds_in_words, sentence, units_of
 from analysis.difference.pairs import LOSSES, SIDES, Pairs, Run, pair_runs, read_side
 from analysis.difference.top_up import STUDIES, Budget, Decision, decide
-from analysis.drawing.pictures import check_picture
 from analysis.tables.columns import FitError
 from analysis.tables.csv import where
 from analysis.tables.lineage import with_bases, with_growth
@@ -27,53 +26,39 @@ EPILOG = """Exit status: 0 a report, and with --until a decision; 1 still undeci
 2 a mistake in the command; 130 interrupted after the runs saved their checkpoints: the same command goes on."""
 
 
-def add_difference_command(
-    commands: Any,
-    *,
-    add_profile: Callable[[argparse.ArgumentParser], None],
-    check_writable: Callable[[Path | None], None],
-) -> None:
-    """Add `difference` to the commands of a parser.
-
-    Args:
-        add_profile: adds --profile and --runs-dir.
-        check_writable: raises `UserError` for a path that cannot be written.
-    """
-    text = "B against A over runs paired by seed, with the smallest effect they could show"
-    command = commands.add_parser("difference", help=text, description=text, epilog=EPILOG)
-    command.add_argument("a", metavar="A", help="run folders, as a glob, or with --study a condition on its runs")
-    command.add_argument("b", metavar="B", help="the same of the other side: \"model.qk_norm = 'head'\"")
-    command.add_argument("--study", help="A and B are conditions on the runs of this study")
-    add_profile(command)
-    command.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("a", metavar="A", help="run folders, as a glob, or with --study a condition on its runs")
+    parser.add_argument("b", metavar="B", help="the same of the other side: \"model.qk_norm = 'head'\"")
+    parser.add_argument("--study", help="A and B are conditions on the runs of this study")
+    add_study(parser)
+    parser.add_argument(
         "--where", action="append", default=[], metavar="CONDITION", help="keep runs of both sides, e.g. 'optim.lr < 1'"
     )
-    command.add_argument(
+    parser.add_argument(
         "--metric", default="val_loss", metavar="COLUMN", help="what is compared (default: %(default)s)"
     )
-    command.add_argument(
+    parser.add_argument(
         "--until", type=float, metavar="X", help="add seeds until one side is better or the difference is within X"
     )
-    command.add_argument("--max-seeds", type=int, metavar="N", help="--until: seeds of a cell at most (default: 16)")
-    command.add_argument("--max-minutes", type=float, metavar="M", help="--until: stop after so long (default: never)")
-    command.add_argument("--jobs", type=int, metavar="N", help="--until: runs at a time (default: the sweep's choice)")
-    command.add_argument("--out", type=Path, metavar="FILE.JSON", help="write the comparison here")
-    command.add_argument("--plot", type=Path, metavar="FILE.PNG", help="draw the pairs (.png, .svg, .pdf)")
+    parser.add_argument("--max-seeds", type=int, metavar="N", help="--until: seeds of a cell at most (default: 16)")
+    parser.add_argument("--max-minutes", type=float, metavar="M", help="--until: stop after so long (default: never)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="--until: runs at a time (default: the sweep's choice)")
+    parser.add_argument("--out", type=Path, metavar="FILE.JSON", help="write the comparison here")
+    parser.add_argument("--plot", type=Path, metavar="FILE.PNG", help="draw the pairs (.png, .svg, .pdf)")
 
-    def run(options: argparse.Namespace) -> int:
-        for path in (options.out, options.plot):
-            check_writable(path)
-        _check(options)
-        try:
-            return _run(options)
-        except KeyboardInterrupt:
-            return 130
 
-    command.set_defaults(run=run)
+def run(options: argparse.Namespace) -> int:
+    """Carry out the command; raises `UserError`."""
+    check_files(options.out, options.plot)
+    _check(options)
+    try:
+        return compare_sides(options)
+    except KeyboardInterrupt:
+        return 130
 
 
 def _check(options: argparse.Namespace) -> None:
-    check_picture("--plot", options.plot)
     if options.until is not None and not (0 < options.until < math.inf):
         raise FitError(f"--until {options.until:g}: is not allowed; allowed: a number above 0")
     for name, least in (("max_seeds", 2), ("max_minutes", 0), ("jobs", 1)):
@@ -85,7 +70,7 @@ def _check(options: argparse.Namespace) -> None:
             raise FitError(f"{option} {value}: is not allowed; allowed: at least {least}")
 
 
-def _run(options: argparse.Namespace) -> int:
+def compare_sides(options: argparse.Namespace) -> int:
     a, b = _sides(options)
     decision = None
     if options.until is None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -17,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.claims.seeds import over_seeds
-from analysis.drawing.pictures import check_picture
+from analysis.commands.options import add_study, check_files
 from analysis.drawing.words import wide_console
 from analysis.growth.gain import compare_with_scratch, left_out, used
 from analysis.growth.speed_up import SCRATCH
@@ -34,56 +32,42 @@ BOUNDS = {
 PERCENT = "+z.1%"
 
 
-def add_growth_command(
-    commands: Any,
-    *,
-    add_profile: Callable[[argparse.ArgumentParser], None],
-    check_writable: Callable[[Path | None], None],
-) -> None:
-    """Add `growth` to the commands of a parser.
-
-    Args:
-        add_profile: adds --profile and --runs-dir.
-        check_writable: raises `UserError` for a path that cannot be written.
-    """
-    text = "grown runs against training from scratch at equal total FLOPs: loss, gap and speed-up"
-    command = commands.add_parser("growth", help=text, description=text)
-    where_from = command.add_mutually_exclusive_group(required=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    where_from = parser.add_mutually_exclusive_group(required=True)
     where_from.add_argument(
         "--runs", nargs="+", metavar="GLOB", help="run folders, or folders of them; bases are found"
     )
     where_from.add_argument("--study", help="the runs of a study, e.g. gstack/operators")
-    add_profile(command)
-    command.add_argument(
+    add_study(parser)
+    parser.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="CONDITION",
         help="keep runs, e.g. 'model.width = 32', or 'growth is null or optim.lr = 0.01' (growth is null from scratch)",
     )
-    command.add_argument("--out", type=Path, metavar="CSV", help="write a row for each run here")
-    command.add_argument("--plot", type=Path, metavar="FILE.PNG", help="draw loss over FLOPs (.png, .svg, .pdf)")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write a row for each run here")
+    parser.add_argument("--plot", type=Path, metavar="FILE.PNG", help="draw loss over FLOPs (.png, .svg, .pdf)")
 
-    def run(options: argparse.Namespace) -> None:
-        for path in (options.out, options.plot):
-            check_writable(path)
-        check_picture("--plot", options.plot)
-        folders = runs_asked_for(options.runs_dir, options.study, options.profile, options.runs)
-        traced = trace(with_bases(folders))
-        kept = traced
-        for condition in options.where:
-            kept = where(kept, condition)
-        compared = compare_with_scratch(kept, traced)
-        print_growth(kept, compared)
-        if options.out is not None:
-            write_bytes(options.out, compared.write_csv().encode())
-        if options.plot is not None:
-            from analysis.drawing.style import write_figure
-            from analysis.growth.plot import plot_growth
 
-            write_figure(plot_growth(traced, compared), options.plot)
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command; raises `UserError`."""
+    check_files(options.out, options.plot)
+    folders = runs_asked_for(options.runs_dir, options.study, options.profile, options.runs)
+    traced = trace(with_bases(folders))
+    kept = traced
+    for condition in options.where:
+        kept = where(kept, condition)
+    compared = compare_with_scratch(kept, traced)
+    print_growth(kept, compared)
+    if options.out is not None:
+        write_bytes(options.out, compared.write_csv().encode())
+    if options.plot is not None:
+        from analysis.drawing.style import write_figure
+        from analysis.growth.plot import plot_growth
 
-    command.set_defaults(run=run)
+        write_figure(plot_growth(traced, compared), options.plot)
 
 
 # --- words -----------------------------------------------------------------------------------------------

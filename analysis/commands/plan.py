@@ -7,25 +7,32 @@ import dataclasses
 import math
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from analysis.design.candidates import PLANNED, Candidate, Setting, columns_of, grid_of_rates, grid_of_sizes, widths_of_sizes
+from analysis.commands.options import add_params, add_study, check_files
+from analysis.design.candidates import (
+    PLANNED,
+    Candidate,
+    Setting,
+    columns_of,
+    grid_of_rates,
+    grid_of_sizes,
+    widths_of_sizes,
+)
 from analysis.design.optimal import Limits
 from analysis.design.planner import CRITERIA, Planner, quantities, quantity
 from analysis.design.prior import NOISE, Prior, assumed_prior, law_of, prior_of_fit
 from analysis.design.words import describe, print_plan, promise
-from analysis.drawing.pictures import check_picture
 from analysis.fitter.fit import fit
 from analysis.fitter.law import Law
 from analysis.fitter.result import read_fit
 from analysis.tables.columns import Column, FitError, read_column
 from analysis.tables.csv import where
-from analysis.tables.runs import CONVENTIONS, read_runs, runs_matching, runs_of_study
+from analysis.tables.runs import read_runs, runs_matching, runs_of_study
 from train.record.files import write_json
-from train.record.manifest import PROFILES
 
 # Hydra takes a while to import and matplotlib too; they wait until a plan needs them.
 
@@ -56,9 +63,8 @@ class Budget(NamedTuple):
         return cls(value * BUDGET_UNITS[match["unit"]], None)
 
 
-def add_plan_command(commands: Any) -> None:
-    """Add `plan` to the subcommands of `python -m analysis`."""
-    parser = commands.add_parser("plan", help="which runs to make within a budget, and the interval they promise")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
     parser.add_argument(
         "--for",
         dest="asked",
@@ -85,12 +91,11 @@ def add_plan_command(commands: Any) -> None:
     source.add_argument("--fit", type=Path, metavar="FIT.JSON", help="constants and noise of a fit")
     source.add_argument("--runs", nargs="+", metavar="GLOB", help="measured runs: constants, noise and rate")
     source.add_argument("--study", help="the same, of a study's runs")
-    before.add_argument("--profile", default="cpu", choices=PROFILES, help="which runs of the study (default: cpu)")
-    before.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where they are (default: runs)")
+    add_study(before)
     before.add_argument("--where", action="append", default=[], metavar="CONDITION", help="keep some measured runs")
     before.add_argument("--besides", action="store_true", help="the fit will have the measured runs too")
     before.add_argument("--noise", type=_number, metavar="SD", help=f"of ln loss between seeds (default: {NOISE})")
-    before.add_argument("--params", default="total", choices=CONVENTIONS, help="what n_params counts (default: total)")
+    add_params(before)
 
     runs = parser.add_argument_group("runs that can be made")
     shape = runs.add_mutually_exclusive_group()
@@ -120,12 +125,11 @@ def add_plan_command(commands: Any) -> None:
     parser.add_argument("--name", help="of the study of these runs (default: planned/ and the name of --out)")
     parser.add_argument("--out", type=Path, required=True, metavar="PLAN.JSON", help="the cells, for `sweeps --cells`")
     parser.add_argument("--plot", type=Path, metavar="PLAN.PNG", help="draw candidates and cells (.png, .svg, .pdf)")
-    parser.set_defaults(run=run_plan)
 
 
-def run_plan(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Carry out `plan`; raises `UserError`."""
-    _check_files(options)
+    check_files(options.out, options.plot)
     budget = Budget.parse(options.budget)
     measured = _measured(options)
     rate = options.rate or (None if measured is None else _rate(measured))
@@ -176,14 +180,6 @@ def run_plan(options: argparse.Namespace) -> None:
 
 
 # --- what the command line says --------------------------------------------------------------------------
-
-
-def _check_files(options: argparse.Namespace) -> None:
-    """Raise `FitError` now rather than after the work."""
-    for path in (options.out, options.plot):
-        if path is not None and (not path.absolute().parent.is_dir() or path.is_dir()):
-            raise FitError(f"{path}: is a folder or in none; allowed: the name of a file in a folder that is there")
-    check_picture("--plot", options.plot)
 
 
 def _measured(options: argparse.Namespace) -> pl.DataFrame | None:

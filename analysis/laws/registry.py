@@ -6,7 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.fitter.law import Family, Law, Procedure
-from analysis.laws import annealing, bowl, chinchilla, domains, envelope, isoflop, kaplan, methods, mixtures, over_training, power, precision, repetition, shifted, sparsity, tasks, tuning, unraveling, vocabulary
+from analysis.laws import (
+    annealing,
+    bowl,
+    chinchilla,
+    domains,
+    envelope,
+    isoflop,
+    kaplan,
+    methods,
+    mixtures,
+    over_training,
+    power,
+    precision,
+    repetition,
+    shifted,
+    sparsity,
+    tasks,
+    tuning,
+    unraveling,
+    vocabulary,
+)
 from conf.command_line import pick
 
 MODULES = (

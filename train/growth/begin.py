@@ -17,10 +17,10 @@ from conf.config import Config
 from models.gpt import GPT
 from models.growth.grow import Moments, State, grow_moments, grow_state
 from models.growth.learned import LearnedGrowth
+from models.growth.ramp import Ramp
 from models.growth.templates import untie_templates
 from models.parametrize import Shape, residual_multiplier
 from train.checkpoint import Position, optimizer_state, read_checkpoint
-from models.growth.ramp import Ramp
 from train.growth.tune import tune
 from train.job import Job
 from train.record.lineage import Base

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conf.compose import read_config
 from conf.config import Config
 from conf.schema import ConfigError
 from models.growth.rules import check_growth
@@ -80,6 +79,8 @@ def find_base(config: Config, *, fingerprint: str, vocab_size: int) -> Base | No
         ConfigError, RecordError: there is no such run, it cannot be read, or it saw other data: a grown run goes on in
             the data where its base stopped. And as `check_start`.
     """
+    from conf.compose import read_config  # Hydra takes a while to import
+
     if config.grow.base is None:
         return None
     assert config.grow.step is not None  # the schema demands it

@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
-from analysis.stability.lr_sweep import CURVE, RISE, arms_apart, best_lr, by_seed, differences, lr_window, read_sweep, sensitivity
+from analysis.stability.lr_sweep import (
+    CURVE,
+    RISE,
+    arms_apart,
+    best_lr,
+    by_seed,
+    differences,
+    lr_window,
+    read_sweep,
+    sensitivity,
+)
 from analysis.stability.plot_lr_sweep import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
 from train.record.files import write_bytes
 

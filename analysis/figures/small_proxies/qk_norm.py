@@ -15,7 +15,18 @@ from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep, sensitivity, slopes, with_metric
+from analysis.stability.lr_sweep import (
+    RISE,
+    arms_apart,
+    by_seed,
+    differences,
+    failing_lr,
+    lr_window,
+    read_sweep,
+    sensitivity,
+    slopes,
+    with_metric,
+)
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 from analysis.tables.runs import read_curves
 from train.record.files import write_bytes

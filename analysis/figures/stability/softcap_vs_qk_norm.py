@@ -12,7 +12,16 @@ from analysis.claims.claim import Claim
 from analysis.claims.seeds import claim_over_seeds
 from analysis.drawing import style
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import MATRICES, RISE, arms_apart, by_seed, differences, failing_lr, lr_window, read_sweep
+from analysis.stability.lr_sweep import (
+    MATRICES,
+    RISE,
+    arms_apart,
+    by_seed,
+    differences,
+    failing_lr,
+    lr_window,
+    read_sweep,
+)
 from analysis.stability.plot_arms import draw_against_lr, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from train.record.files import write_bytes

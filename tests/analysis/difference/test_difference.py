@@ -18,7 +18,18 @@ import pytest
 from scipy import stats
 
 from analysis.__main__ import main
-from analysis.difference.difference import Units, detectable_effect, difference, interval_of, judge, missing_seeds, plan_looks, pocock_level, power, units_of
+from analysis.difference.difference import (
+    Units,
+    detectable_effect,
+    difference,
+    interval_of,
+    judge,
+    missing_seeds,
+    plan_looks,
+    pocock_level,
+    power,
+    units_of,
+)
 from analysis.difference.pairs import Pairs, pair_runs, read_side
 from analysis.difference.plot import plot_difference
 from analysis.difference.top_up import Arms, Budget, decide

@@ -6,7 +6,22 @@ import numpy as np
 import pytest
 
 from analysis.fitter.fit import fit
-from analysis.laws.kaplan import LAWS, critical_batch, critical_batch_loss, earliest_stop, frontier, kaplan, kaplan_data, kaplan_size, kaplan_steps, min_flops, min_steps, overfitting, overhead_batch, scale
+from analysis.laws.kaplan import (
+    LAWS,
+    critical_batch,
+    critical_batch_loss,
+    earliest_stop,
+    frontier,
+    kaplan,
+    kaplan_data,
+    kaplan_size,
+    kaplan_steps,
+    min_flops,
+    min_steps,
+    overfitting,
+    overhead_batch,
+    scale,
+)
 from analysis.tables.columns import FitError
 
 BY_NAME = {law.name: law for law in LAWS}

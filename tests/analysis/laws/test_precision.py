@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from analysis.laws.chinchilla import chinchilla
-from analysis.laws.precision import LAWS, critical_tokens, effective_precision, fp_precision, fp_variables, optimal_split, qat_precision, qat_variables, retention
+from analysis.laws.precision import (
+    LAWS,
+    critical_tokens,
+    effective_precision,
+    fp_precision,
+    fp_variables,
+    optimal_split,
+    qat_precision,
+    qat_variables,
+    retention,
+)
 from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_precision import EFFECTIVE_TRUTH, FP_TRUTH, QAT_TRUTH
 

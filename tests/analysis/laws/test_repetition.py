@@ -10,7 +10,15 @@ import pytest
 from analysis.fitter.fit import fit
 from analysis.fitter.law import complex_step
 from analysis.laws.chinchilla import chinchilla
-from analysis.laws.repetition import LAWS, best_pools, data_constrained, effective, optimal_size, pooled_loss, quality_repetition
+from analysis.laws.repetition import (
+    LAWS,
+    best_pools,
+    data_constrained,
+    effective,
+    optimal_size,
+    pooled_loss,
+    quality_repetition,
+)
 from analysis.tables.columns import FitError
 from tests.analysis.laws.simulated_repetition import BASE, EXAMPLES, WORTH
 

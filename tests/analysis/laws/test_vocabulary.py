@@ -11,9 +11,24 @@ from analysis.fitter.fit import fit
 from analysis.fitter.law import Procedure, Steps
 from analysis.fitter.result import FitResult
 from analysis.laws.registry import get_law
-from analysis.laws.vocabulary import COMPRESSION, compression, optimal_vocab_params, optimal_vocabulary, tokens_per_char, vocabulary, vocabulary_variables
+from analysis.laws.vocabulary import (
+    COMPRESSION,
+    compression,
+    optimal_vocab_params,
+    optimal_vocabulary,
+    tokens_per_char,
+    vocabulary,
+    vocabulary_variables,
+)
 from analysis.tables.columns import FitError
-from tests.analysis.laws.simulated_vocabulary import PAPER_MODELS, PAPER_VOCABULARIES, SMALL_MODELS, SMALL_VOCABULARIES, TRUTH, grid
+from tests.analysis.laws.simulated_vocabulary import (
+    PAPER_MODELS,
+    PAPER_VOCABULARIES,
+    SMALL_MODELS,
+    SMALL_VOCABULARIES,
+    TRUTH,
+    grid,
+)
 
 OPTIMUM = {name: TRUTH[name] for name in ("A2", "B", "alpha1", "alpha2")}
 

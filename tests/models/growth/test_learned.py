@@ -19,7 +19,22 @@ from models.growth.learned import LearnedGrowth, axes, axis_size
 from models.growth.rules import GrowthError, check_growth
 from models.growth.templates import orthogonal_rows, untie_templates
 from tests.helpers import tokens
-from tests.models.growth.test_grow import ARCHITECTURES, DEEP, EXACT, SIGMA, TOKENS, WIDE, T, V, change, fresh_model, grown, of, settings, trained_like
+from tests.models.growth.test_grow import (
+    ARCHITECTURES,
+    DEEP,
+    EXACT,
+    SIGMA,
+    TOKENS,
+    WIDE,
+    T,
+    V,
+    change,
+    fresh_model,
+    grown,
+    of,
+    settings,
+    trained_like,
+)
 
 MIX = ["model.norm_placement=mix"]
 UNMIXED = [names for names in ARCHITECTURES if not {*MIX, "model.depth=0"} & set(names)]
