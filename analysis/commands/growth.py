@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims.seeds import over_seeds
+from analysis.claims.sample import over_seeds
 from analysis.commands.options import add_study, check_files
 from analysis.drawing.words import wide_console
 from analysis.growth.gain import compare_with_scratch, left_out, used

@@ -8,7 +8,6 @@ A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -64,7 +63,7 @@ def name_broken(claims: Sequence[Claim], runs: pl.DataFrame) -> list[Claim]:
     for state, arm, n in broken.iter_rows():
         told.setdefault(state, []).append(f"{counted(n, 'run')} {'from scratch' if arm == SCRATCH else f'of {arm}'}")
     text = "; ".join(f"{state}: {', '.join(lost)}" for state, lost in told.items())
-    return [replace(c, reason=f"{c.reason} ({text})") if text and c.reason is not None else c for c in claims]
+    return [claim.add_to_reason(text) for claim in claims] if text else list(claims)
 
 
 def speed_up(scratch_flops_K: Array, scratch_loss_K: Array, flops: float, loss: float) -> tuple[float, str | None]:

@@ -11,7 +11,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.claims.seeds import over_seeds
+from analysis.claims.sample import over_seeds
 from analysis.drawing import style
 from analysis.stability.lr_sweep import sensitivity
 from train.record.files import write_bytes

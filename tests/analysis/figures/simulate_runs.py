@@ -73,5 +73,5 @@ def bowl(run: dict[str, Any], *, best: float = 1e-2, width: float = 1.0, lowest:
 
 def verdicts(claims: Sequence[Claim]) -> list[str]:
     """Of claims that all have an estimate."""
-    assert all(claim.estimate is not None for claim in claims), [claim.reason for claim in claims]
+    assert all(claim.measured.estimate is not None for claim in claims), [claim.measured.reason for claim in claims]
     return [claim.verdict for claim in claims]

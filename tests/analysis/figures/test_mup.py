@@ -124,8 +124,8 @@ def test_a_transfer_against_theory(tmp_path: Path) -> None:
 def test_an_optimum_at_an_end_is_never_quoted(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True, base=2.0**-2))
     claims = transfer(runs, tmp_path)
-    assert [claim.estimate for claim in claims] == [None] * 8
-    assert all("at an end" in str(claim.reason) for claim in claims)
+    assert [claim.measured.estimate for claim in claims] == [None] * 8
+    assert all("at an end" in str(claim.measured.reason) for claim in claims)
     drawn = pl.read_csv(tmp_path / "width.csv")
     assert drawn.filter(pl.col("at_edge"))["lr_opt"].null_count() == len(drawn.filter(pl.col("at_edge"))) > 0
 
@@ -179,5 +179,5 @@ def test_a_sign_is_visible_where_the_failure_shows(tmp_path: Path, visible: bool
     runs = simulate_runs(cells, loss, curve=partial(symptoms, visible=visible), runs_dir=tmp_path / "runs", noise=0.001)
     claims = warning_signs(runs, tmp_path)
     assert len(claims) == len(SIGNS) + 1
-    assert verdicts(claims) == [verdict] * len(claims), [(claim.sentence, claim.interval) for claim in claims]
+    assert verdicts(claims) == [verdict] * len(claims), [(claim.sentence, claim.measured.interval) for claim in claims]
     assert (tmp_path / "signs.csv").exists()

@@ -105,8 +105,8 @@ def test_layernorm_scaling_as_published(tmp_path: Path) -> None:
     claims = layernorm_scaling.layernorm_scaling(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 10
     by_name = {claim.statistic.split(" over the blocks")[0]: claim for claim in claims}
-    assert by_name["p of variance ∝ l^p"].estimate == pytest.approx(0.5, abs=0.05)
-    ratio = claims[2].estimate
+    assert by_name["p of variance ∝ l^p"].measured.estimate == pytest.approx(0.5, abs=0.05)
+    ratio = claims[2].measured.estimate
     assert ratio == pytest.approx(1.5 * math.log10(12), rel=0.05)
     for name in ("variance", "layers", "loss"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
@@ -163,10 +163,10 @@ def test_peri_ln_as_published(tmp_path: Path) -> None:
     runs = simulate_runs(cells, _peri_loss(BEARS), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
     claims = peri_ln.peri_ln(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 11
-    assert [claim.estimate for claim in claims[4:6]] == pytest.approx(
+    assert [claim.measured.estimate for claim in claims[4:6]] == pytest.approx(
         [2 / 5] * 2
     )  # of five rates pre-LN breaks at two, Peri-LN at none
-    assert claims[6].estimate == pytest.approx(1.0, abs=0.2)
+    assert claims[6].measured.estimate == pytest.approx(1.0, abs=0.2)
     for name in ("learning_rate", "depth", "seeds"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
 

@@ -98,7 +98,7 @@ def test_logits_that_shrink_and_tell_nothing(tmp_path: Path) -> None:
 
 def test_where_no_run_fails_the_claim_says_so(tmp_path: Path) -> None:
     last = draw_logits(tmp_path, grows, lambda _: 2.0)[-1]
-    assert (last.verdict, last.reason) == ("inconclusive", "no run fails, or all do")
+    assert (last.verdict, last.measured.reason) == ("inconclusive", "no run fails, or all do")
 
 
 # --- transplanted_logits ---------------------------------------------------------------------------------
@@ -146,15 +146,15 @@ def draw_gradients(tmp_path: Path, of_size: float, of_rate: float) -> list[Claim
 def test_gradients_that_fall(tmp_path: Path) -> None:
     claims = draw_gradients(tmp_path, -1.05, -0.4)
     assert verdicts(claims) == [HOLDS] * 5
-    assert claims[0].estimate == pytest.approx(-1.05, abs=0.02)
-    assert claims[1].estimate == pytest.approx(-0.4, abs=0.02)
+    assert claims[0].measured.estimate == pytest.approx(-1.05, abs=0.02)
+    assert claims[1].measured.estimate == pytest.approx(-0.4, abs=0.02)
     assert files(tmp_path) >= {"gradient_rms.csv", "key_gradient_rms.csv"}
 
 
 def test_gradients_that_grow(tmp_path: Path) -> None:
     claims = draw_gradients(tmp_path, 0.3, 0.2)
     assert verdicts(claims) == [FAILS] * 4 + ["inconclusive"]
-    assert claims[-1].reason == "the gradient does not fall with size"
+    assert claims[-1].measured.reason == "the gradient does not fall with size"
 
 
 def test_gradients_that_fall_too_slowly_to_reach_epsilon(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def draw_epsilon(tmp_path: Path, meets: float, harm: float, gain: float) -> list
 def test_an_epsilon_that_meets_the_gradient(tmp_path: Path) -> None:
     claims = draw_epsilon(tmp_path, meets=1.0, harm=0.4, gain=0.0)
     assert verdicts(claims) == [HOLDS] * 4
-    assert claims[2].estimate == pytest.approx(0.0, abs=0.1)
+    assert claims[2].measured.estimate == pytest.approx(0.0, abs=0.1)
     assert claims[0].scale is not None
     assert files(tmp_path) >= {"epsilon.csv", "collapse.csv"}
 
@@ -221,7 +221,7 @@ def test_an_epsilon_that_matters_elsewhere(tmp_path: Path) -> None:
 
 def test_updates_that_never_collapse(tmp_path: Path) -> None:
     third = draw_epsilon(tmp_path, meets=1e3, harm=0.4, gain=0.0)[2]
-    assert (third.verdict, third.reason) == ("inconclusive", "some updates never fall to a half")
+    assert (third.verdict, third.measured.reason) == ("inconclusive", "some updates never fall to a half")
 
 
 # --- cells -----------------------------------------------------------------------------------------------

@@ -118,4 +118,4 @@ def test_broken_runs_are_counted_or_left_out(tmp_path, broken):
         capped_loss=pl.when(first).then(at_init).otherwise("capped_loss"),
     )
     claims = qk_norm(runs, tmp_path)
-    assert claims[0].n_runs == len(runs) - (broken == "failed")
+    assert claims[0].measured.n_runs == len(runs) - (broken == "failed")

@@ -79,7 +79,7 @@ def test_warmup(helps: float, expected: list[str], tmp_path: Path) -> None:
 
     claims = warmup.warmup(simulate_runs(warmup_study.warmup("cpu"), loss), tmp_path)
     assert verdicts(claims) == expected
-    assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].n_runs == 180
+    assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].measured.n_runs == 180
 
 
 # --- weight decay ----------------------------------------------------------------------------------------
@@ -109,10 +109,10 @@ def test_a_coupled_optimum_that_is_shifted_is_judged_in_the_window_that_suits_it
 
     runs = simulate_runs(weight_decay_study.weight_decay("cpu"), loss)
     claim = weight_decay.weight_decay(runs, tmp_path)[0]
-    assert claim.estimate == pytest.approx(0, abs=0.03)
+    assert claim.measured.estimate == pytest.approx(0, abs=0.03)
     single = weight_decay.weight_decay(runs.filter(pl.col("optim.lr") > 5e-4), tmp_path)[0]
-    assert single.estimate is not None
-    assert single.estimate > 0.1
+    assert single.measured.estimate is not None
+    assert single.measured.estimate > 0.1
 
 
 # --- width and depth -------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_width_depth(steep: str, expected: str, tmp_path: Path) -> None:
     claims = width_depth.width_depth(runs, tmp_path)
     assert claims[0].verdict == expected
     # By width and by depth to one size, and by both interpolated to it.
-    assert [claim.estimate for claim in claims[2:]] == pytest.approx([0, 0], abs=0.02)
+    assert [claim.measured.estimate for claim in claims[2:]] == pytest.approx([0, 0], abs=0.02)
 
 
 def test_depth_may_lead_and_both_may_lead(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def mup_claims(tmp_path: Path, *, shift: float, gain: float, without_norm: float
 def test_mup(tmp_path: Path) -> None:
     claims = mup_claims(tmp_path, shift=0.0, gain=0.0, without_norm=1.0)
     assert verdicts(claims) == [REPRODUCED] * 11
-    assert claims[0].estimate == pytest.approx(-math.log2(3), abs=0.1)
+    assert claims[0].measured.estimate == pytest.approx(-math.log2(3), abs=0.1)
     drawn = pl.read_csv(tmp_path / "best_lr.csv").filter(pl.col("arm").is_in(mup.ARMS))
     assert drawn.group_by("arm").len()["len"].to_list() == [6] * 4  # at the base width too
 
@@ -176,15 +176,15 @@ def test_mup_that_does_not_transfer_and_helps(tmp_path: Path) -> None:
 
 def test_an_optimum_at_an_edge_is_not_quoted(tmp_path: Path) -> None:
     claims = mup_claims(tmp_path, shift=-3.0, gain=0.0, without_norm=1.0)
-    assert claims[1].estimate is None
-    assert claims[1].reason == "the best rate lies at an edge of the grid"
+    assert claims[1].measured.estimate is None
+    assert claims[1].measured.reason == "the best rate lies at an edge of the grid"
     assert pl.read_csv(tmp_path / "best_lr.csv").filter(pl.col("at_edge"))["lr_opt"].null_count() == 9
 
 
 def test_no_optimum_within_the_grid(tmp_path: Path) -> None:
     """As in the few steps of `smoke`: nothing to say of the best rate, and something of the rest."""
     claims = mup.mup(simulate_runs(mup_study.mup("cpu"), lambda run: bowl(run, best=1.0)), tmp_path)
-    assert [claim.estimate is None for claim in claims] == [True] * 4 + [False] * 7
+    assert [claim.measured.estimate is None for claim in claims] == [True] * 4 + [False] * 7
 
 
 # --- steps and batch -------------------------------------------------------------------------------------

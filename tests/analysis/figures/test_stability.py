@@ -88,8 +88,8 @@ def softcap_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
 def test_a_cap_hides_what_qk_norm_prevents(tmp_path: Path) -> None:
     claims = softcap_claims(tmp_path, as_published=True)
     assert verdicts(claims) == [REPRODUCED] * 7
-    assert claims[1].estimate == pytest.approx(0.9, abs=0.01)
-    assert claims[3].estimate == pytest.approx(math.log10(1e-1 / 2e-2), abs=0.1)
+    assert claims[1].measured.estimate == pytest.approx(0.9, abs=0.01)
+    assert claims[3].measured.estimate == pytest.approx(math.log10(1e-1 / 2e-2), abs=0.1)
     assert len(pl.read_csv(tmp_path / "attention.csv")) == len(pl.read_csv(tmp_path / "learning_rate.csv")) == 126
 
 
@@ -127,7 +127,7 @@ def entropy_claims(tmp_path: Path, *, collapses: str) -> list[Claim]:
 def test_entropy_collapses_where_training_stalls(tmp_path: Path) -> None:
     claims = entropy_claims(tmp_path, collapses="baseline")
     assert verdicts(claims) == [REPRODUCED] * 5
-    assert claims[3].estimate == pytest.approx(-1)
+    assert claims[3].measured.estimate == pytest.approx(-1)
     assert len(pl.read_csv(tmp_path / "entropy_and_loss.csv")) == 54
 
 
@@ -190,7 +190,7 @@ def test_spikes_follow_a_second_moment_that_is_out_of_date(tmp_path: Path) -> No
     claims = spike_claims(tmp_path, as_published=True)
     assert verdicts(claims) == [REPRODUCED] * 5
     # Chance: 8 steps after each of three shifts, of the 317 at which a spike can begin.
-    assert claims[2].estimate == pytest.approx(317 / 24)
+    assert claims[2].measured.estimate == pytest.approx(317 / 24)
     lags_drawn = pl.read_csv(tmp_path / "lags.csv")
     assert lags_drawn.filter(pl.col("pairs") > 0)["lag"].to_list() == [2]
     losses = pl.read_csv(tmp_path / "losses.csv")

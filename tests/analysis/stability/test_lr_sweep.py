@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims.seeds import claim_over_seeds, over_seeds
 from analysis.stability.lr_sweep import best_lr, by_seed, differences, failing_lr, sensitivity, slopes
 
 LRS = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
@@ -93,31 +91,3 @@ def test_a_curve_that_lacks_a_rate_has_no_sensitivity():
     table = sensitivity(runs.filter(~((pl.col("seed") == 1) & (pl.col("lr") == 1e-1) & (pl.col("size") == 1e5))))
     assert table.filter(pl.col("sensitivity").is_null()).select("seed", "size").rows() == [(1, 1e5)]
     assert set(by_seed(table, "sensitivity", arm="a")) == {0, 2}
-
-
-# --- seeds -----------------------------------------------------------------------------------------------
-
-
-def test_the_interval_over_seeds_covers_the_mean():
-    rng = np.random.default_rng(0)
-    held = sum(low <= 1.0 <= high for _, (low, high) in (over_seeds(rng.normal(1.0, 0.3, 3)) for _ in range(2000)))
-    assert held / 2000 == pytest.approx(0.95, abs=0.02)
-    normal = sum(abs(x.mean() - 1) <= 1.96 * x.std(ddof=1) / 3**0.5 for x in rng.normal(1.0, 0.3, (2000, 3)))
-    assert normal / 2000 < 0.9  # with three seeds the normal quantile would be far too small
-
-
-def test_one_seed_makes_no_verdict():
-    claim = claim_over_seeds([1.0], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=1)
-    assert (claim.estimate, claim.verdict) == (None, "inconclusive")
-    assert claim.reason == "1 seed; an interval needs at least 2"
-    broken = claim_over_seeds([1.0, math.nan, 2.0], sentence="s", statistic="t", threshold="above 0", low=0, n_runs=3)
-    assert broken.reason == "a seed's value is no number: 1, nan, 2"
-    with pytest.raises(ValueError, match="at least two"):
-        over_seeds([1.0])
-
-
-def test_equal_seeds_on_the_border_decide_nothing():
-    claim = claim_over_seeds([0.0, 0.0], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=2)
-    assert claim.verdict == "inconclusive"
-    inside = claim_over_seeds([0.1, 0.1], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=2)
-    assert inside.verdict == "reproduced"
