@@ -25,7 +25,7 @@ from sweeps.plan.machine import cores_for, has_gpu, share_cores
 from sweeps.plan.plan import Plan, PlannedRun, make_plan
 from sweeps.plan.reuse import adopt, ended_elsewhere
 from sweeps.preflight import preflight
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import studies as find_studies
 from train.record.manifest import PROFILES, Manifest, Profile
 from train.record.run import FINAL
 
@@ -38,11 +38,12 @@ _PIPE_WIDTH = 160  # columns of a table that no terminal limits
 
 
 def main(
-    arguments: Sequence[str] | None = None, *, studies: Mapping[str, Study] = STUDIES, trainer: Trainer = TRAINER
+    arguments: Sequence[str] | None = None, *, studies: Mapping[str, Study] | None = None, trainer: Trainer = TRAINER
 ) -> int:
-    """Carry out one command; returns the exit status."""
+    """Carry out one command; returns the exit status. `studies` are those of `sweeps/studies/` if not given."""
     try:
         given = _parser().parse_args(arguments)
+        studies = find_studies() if studies is None else studies
         if given.command == "list":
             return _list(studies, given.runs_dir)
         study = _study(given, studies)

@@ -17,7 +17,7 @@ from conf.identity import run_id
 from conf.schema import ConfigError, walk
 from sweeps.cells.graph import BASE
 from sweeps.cells.grid import overrides
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import studies
 from train.record.manifest import PROFILES
 
 
@@ -114,7 +114,7 @@ def cells(*, every: bool) -> list[list[str]]:
     """Overrides of the studies' runs: all of them, or enough that each value and each set of choices is among them."""
     found: list[list[str]] = []
     seen: set[object] = set()
-    for study in STUDIES.values():
+    for study in studies().values():
         for profile in PROFILES:
             for cell in study.cells(profile):
                 base = {BASE: "0" * 16} if BASE in cell else {}  # a plan knows the base's id

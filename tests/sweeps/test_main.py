@@ -10,7 +10,7 @@ import pytest
 
 from sweeps import __main__ as door
 from sweeps.__main__ import main
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import find_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def test_list_and_plan_tell_the_claim_and_the_runs(tmp_path, capsys):
     assert all(profile in listed for profile in ("smoke", "cpu", "gpu"))
     assert main(["plan", "demo/ladder", "--profile", "smoke", "--runs-dir", str(tmp_path)]) == 0
     planned = capsys.readouterr().out
-    n_runs = len(STUDIES["demo/ladder"].cells("smoke"))
+    n_runs = len(find_study("demo/ladder").cells("smoke"))
     assert planned.count(" planned ") == n_runs
     assert f"{n_runs} runs: 0 done, {n_runs} to start" in planned
     assert list(tmp_path.iterdir()) == []

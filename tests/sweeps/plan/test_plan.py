@@ -10,7 +10,7 @@ from sweeps.plan import plan as plan_module
 from sweeps.plan.cost import makespan
 from sweeps.plan.machine import core_rate, share_cores, speed
 from sweeps.plan.plan import make_plan
-from sweeps.studies.registry import MODULES, STUDIES
+from sweeps.studies.find import find_study, studies
 from train.record.manifest import PROFILES
 from train.record.run import locked, write_run
 
@@ -148,14 +148,10 @@ def test_makespan():
     assert makespan([1, 1, 1, 3], 2) == 3  # and not 4, as in the order given
 
 
-def test_every_study_is_registered_once():
-    assert len(STUDIES) == sum(len(module.STUDIES) for module in MODULES)
-
-
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", studies())
 def test_every_study_composes_and_keeps_to_its_time(name, profile, tmp_path):
-    plan = make_plan(STUDIES[name], profile, runs_dir=tmp_path)
+    plan = make_plan(find_study(name), profile, runs_dir=tmp_path)
     assert len(plan.wanted) == plan.n_cells > 0
     device = {run.config.runtime.device for run in plan.runs}
     assert device == {"cuda" if profile == "gpu" else "cpu"}
