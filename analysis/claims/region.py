@@ -40,12 +40,12 @@ class Region:
 
 def above(low: float, note: str = "", *, form: str = "g") -> Region:
     """At least `low`."""
-    return Region(_noted(f"above {low:{form}}", note), low=low)
+    return Region(_noted(f"above {low:{form}}", note), low=float(low))
 
 
 def below(high: float, note: str = "", *, form: str = "g") -> Region:
     """At most `high`, said as "below"."""
-    return Region(_noted(f"below {high:{form}}", note), high=high)
+    return Region(_noted(f"below {high:{form}}", note), high=float(high))
 
 
 def at_most(high: float, *, rounding: float = 0.0) -> Region:
@@ -55,7 +55,7 @@ def at_most(high: float, *, rounding: float = 0.0) -> Region:
 
 def between(low: float, high: float, note: str = "", *, form: str = "g") -> Region:
     """From `low` to `high`."""
-    return Region(_noted(f"within {low:{form}} and {high:{form}}", note), low=low, high=high)
+    return Region(_noted(f"within {low:{form}} and {high:{form}}", note), low=float(low), high=float(high))
 
 
 def within(half: float, note: str = "", *, form: str = "g") -> Region:

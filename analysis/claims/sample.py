@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,26 +83,26 @@ class Sample:
         """Values in their order, one for each seed."""
         return cls(dict(enumerate(values)), _count(runs), bounds)
 
+    def __add__(self, other: Sample) -> Sample:
+        """The sum for each seed that both have."""
+        return self._paired(other, lambda value, by: value + by)
+
     def __sub__(self, other: Sample) -> Sample:
         """The difference for each seed that both have; runs of a seed share the order of their data."""
-        return Sample(
-            {seed: self.values[seed] - other.values[seed] for seed in self.values if seed in other.values},
-            self.n_runs + other.n_runs,
-        )
+        return self._paired(other, lambda value, by: value - by)
 
     def __truediv__(self, other: Sample) -> Sample:
         """The ratio for each seed that both have and whose divisor is above 0."""
-        return Sample(
-            {
-                seed: self.values[seed] / other.values[seed]
-                for seed in self.values
-                if seed in other.values and other.values[seed] > 0
-            },
-            self.n_runs + other.n_runs,
-        )
+        positive = {seed: by for seed, by in other.values.items() if by > 0}
+        return self._paired(replace(other, values=positive), lambda value, by: value / by)
 
     def __mul__(self, factor: float) -> Sample:
         return replace(self, values={seed: value * factor for seed, value in self.values.items()})
+
+    def _paired(self, other: Sample, combine: Callable[[float, float], float]) -> Sample:
+        both = [seed for seed in self.values if seed in other.values]
+        values = {seed: combine(self.values[seed], other.values[seed]) for seed in both}
+        return Sample(values, self.n_runs + other.n_runs)
 
     def behind(self, runs: Sized | int) -> Sample:
         """The same values with these runs behind them: a table with a row for each, or their number."""

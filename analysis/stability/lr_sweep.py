@@ -3,7 +3,7 @@
 A sweep is a table with a row for each run: `arm` (what is compared), `size` (a number), `lr` (peak), `seed`, `loss`
 (final validation loss, nats per token; that at initialisation where it is higher or the run diverged),
 `loss_at_init`, `diverged`, `run_id` and `folder`. Every function below makes a row for each arm, size and seed, so
-that seeds tell the noise (`analysis.claims.seeds`).
+that seeds tell the noise (`analysis.claims.sample`).
 """
 
 from __future__ import annotations
@@ -52,10 +52,32 @@ def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) ->
     )
 
 
+def span(table: pl.DataFrame, column: str) -> tuple[float, float]:
+    """The lowest and the highest value of a column of numbers."""
+    values = table[column].to_numpy()
+    return float(values.min()), float(values.max())
+
+
 def lr_window(sweep: pl.DataFrame) -> tuple[float, float]:
     """The lowest and the highest learning rate."""
-    lr = sweep["lr"].to_numpy()
-    return float(lr.min()), float(lr.max())
+    return span(sweep, "lr")
+
+
+def curves_of(table: pl.DataFrame) -> pl.DataFrame:
+    """`analysis.tables.runs.read_curves` of the runs of a table; read them once for all that is asked of them."""
+    return read_curves([Path(folder) for folder in table["folder"]])
+
+
+def with_numbers(sweep: pl.DataFrame, curves: pl.DataFrame, **numbers: pl.Expr) -> pl.DataFrame:
+    """`with_numbers(sweep, curves, logit=pl.col("block0/attention_logit_max").max())`: the sweep with numbers of each
+    run's measurements; null where the run did not measure.
+
+    Args:
+        curves: of `curves_of`.
+        numbers: each makes one number of a run's rows in the order of steps; a null is a step that did not measure.
+    """
+    of_run = curves.group_by("curve", maintain_order=True).agg(**numbers)
+    return sweep.join(of_run, left_on="run_id", right_on="curve", how="left", maintain_order="left")
 
 
 def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
@@ -139,20 +161,6 @@ def slopes(
     return found
 
 
-def with_metric(sweep: pl.DataFrame, metric: str, how: Callable[[pl.Expr], pl.Expr], name: str) -> pl.DataFrame:
-    """The sweep with a number of each run's metrics, e.g. the largest attention logit of all its probes.
-
-    Args:
-        metric: a column of `analysis.tables.runs.read_curves`.
-        how: makes one number of its measured values in the order of steps, e.g. `pl.Expr.max`.
-        name: the new column; null where the run did not measure it.
-    """
-    curves = read_curves([Path(folder) for folder in sweep["folder"]])
-    measured = curves.filter(pl.col(metric).is_not_null())
-    numbers = measured.group_by("curve", maintain_order=True).agg(how(pl.col(metric)).alias(name))
-    return sweep.join(numbers, left_on="run_id", right_on="curve", how="left", maintain_order="left")
-
-
 def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
     """The value of each seed in one of the tables above, averaged over the rows that agree with `where`.
 
@@ -179,8 +187,9 @@ def arms_apart(table: pl.DataFrame, value: str, one: str, other: str, **where: A
 
 
 def _each_curve(sweep: pl.DataFrame, statistic: Callable[[Array, Array], dict[str, Any]]) -> pl.DataFrame:
+    """A row for each curve: its key, the statistic, and `n_runs`, the runs behind it."""
     rows = []
     for key, curve in sweep.sort("lr").group_by(*CURVE, maintain_order=True):
         found = statistic(curve["lr"].to_numpy(), curve["loss"].to_numpy())
-        rows.append(dict(zip(CURVE, key, strict=True)) | found)
+        rows.append(dict(zip(CURVE, key, strict=True)) | found | {"n_runs": len(curve)})
     return pl.DataFrame(rows, infer_schema_length=None).sort(*CURVE)

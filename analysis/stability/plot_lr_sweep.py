@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from analysis.claims.sample import over_seeds
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import sensitivity
-from train.record.files import write_bytes
 
 PANEL = (2.35, 2.75)  # inches
 
@@ -59,8 +59,7 @@ def draw_lr_sweep(
             draw_sensitivity(panels[-1], table, arms, size_label=size_label)
         if title is not None:
             figure.suptitle(title, fontsize=9.5)
-        style.save(figure, stem)
-    write_bytes(stem.with_suffix(".csv"), sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), stem)
 
 
 def loss_limits(sweep: pl.DataFrame) -> tuple[float, float]:

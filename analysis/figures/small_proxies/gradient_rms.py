@@ -9,20 +9,21 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import Region, below
+from analysis.claims.sample import Sample
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
-from analysis.stability.lr_sweep import lr_window, read_sweep
-from train.record.files import write_bytes
+from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep
 
 EPSILON = 1e-8  # AdamW's default
 TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
 
 
-def gradient_rms(runs: pl.DataFrame, out: Path) -> list[Claim]:
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection)
-    into `out`, and return the claims.
+    into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of one arm over sizes, learning rates and seeds.
@@ -30,9 +31,9 @@ def gradient_rms(runs: pl.DataFrame, out: Path) -> list[Claim]:
     finished = runs.filter(pl.col("state") == "finished")
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]
-    sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), metrics)
+    sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), curves_of(finished), metrics)
     for tensor, stem in (("up", "gradient_rms"), ("key", "key_gradient_rms")):
-        _draw(sweep, tensor, deepest, out / stem)
+        _draw(sweep, tensor, deepest, folder / stem)
     return [*(claim for tensor in TENSORS for claim in _falls(sweep, tensor)), _reaches_epsilon(sweep)]
 
 
@@ -44,16 +45,13 @@ def _name(tensor: str, block: int = 0) -> str:
 
 
 def _falls(sweep: pl.DataFrame, tensor: str) -> list[Claim]:
-    metric, what = _name(tensor), TENSORS[tensor]
     return [
-        claim_over_seeds(
-            list(exponents(sweep, metric, against, at=at).values()),
-            sentence=f"The gradient of {what} falls with the {words}.",
+        Claim(
+            f"The gradient of {TENSORS[tensor]} falls with the {words}.",
+            of=exponents(sweep, _name(tensor), against, at=at),
             statistic=f"slope of log10 of the RMS of block 0's, mean over the last {LAST_SHARE:.0%} of the probes, "
             f"against log10 of the {words}, mean over {at_words}",
-            threshold="below 0",
-            high=0.0,
-            n_runs=len(sweep),
+            accept=below(0),
         )
         for against, at, words, at_words in (
             ("size", "lr", "number of parameters", "learning rates"),
@@ -65,24 +63,21 @@ def _falls(sweep: pl.DataFrame, tensor: str) -> list[Claim]:
 def _reaches_epsilon(sweep: pl.DataFrame) -> Claim:
     """The size at which the power law of the highest learning rate meets AdamW's epsilon."""
     highest = lr_window(sweep)[1]
-    sizes = []
-    for _, rows in sweep.filter(pl.col("lr") == highest).group_by("seed", maintain_order=True):
+    fastest = sweep.filter(pl.col("lr") == highest)
+    sizes = {}
+    for (seed,), rows in fastest.group_by("seed", maintain_order=True):
         if rows["size"].n_unique() > 1:
             x, y = np.log10(rows["size"].to_numpy()), np.log10(rows[_name("up")].to_numpy())
             slope, level = np.polyfit(x, y, 1)
-            sizes.append(float((np.log10(EPSILON) - level) / slope) if slope < 0 else np.inf)
-    never = any(np.isinf(sizes))
-    return claim_over_seeds(
-        [] if never else sizes,
-        sentence="At the highest learning rate the gradient falls to Adam's epsilon at billions of parameters.",
+            sizes[seed] = float((np.log10(EPSILON) - level) / slope) if slope < 0 else np.inf
+    never = "the gradient does not fall with size" if np.inf in sizes.values() else None
+    return Claim(
+        "At the highest learning rate the gradient falls to Adam's epsilon at billions of parameters.",
+        of=Sample(sizes, len(fastest)).unless(never),
         statistic=f"log10 of the parameters at which block 0's first MLP matrix is extrapolated to an RMS of "
         f"{EPSILON:g}, at a rate of {highest:g}",
-        threshold="9 to 10.5",
-        low=9.0,
-        high=10.5,
-        n_runs=len(sweep.filter(pl.col("lr") == highest)),
-        reason="the gradient does not fall with size" if never else None,
-        scale="the paper's runs of 1e5 steps, in which 4.8B parameters reach 1e-8 at a rate of 0.3; a power law of "
+        accept=Region("9 to 10.5", 9.0, 10.5),
+        needs="the paper's runs of 1e5 steps, in which 4.8B parameters reach 1e-8 at a rate of 0.3; a power law of "
         "short runs of small models is drawn out over four decades or more",
     )
 
@@ -124,5 +119,4 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
         block_axes.set_xlabel("block")
         style.size_bar(figure, rate_axes, sizes, "parameters")
         style.size_bar(figure, block_axes, rates, "learning rate")
-        style.save(figure, stem)
-    write_bytes(stem.with_suffix(".csv"), pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), stem)
