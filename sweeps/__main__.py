@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +47,7 @@ def main(
         given = _parser().parse_args(arguments)
         studies = find_studies() if studies is None else studies
         if given.command == "list":
-            return _list(studies, given.runs_dir)
+            return _list(studies, given.runs_dir, given.results_dir)
         study = _study(given, studies)
         profiles: dict[str, Profile] = {name: name for name in PROFILES if given.cells is None or name in WHERE}
         if given.command == "status" and given.profile is None:
@@ -72,10 +74,10 @@ def main(
 # --- commands --------------------------------------------------------------------------------------------
 
 
-def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
+def _list(studies: Mapping[str, Study], runs_dir: Path, results_dir: Path) -> int:
     console = _console()
     for study in studies.values():
-        table = _table("profile", "runs", "done", "FLOPs", "minutes")
+        table = _table("profile", "runs", "done", "FLOPs", "minutes", "verdicts")
         for profile in PROFILES:
             plan = make_plan(study, profile, runs_dir=runs_dir)
             device = DEVICE[profile]
@@ -83,7 +85,8 @@ def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
             done = sum(run.state in FINAL for run in plan.runs)
             flops = human(sum(run.cost.executed.flops for run in plan.runs), SI)
             minutes = makespan((run.seconds for run in plan.runs), jobs) / 60
-            table.add_row(profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}")
+            said = _verdicts(results_dir / study.name / profile / "claims.json")
+            table.add_row(profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}", said)
         console.print(study.name, style="bold", end="  ")
         console.print(study.claim, soft_wrap=True)
         console.print(table)
@@ -180,6 +183,17 @@ def _result(run: PlannedRun) -> str:
 # --- words -----------------------------------------------------------------------------------------------
 
 
+def _verdicts(claims: Path) -> str:
+    """How many claims came to what; none where no figure was drawn."""
+    if not claims.exists():
+        return "none"
+    try:
+        counts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{claims}: not the claims of a study ({error})") from None
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+
+
 def _totals(plan: Plan, console: Console) -> None:
     runs, missing = plan.runs, plan.missing
     flops = human(sum(run.cost.executed_by(run.until).flops for run in missing), SI)
@@ -242,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m sweeps", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = {
-        "list": "every study: claim, runs, FLOPs, estimated time per profile",
+        "list": "every study: claim, runs, FLOPs, estimated time and verdicts per profile",
         "plan": "what would run, what is done, and what it costs",
         "preflight": "about a minute of checks: coordinates, switches, counts, memory, throughput",
         "run": "start what is missing, and widen the grid where the study asks for it",
@@ -253,6 +267,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
         command.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are (%(default)s)")
         if name == "list":
+            command.add_argument(
+                "--results-dir", type=Path, default=Path("results"), help="where verdicts are (%(default)s)"
+            )
             continue
         command.add_argument("study", metavar="STUDY", nargs="?", help="a name of `python -m sweeps list`")
         command.set_defaults(cells=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -53,9 +54,10 @@ def test_a_runs_dir_that_is_a_file_is_a_mistake(tmp_path, capsys):
 
 
 def test_list_and_plan_tell_the_claim_and_the_runs(tmp_path, capsys):
-    assert main(["list", "--runs-dir", str(tmp_path)]) == 0
+    assert main(["list", "--runs-dir", str(tmp_path), "--results-dir", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
     assert "within 2 %" in listed
+    assert set(verdicts_of(listed)) == {"none"}
     assert all(profile in listed for profile in ("smoke", "cpu", "gpu"))
     assert main(["plan", "demo/ladder", "--profile", "smoke", "--runs-dir", str(tmp_path)]) == 0
     planned = capsys.readouterr().out
@@ -63,6 +65,27 @@ def test_list_and_plan_tell_the_claim_and_the_runs(tmp_path, capsys):
     assert planned.count(" planned ") == n_runs
     assert f"{n_runs} runs: 0 done, {n_runs} to start" in planned
     assert list(tmp_path.iterdir()) == []
+
+
+def verdicts_of(listed: str) -> list[str]:
+    """The last column of `list`, without the rows of names."""
+    return [
+        line.rstrip().rsplit("  ", 1)[-1] for line in listed.splitlines() if line.startswith(("smoke", "cpu", "gpu"))
+    ]
+
+
+def test_list_counts_the_verdicts_that_lie_in_the_results(tmp_path, capsys):
+    folder = tmp_path / "demo/ladder/cpu"
+    folder.mkdir(parents=True)
+    claims = [{"verdict": verdict} for verdict in ("reproduced", "inconclusive", "reproduced")]
+    (folder / "claims.json").write_text(json.dumps({"claims": claims}))
+    study = {"demo/ladder": find_study("demo/ladder")}
+    options = ["--runs-dir", str(tmp_path), "--results-dir", str(tmp_path)]
+    assert main(["list", *options], studies=study) == 0
+    assert verdicts_of(capsys.readouterr().out) == ["none", "2 reproduced, 1 inconclusive", "none"]
+    (folder / "claims.json").write_text("{}")
+    assert main(["list", *options], studies=study) == 2
+    assert "claims.json: not the claims of a study" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("run_status", "figures"), [(0, 1), (1, 0)])
@@ -92,7 +115,7 @@ def modules_after(statement):
 
 
 def test_planning_imports_no_torch_and_no_analysis():
-    loaded = modules_after("import sweeps.__main__, sweeps.worker, sweeps.preload, sweeps.registry")
+    loaded = modules_after("import sweeps.__main__, sweeps.engines.worker, sweeps.engines.preload")
     assert "sweeps.engines.local" in loaded
     assert {"torch", "analysis"}.isdisjoint(loaded)
     assert "torch" in modules_after("import torch")

@@ -23,7 +23,9 @@ ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
 
 def planned(tmp_path, *cells, profile="smoke"):
-    return make_plan(Study(name="fake/flight", claim="", cells=lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path)
+    return make_plan(
+        Study(name="fake/flight", claim="", cells=lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path
+    )
 
 
 def switches(tmp_path, *cells):

@@ -41,7 +41,9 @@ def planned(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(plan_module, "usable_cores", lambda: 2)
 
     def make(shared: Cell, *cells: Cell) -> Plan:
-        study = Study(name="fake/flight", claim="It flies.", cells=lambda _: [TINY | shared | cell for cell in cells or ({},)])
+        study = Study(
+            name="fake/flight", claim="It flies.", cells=lambda _: [TINY | shared | cell for cell in cells or ({},)]
+        )
         return make_plan(study, "smoke", runs_dir=tmp_path / "runs", extra=[f"runtime.cache_dir={cache_dir}"])
 
     return make
