@@ -23,7 +23,7 @@ def finished(runs: pl.DataFrame, console: Console) -> pl.DataFrame:
 
 def measured(estimate: Estimate | None, runs: pl.DataFrame, reason: str | None) -> Measured:
     """An estimate that rests on these runs, or the reason why there is none."""
-    behind = {"n_seeds": runs["seed"].n_unique() if len(runs) else 0, "n_runs": len(runs)}
-    if estimate is None:
-        return Measured(reason=reason, **behind)
-    return Measured(estimate=estimate[0], interval=estimate[1], **behind)
+    value, interval = estimate or (None, None)
+    n_seeds = runs["seed"].n_unique() if len(runs) else 0
+    reason = None if estimate else reason
+    return Measured(estimate=value, interval=interval, n_seeds=n_seeds, n_runs=len(runs), reason=reason)

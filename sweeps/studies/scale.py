@@ -53,8 +53,7 @@ class Scale:
 
     def training(self) -> Cell:
         """What a run has on the standard library's source as bytes, validated at its start and end."""
-        probe: Cell = {"probe.every": self.probe_every, "probe.sequences": 4} if self.probe_every else {}
-        return {
+        cell: Cell = {
             "data": "stdlib",
             "data.context": self.context,
             "train.batch_size": self.batch,
@@ -62,7 +61,8 @@ class Scale:
             "train.checkpoint_every": "100%",
             "eval.every": "100%",
             "eval.sequences": self.val_windows,
-        } | probe
+        }
+        return cell if self.probe_every is None else cell | {"probe.every": self.probe_every, "probe.sequences": 4}
 
     def wide(self, width: int) -> Cell:
         """The width of a model, and its heads."""

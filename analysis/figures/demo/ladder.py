@@ -272,7 +272,7 @@ def _draw_residuals(axes: Axes, points: pl.DataFrame, colours: dict[float, Any])
     axes.set_xlim(flops.min() / 1.8, flops.max() * 1.8)
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("measured over predicted loss (%)")
-    place = {"transform": axes.get_yaxis_transform(), "va": "top"}
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "top"}
     axes.text(0.03, 100 * TOLERANCE, "±2%", fontsize=7.5, color=style.REFERENCE, **place)
 
 

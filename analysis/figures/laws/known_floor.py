@@ -79,8 +79,9 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
         )
     else:
         how: dict[str, Any] = {"objective": "huber_log", "delta": DELTA, "bootstrap": BOOTSTRAP}
-        fits = Fits(fit(LAW, points, **how), fit(LAW, points, **how, fixed={"E": truth.floor}))
-        for name, result in zip(("fit", "fit_known_floor"), fits, strict=True):
+        free, held = fit(LAW, points, **how), fit(LAW, points, **how, fixed={"E": truth.floor})
+        fits = Fits(free, held)
+        for name, result in (("fit", free), ("fit_known_floor", held)):
             write_json(folder / f"{name}.json", result.to_json())
             print_fit(result, console)
         console.print(f"Known: E {truth.floor:.4f}, alpha {truth.alpha:.3g}, beta {truth.beta:.3g}.")

@@ -283,7 +283,7 @@ def _claims(
     done: pl.DataFrame, statistics: dict[str, Estimate] | None = None, *, reason: str | None = None
 ) -> list[Claim]:
     error, ratio, fall = (
-        measured(statistics and statistics[name], done, reason) for name in ("error", "ratio", "fall")
+        measured(statistics[name] if statistics else None, done, reason) for name in ("error", "ratio", "fall")
     )
     return [
         Claim(

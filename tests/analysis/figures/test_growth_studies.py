@@ -19,11 +19,7 @@ from analysis.tables.csv import TableError
 from analysis.tables.lineage import FROM_SCRATCH, trace
 from sweeps.plan.plan import make_plan
 from sweeps.studies.find import find_study
-from sweeps.studies.growth import cooldowns as cooldowns_study
 from sweeps.studies.growth import tokenformer as tokenformer_study
-from sweeps.studies.gstack import noise as noise_study
-from sweeps.studies.gstack import patterns as patterns_study
-from sweeps.studies.gstack import spike as spike_study
 from sweeps.studies.gstack.recipe import SCALES, WARMUP, at_step
 from tests.analysis.figures.simulate_growth import Simulated, diverge, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
@@ -83,7 +79,7 @@ def spike_runs(tmp_path: Path, course: Course, ends: dict[str, float]) -> pl.Dat
     def loss(run: Simulated) -> float:
         return 2.0 if run.growth is None else ends[run.growth["grow.depth"]]
 
-    runs = simulate_growth(spike_study.STUDY, loss, tmp_path / "runs", noise=5e-4)
+    runs = simulate_growth(find_study("gstack/spike"), loss, tmp_path / "runs", noise=5e-4)
     write_curves(runs, course)
     return runs
 
@@ -151,7 +147,7 @@ def of_pattern(sign: float) -> Callable[[Simulated], float]:
 
 
 def pattern_runs(tmp_path: Path, sign: float) -> pl.DataFrame:
-    runs = simulate_growth(patterns_study.STUDY, of_pattern(sign), tmp_path / "runs", noise=5e-4)
+    runs = simulate_growth(find_study("gstack/patterns"), of_pattern(sign), tmp_path / "runs", noise=5e-4)
     looped = set(runs.filter(pl.col("model.stages").is_not_null())["run_id"])
 
     def course(run: dict[str, Any], step: int) -> float:
@@ -199,7 +195,7 @@ def test_noise(tmp_path: Path, above: dict[float, float], verdict: str) -> None:
     def loss(run: Simulated) -> float:
         return scratch_loss(run.flops) + (0.0 if run.growth is None else above[run.growth["grow.noise"]])
 
-    runs = simulate_growth(noise_study.STUDY, loss, tmp_path / "runs", noise=5e-4, curves=True)
+    runs = simulate_growth(find_study("gstack/noise"), loss, tmp_path / "runs", noise=5e-4, curves=True)
     assert verdicts(noise.draw(runs, tmp_path)) == [verdict] * 4
     drawn = pl.read_csv(tmp_path / "noise.csv")
     assert set(drawn["arm"]) == {"stacked depth", "duplicated width"}
@@ -207,7 +203,9 @@ def test_noise(tmp_path: Path, above: dict[float, float], verdict: str) -> None:
 
 
 def test_noise_is_not_compared_at_unequal_cost(tmp_path: Path) -> None:
-    runs = simulate_growth(noise_study.STUDY, lambda run: scratch_loss(run.flops), tmp_path / "runs", curves=True)
+    runs = simulate_growth(
+        find_study("gstack/noise"), lambda run: scratch_loss(run.flops), tmp_path / "runs", curves=True
+    )
     much = pl.col("grow.noise") == noise.MUCH
     dearer = runs.with_columns(pl.when(much).then(1.1 * pl.col("flops")).otherwise("flops").alias("flops"))
     counts = [[claim.measured.n_seeds for claim in noise.draw(table, tmp_path)] for table in (runs, dearer)]
@@ -237,7 +235,7 @@ def token_claims(tmp_path: Path, jumps: dict[str, float], gain: float) -> list[s
         jump = jumps[token_arm(run)] if run["grow.base"] is not None and run["grow.step"] == grown_at else 0.0
         return 2.5 + jump - 1e-3 * step * (run["grow.base"] is not None)
 
-    runs = simulate_growth(tokenformer_study.STUDY, loss, tmp_path / "runs", noise=5e-4)
+    runs = simulate_growth(find_study("growth/tokenformer"), loss, tmp_path / "runs", noise=5e-4)
     write_curves(runs, course, n_rows=5)
     return verdicts(tokenformer.draw(runs, tmp_path))
 
@@ -255,7 +253,7 @@ def test_tokenformer_that_jumps_and_gains_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_tokenformer_from_scratch_makes_as_many_steps_at_full_size(tmp_path: Path, profile: Profile) -> None:
-    runs = make_plan(tokenformer_study.STUDY, profile, runs_dir=tmp_path).runs
+    runs = make_plan(find_study("growth/tokenformer"), profile, runs_dir=tmp_path).runs
     by_id = {run.run_id: run for run in runs}
     steps: dict[str, set[int]] = {"scratch": set(), "grown": set()}
     for run in runs:
@@ -279,7 +277,7 @@ def cooldown_runs(tmp_path: Path, *, branch: float, fresh: float, decay: float) 
         how = run.settings["grow.optimizer"] if run.settings["grow.base"] else None
         return scratch_loss(run.flops) + above[how]
 
-    runs = simulate_growth(cooldowns_study.STUDY, loss, tmp_path / "runs", noise=2e-4)
+    runs = simulate_growth(find_study("growth/cooldowns"), loss, tmp_path / "runs", noise=2e-4)
 
     def course(run: dict[str, Any], step: int) -> float:
         flops = run["flops_inherited"] + (run["flops"] - run["flops_inherited"]) * max(step, 1) / run["n_steps"]

@@ -16,9 +16,7 @@ from analysis.growth.speed_up import arm_of, finals
 from analysis.tables.columns import Array
 from analysis.tables.lineage import trace
 from sweeps.cells.graph import cost_of
-from sweeps.studies.gstack import factor as factor_study
-from sweeps.studies.gstack import law as law_study
-from sweeps.studies.gstack import operators as operators_study
+from sweeps.studies.find import find_study
 from sweeps.studies.gstack import timing as timing_study
 from sweeps.studies.gstack.recipe import GROWN_AT, SCALES, narrowed, stacked, target
 from tests.analysis.figures.simulate_growth import FULL, Loss, Simulated, diverge, scratch_loss, simulate_growth
@@ -48,7 +46,7 @@ def of_operator(above: dict[str, float], sign: float = 1.0) -> Loss:
 
 def test_operators_as_published(tmp_path: Path) -> None:
     loss = of_operator(AS_PUBLISHED)
-    runs = simulate_growth(operators_study.STUDY, loss, tmp_path / "runs", noise=5e-4, curves=True)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
     claims = operators.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 12
     courses = pl.read_csv(tmp_path / "operators.csv")
@@ -66,7 +64,7 @@ def test_operators_as_published(tmp_path: Path) -> None:
 
 def test_operators_the_other_way_round(tmp_path: Path) -> None:
     loss = of_operator(AS_PUBLISHED, sign=-2.0)
-    runs = simulate_growth(operators_study.STUDY, loss, tmp_path / "runs", noise=5e-4, curves=True)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
     assert verdicts(operators.draw(runs, tmp_path)) == [NOT_REPRODUCED] * 12
 
 
@@ -75,7 +73,7 @@ def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path
     depth = dict.fromkeys(("stack", "interpolate", "depth/zero", "depth/learn", "depth/random"), -0.5)
     width = dict.fromkeys(("direct", "width/zero", "width/learn", "width/random"), 0.0)
     loss = of_operator(depth | width)
-    runs = simulate_growth(operators_study.STUDY, loss, tmp_path / "runs", noise=5e-4, curves=True)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
     claims = operators.draw(runs, tmp_path)
     assert [claim.verdict for claim in claims[7:11]] == [REPRODUCED] * 4
     level = scratch_loss(0.6 * FULL)
@@ -91,7 +89,7 @@ def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path
 
 def test_operators_that_diverged_are_named(tmp_path: Path) -> None:
     loss = of_operator(AS_PUBLISHED)
-    runs = simulate_growth(operators_study.STUDY, loss, tmp_path / "runs", noise=5e-4, curves=True)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
     random = trace(runs).filter(pl.col("annealed") & (pl.col("grow.depth") == "random"))["run_id"]
     claims = operators.draw(diverge(runs, pl.col("run_id").is_in(random.implode())), tmp_path)
     assert claims[4].measured.reason is not None
@@ -144,7 +142,7 @@ def of_timing(best: float, *, bend: float = 0.1, gain: float = 0.3, untrained: f
 
 
 def test_timing_as_published(tmp_path: Path) -> None:
-    runs = simulate_growth(timing_study.STUDY, of_timing(middle_of_the_sweep()), tmp_path / "runs")
+    runs = simulate_growth(find_study("gstack/timing"), of_timing(middle_of_the_sweep()), tmp_path / "runs")
     claims = timing.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 4
     drawn = pl.read_csv(tmp_path / "timing.csv")
@@ -158,11 +156,11 @@ def test_timing_as_published(tmp_path: Path) -> None:
 def test_timing_that_does_not_matter_the_paper_s_way(tmp_path: Path) -> None:
     """A hill in place of the valley, no gain from the shortest base, and one from an untrained base."""
     hill = of_timing(middle_of_the_sweep(), bend=-0.1, gain=-0.05, untrained=-0.3)
-    claims = timing.draw(simulate_growth(timing_study.STUDY, hill, tmp_path / "runs"), tmp_path)
+    claims = timing.draw(simulate_growth(find_study("gstack/timing"), hill, tmp_path / "runs"), tmp_path)
     assert verdicts(claims)[:3] == [NOT_REPRODUCED] * 3
 
     later = of_timing(float(SWEEP.max()) + 0.8)  # than any base
-    runs = simulate_growth(timing_study.STUDY, later, tmp_path / "more")
+    runs = simulate_growth(find_study("gstack/timing"), later, tmp_path / "more")
     assert verdicts(timing.draw(runs, tmp_path))[1:] == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
 
 
@@ -177,7 +175,7 @@ def test_factor(tmp_path: Path, sign: float, verdict: str) -> None:
         extra = 0.0 if run.base is None else sign * above[run.base["model.depth"]]
         return scratch_loss(run.flops) + extra
 
-    runs = simulate_growth(factor_study.STUDY, loss, tmp_path / "runs")
+    runs = simulate_growth(find_study("gstack/factor"), loss, tmp_path / "runs")
     assert verdicts(factor.draw(runs, tmp_path)) == [verdict] * 4
     assert pl.read_csv(tmp_path / "factor.csv")["factor"].unique().sort().to_list() == [1, 2, 4, 8]
 
@@ -220,7 +218,7 @@ def of_law(rule: dict[str, float], *, saved: float, decay: float, bend: float = 
 
 
 def simulated_law(tmp_path: Path, rule: dict[str, float], *, noise: float = 5e-4, **gain: float) -> pl.DataFrame:
-    return simulate_growth(law_study.STUDY, of_law(rule, **gain), tmp_path / "runs", noise=noise)
+    return simulate_growth(find_study("gstack/law"), of_law(rule, **gain), tmp_path / "runs", noise=noise)
 
 
 def test_law_as_published(tmp_path: Path) -> None:
@@ -266,7 +264,7 @@ def test_arms_of_one_bent_law_have_one_height(tmp_path: Path) -> None:
     def bent(run: Simulated) -> float:
         return 1.2 + 1.8 * float((run.flops / FULL) ** -0.35)
 
-    runs = simulate_growth(law_study.STUDY, bent, tmp_path / "runs", noise=1e-4)
+    runs = simulate_growth(find_study("gstack/law"), bent, tmp_path / "runs", noise=1e-4)
     height = law.draw(runs, tmp_path)[0]
     assert height.measured.estimate == pytest.approx(0.0, abs=2e-4)
     assert height.verdict != REPRODUCED
@@ -319,7 +317,7 @@ def test_valleys_at_an_end_make_no_rule(tmp_path: Path) -> None:
     assert valleys["found"].max() < 0.95  # type: ignore[operator]  # a number
     rule = fit_rule(valleys, draws)
     assert rule.values is None
-    assert rule.measured.reason is not None
-    assert rule.measured.reason.startswith(f"0 of {len(valleys)} curves")
+    assert rule.reason is not None
+    assert rule.reason.startswith(f"0 of {len(valleys)} curves")
     claims = law.draw(runs, tmp_path)
     assert [claim.measured.estimate for claim in claims[-len(PUBLISHED) + 1 :]] == [None, None]

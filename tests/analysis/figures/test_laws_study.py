@@ -86,13 +86,13 @@ def test_the_slope_of_the_largest_model() -> None:
     exact = points.with_columns(excess=0.1 * pl.col("n_tokens") ** -0.4)
     slope = largest_model_slope(exact)
     assert slope is not None
-    assert slope.value == pytest.approx(0.4)
-    assert slope.measured.interval == pytest.approx((0.4, 0.4), abs=1e-9)
+    assert slope[0] == pytest.approx(0.4)
+    assert slope[1] == pytest.approx((0.4, 0.4), abs=1e-9)
     bumpy = largest_model_slope(exact.with_columns(excess=pl.col("excess") * pl.Series([1.0, 1.0, 1.1, 0.9, 1.1, 0.9])))
     assert bumpy is not None
     # scipy.stats.linregress: slope -0.41743, standard error 0.02465; t(2) at 0.975 is 4.3027.
-    assert bumpy.value == pytest.approx(0.41743, rel=1e-4)
-    assert bumpy.measured.interval == pytest.approx((0.41743 - 4.3027 * 0.02465, 0.41743 + 4.3027 * 0.02465), rel=1e-3)
+    assert bumpy[0] == pytest.approx(0.41743, rel=1e-4)
+    assert bumpy[1] == pytest.approx((0.41743 - 4.3027 * 0.02465, 0.41743 + 4.3027 * 0.02465), rel=1e-3)
     assert largest_model_slope(exact[:4]) is None  # two points have no interval
     below = exact.with_columns(excess=pl.Series([1.0, 1.0, 0.1, 0.05, -0.01, -0.02]))
     assert largest_model_slope(below) is None
