@@ -38,6 +38,7 @@ ALLOWED = {
 # Within a package a folder or file stands on the floor of its line: it imports from lower lines, or within itself.
 FLOORS = {
     "conf": ("duration", "schema", "checks", "config", "identity", "vocab compose command_line"),
+    "models": ("roles count", "parametrize blocks", "templates tokenformer", "gpt", "build growth"),
     "train": (
         "timetable distributed watch",
         "record optim",
@@ -52,7 +53,7 @@ FLOORS = {
         "replay preflight",
         "__main__",
     ),
-    "sweeps": ("cells", "plan studies", "engines", "preflight", "__main__"),
+    "sweeps": ("cells", "plan studies", "engines", "preflight words", "__main__"),
     "analysis": (
         "tables claims",
         "drawing fitter",

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.claims.student import reach
 from conf.command_line import counted
 
 
@@ -125,7 +126,7 @@ class Sample:
         values = list(self.values.values())
         sides = Counter(bound for bound in self.bounds if bound is not None)
         told = ", ".join(f"{side} that in {n} of {counted(len(values), 'seed')}" for side, n in sorted(sides.items()))
-        behind = {"n_seeds": len(values), "n_runs": self.n_runs}
+        behind: dict[str, Any] = {"n_seeds": len(values), "n_runs": self.n_runs}
         if len(sides) > 1:
             return Measured(reason=f"only bounded: {told}", **behind)
         if len(values) >= 2 and np.isfinite(values).all():
@@ -150,12 +151,10 @@ def over_seeds(values: Sequence[float], *, resolution: float = 0.0) -> tuple[flo
     Raises:
         ValueError: fewer than two values, which tell no spread, or one that is no number.
     """
-    from scipy.special import stdtrit
-
     x = np.asarray(values, dtype=np.float64)
     if len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"{values!r} gives no interval; at least two finite values are needed")
-    half = float(stdtrit(len(x) - 1, 0.975)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = reach(len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
     half = max(half, resolution / 2)
     mean = float(x.mean())
     return mean, (mean - half, mean + half)

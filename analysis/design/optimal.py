@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.tables.columns import Array
+from train.timetable.makespan import makespan
 
 Counts = NDArray[np.int64]
 
@@ -134,11 +135,8 @@ class Limits:
         return self.makespan(count_M) <= self.budget
 
     def makespan(self, count_M: Counts) -> float:
-        """What the fullest lane holds, the runs being started dearest first."""
-        lanes = [0.0] * self.lanes
-        for cost in sorted(np.repeat(self.costs_M, count_M).tolist(), reverse=True):
-            lanes[lanes.index(min(lanes))] += cost
-        return max(lanes)
+        """What the runs of the fullest lane cost together, the most expensive being started first."""
+        return makespan(np.repeat(self.costs_M, count_M).tolist(), self.lanes)
 
 
 def search(aim: Aim, limits: Limits, starts: Sequence[Counts] = ()) -> Counts:

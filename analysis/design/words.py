@@ -12,11 +12,9 @@ from rich.table import Table
 
 from analysis.design.optimal import Limits
 from analysis.design.planner import Expected, Plan, Planner
-from analysis.drawing.words import number, wide_console
+from analysis.drawing.words import number
 from analysis.fitter.law import Law
-from conf.command_line import SI, counted, human
-
-_TIMES = {"d": 86400.0, "h": 3600.0, "min": 60.0}
+from conf.command_line import SI, counted, human, in_words, wide_console
 
 
 def describe(
@@ -85,7 +83,7 @@ def print_plan(plan: Plan, planner: Planner, limits: Limits, content: Mapping[st
         )
 
     console.print(_cells(plan, planner))
-    time = "" if content["seconds"] is None else f", about {_time(content['seconds'])}"
+    time = "" if content["seconds"] is None else f", about {in_words(content['seconds'])}"
     lanes = f" with {limits.lanes} at a time" if limits.lanes > 1 else ""
     flops = f"{human(content['flops'], SI)} of {human(limits.lanes * limits.budget, SI)} FLOPs"
     console.print(f"{counted(len(content['cells']), 'run')}, {flops}{time}{lanes}; the cells are in {out}")
@@ -131,10 +129,3 @@ def _cells(plan: Plan, planner: Planner) -> Table:
 
 def _sd(one: Expected, sd: float) -> str:
     return f"{sd:.1%}" if one.log else f"{sd:.2g}"
-
-
-def _time(seconds: float) -> str:
-    for unit, length in _TIMES.items():
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -14,8 +14,8 @@ Estimate = tuple[float, tuple[float, float]]
 
 
 def finished(runs: pl.DataFrame, console: Console) -> pl.DataFrame:
-    """`analysis.tables.select.finished`, which says what it leaves out."""
-    done = select.finished(runs)
+    """`analysis.tables.select.with_loss`, which says what it leaves out."""
+    done = select.with_loss(runs)
     if len(done) < len(runs):
         console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
     return done

@@ -42,12 +42,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from conf.schema import GrowConfig, ModelConfig, ParamConfig
+from models.gpt import GPT
 from models.growth.rules import GrowthError, Origin, check_growth, origins
 from models.growth.width import widen, widen_moment
 from models.parametrize import Shape, logit_multiplier, residual_multiplier
+from models.roles import named_weights
 
 State = dict[str, Tensor]
 Moments = dict[str, dict[str, Tensor]]
@@ -98,6 +101,7 @@ def grow_state(
     logits = logit_multiplier(base_param, old_shape, tied=tied) / logit_multiplier(param, new_shape, tied=tied)
     residual = residual_multiplier(base_param, old_shape) / residual_multiplier(param, new_shape)
     blocks = origins(base_cfg, cfg, how)
+    weights = {name: weight for name, _, weight in named_weights(outline(cfg, fresh))}
 
     grown: State = {}
     for name, new in fresh.items():
@@ -105,7 +109,10 @@ def grow_state(
         if source is None:
             grown[name] = new.clone()
             continue
-        tensor = widen(name, base[source], new, how.width, tied=tied, seed=seed)
+        # Buffers, which no module declares, have the same shape before and after.
+        old = base[source]
+        same = old.shape == new.shape
+        tensor = old.to(new, copy=True) if same else widen(name, weights[name], old, new, how.width, seed=seed)
         if name == "final_norm.gain" and how.width != "random":
             tensor *= logits
         if how.depth == "zero" and origin is not None:
@@ -117,6 +124,13 @@ def grow_state(
             tensor.lerp_(new, how.noise)
         grown[name] = tensor
     return grown
+
+
+def outline(cfg: ModelConfig, tables: Mapping[str, Tensor]) -> GPT:
+    """A model of shapes alone, on the device `meta`, with a row for each in the tables of a state."""
+    context = len(tables["positions.weight"]) if "positions.weight" in tables else 1
+    with torch.device("meta"):
+        return GPT(cfg, vocab_size=len(tables["tokens.weight"]), context=context)
 
 
 def grow_moments(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from conf.schema import GrowConfig, ModelConfig
 from models.growth.grow import State
-from models.growth.rules import block_sources, check_growth
+from models.growth.rules import block_sources, check_growth, growing
 
 _COEFFICIENTS = ".coefficients"
 
@@ -56,8 +56,8 @@ def untie_templates(
             coefficients_K = known_lK[source] if first[place] else next(new)
             matrix_OI = (coefficients_K @ templates_KOI.flatten(1)).unflatten(0, templates_KOI.shape[1:])
             state[_at(place, name.removesuffix(_COEFFICIENTS) + ".weight")] = matrix_OI
-    kept = {name: getattr(cfg, name) for name in ("depth", "stages", "templates", "mix_fraction")}
-    return state, dataclasses.replace(base_cfg, **kept)
+    deeper = {name: getattr(cfg, name) for name in growing("depth")}
+    return state, dataclasses.replace(base_cfg, **deeper)
 
 
 def orthogonal_rows(known_lK: Tensor, n: int) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import __main__ as door
+from sweeps import __main__ as command_line
 from sweeps.__main__ import main
 from sweeps.studies.find import find_study
 
@@ -97,8 +97,8 @@ def test_reproduce_draws_only_what_was_run_and_passes_the_status_on(run_status, 
         assert not check
         return subprocess.CompletedProcess(command, 5)
 
-    monkeypatch.setattr(door, "_run", lambda *_: run_status)
-    monkeypatch.setattr(door.subprocess, "run", figure)
+    monkeypatch.setattr(command_line, "_run", lambda *_: run_status)
+    monkeypatch.setattr(command_line.subprocess, "run", figure)
     status = main(["reproduce", "demo/ladder", "--profile", "smoke", "--runs-dir", str(tmp_path)])
     assert (status, len(called)) == (5 if figures else run_status, figures)
     assert all(

@@ -46,7 +46,7 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """
     console = Console(highlight=False)
     # Split first: if the largest run broke, another one must not quietly take its place.
-    fitted, held = (select.finished(part) for part in select.hold_out_largest(runs))
+    fitted, held = (select.with_loss(part) for part in select.hold_out_largest(runs))
     finished(runs, console)
     done = pl.concat([fitted, held])
     if done.is_empty():

@@ -15,6 +15,7 @@ from analysis.drawing.pictures import write_picture
 from analysis.figures.gstack.plots import draw_line, flops_axis, show_losses, zero_line
 from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken
 from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from analysis.tables.select import FINISHED
 
 STACK, ZERO = "stack", "zero"
 COLOURS = {SCRATCH: style.REFERENCE, STACK: style.ARMS[0], ZERO: style.ARMS[1]}
@@ -50,7 +51,7 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
 def _short(traced: pl.DataFrame) -> pl.DataFrame:
     """The finished runs that grow and end soon: as short as any, and no trunk that another run goes on from."""
     trunks = {link for chain in traced["chain"] for link in chain[:-1]}
-    ended = (pl.col("state") == "finished") & (pl.col("run_id") == pl.col("growth"))
+    ended = FINISHED & (pl.col("run_id") == pl.col("growth"))
     short = traced.filter(ended & ~pl.col("run_id").is_in(trunks))
     return short.filter(pl.col("n_steps") == pl.col("n_steps").min())
 

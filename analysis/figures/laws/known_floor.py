@@ -10,8 +10,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from scipy.special import stdtrit
 
+from analysis.claims import student
 from analysis.claims.claim import Claim
 from analysis.claims.region import between, containing
 from analysis.drawing import style
@@ -108,8 +108,8 @@ def largest_model_slope(points: pl.DataFrame) -> Estimate | None:
     x, y = x - x.mean(), y - y.mean()
     value = -float(x @ y / (x @ x))
     error = float(np.sqrt(((y + value * x) ** 2).sum() / (len(x) - 2) / (x @ x)))
-    reach = float(stdtrit(len(x) - 2, 0.975)) * error
-    return value, (value - reach, value + reach)
+    half = student.reach(len(x) - 2) * error
+    return value, (value - half, value + half)
 
 
 # --- claims ----------------------------------------------------------------------------------------------

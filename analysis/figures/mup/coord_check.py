@@ -17,6 +17,7 @@ from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, by_seed
 from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.mup.coordinates import MODULES, read_coordinates, size_slopes
 from analysis.stability.plot_lr_sweep import mean_over_seeds
@@ -80,11 +81,8 @@ CONTROLS = (
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `coordinates`, `rules` and `depth` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of widths at one depth, and of depths with another base width.
-    """
+    """Draw `coordinates`, `rules` and `depth`, and return the claims. Runs: widths at one depth, and depths with
+    another base width."""
     deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
     wide = read_coordinates(runs.filter(~deep), _arm())
     depth = read_coordinates(runs.filter(deep), _arm())
@@ -228,9 +226,7 @@ PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "trai
 def _draw_coordinates(coordinates: pl.DataFrame, folder: Path) -> None:
     """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
     for each parametrisation."""
-    with style.paper():
-        figure = Figure(figsize=(10.2, 5.4))
-        grid = figure.subplots(len(ARMS), len(PANELS), sharex=True, sharey="col")
+    with style.panels((10.2, 5.4), len(ARMS), len(PANELS), sharex=True, sharey="col") as (figure, grid):
         for row, (arm, name) in zip(grid, ARMS.items(), strict=True):
             for axes, (module, title) in zip(row, PANELS.items(), strict=True):
                 one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
@@ -249,9 +245,7 @@ def _draw_depth(coordinates: pl.DataFrame, folder: Path) -> None:
     """`depth`: the stream after the last block, and how far its size moved, against depth for each parametrisation."""
     rows = {"output": "last block, mean |x|", "change": "its change since\ninitialisation"}
     arms = {arm: name for arm, name in DEPTH_ARMS.items() if arm in set(coordinates["arm"])}
-    with style.paper():
-        figure = Figure(figsize=(1.8 * len(arms) + 1.0, 4.2))
-        grid = figure.subplots(len(rows), len(arms), sharex=True, sharey="row")
+    with style.panels((1.8 * len(arms) + 1.0, 4.2), len(rows), len(arms), sharex=True, sharey="row") as (figure, grid):
         for row, (module, label) in zip(grid, rows.items(), strict=True):
             for axes, (arm, name) in zip(row, arms.items(), strict=True):
                 one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
@@ -269,15 +263,8 @@ def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, steps: pl.Seri
     """Value against size on logarithmic axes, a line for each step: geometric mean over seeds with a band from the
     lowest to the highest."""
     colours = style.size_colours(steps.to_numpy())
-    for (t,), rows in coordinates.sort("t", size).group_by("t", maintain_order=True):
-        points = rows.group_by(size, maintain_order=True).agg(
-            pl.col("value").log().mean().exp().alias("mean"),
-            pl.col("value").min().alias("low"),
-            pl.col("value").max().alias("high"),
-        )
-        colour = colours[float(t)]
-        axes.fill_between(points[size], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(points[size], points["mean"], "o-", color=colour, markersize=2.5, linewidth=1.1)
+    for (t,), rows in coordinates.sort("t").group_by("t", maintain_order=True):
+        draw_over_seeds(axes, rows, size, "value", colour=colours[float(t)], mew=0, markersize=2.5, linewidth=1.1)
     sizes = coordinates[size].unique().sort().to_list()
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -300,9 +287,7 @@ def _draw_rules(table: pl.DataFrame, folder: Path) -> None:
     steps = _last(table)
     means = mean_over_seeds(table.filter(pl.col("t").is_in([0, steps])), "slope", by=("arm", "module", "t"))
     values = {(arm, module, t): mean for arm, module, t, mean in means.select("arm", "module", "t", "mean").iter_rows()}
-    with style.paper():
-        figure = Figure(figsize=(10.6, 4.4))
-        panels = figure.subplots(1, 2, sharey=True)
+    with style.panels((10.6, 4.4), 1, 2, sharey=True) as (figure, panels):
         for axes, at_init in zip(panels, (True, False), strict=True):
             t = 0 if at_init else steps
             cells = np.array([[values.get((arm, module, t), np.nan) for module in MODULES] for arm in arms])

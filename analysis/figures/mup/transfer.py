@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -29,12 +27,8 @@ AT_AN_END = "the best rate is at an end of its grid in a seed, so that it is not
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `width` and `depth` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of learning rates and seeds at several widths, and at several depths of
-            the smallest width.
-    """
+    """Draw `width` and `depth`, and return the claims. Runs: learning rates and seeds at several widths, and at several
+    depths of the smallest width."""
     name = pl.col("param.name")
     at_base_depth = pl.col("model.depth") == pl.col("model.depth").min()
     at_base_width = pl.col("model.width") == pl.col("model.width").min()
@@ -156,9 +150,7 @@ def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
     colours = style.size_colours(sweep["size"].to_numpy())
     mean = sweep.group_by("arm", "size", "lr", maintain_order=True).agg(pl.col("loss").mean(), seed=pl.lit(0))
     of_mean, best, penalty = best_lr(mean), best_lr(sweep), transfer_penalty(sweep)
-    with style.paper():
-        figure = Figure(figsize=(2.15 * (len(arms) + 2) + 0.8, 2.9))
-        panels = figure.subplots(1, len(arms) + 2)
+    with style.panels((2.15 * (len(arms) + 2) + 0.8, 2.9), 1, len(arms) + 2) as (figure, panels):
         floor, ceiling = _limits(mean)
         for axes, (arm, name) in zip(panels, arms.items(), strict=False):
             draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
@@ -216,7 +208,7 @@ def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapp
         axes.set_ylim(rates[0] * sizes[0] / sizes[-1] / 16, rates.max() * 4)
         axes.legend(loc="lower left")
     axes.set_ylabel("best learning rate")
-    _size_axis(axes, sizes, label)
+    style.doubling_axis(axes, sizes.tolist(), label)
 
 
 def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
@@ -227,17 +219,9 @@ def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], la
         _draw_arm(axes, mean_over_seeds(known, "penalty"), k, arm, name)
     axes.axhline(0, color=style.REFERENCE, linewidth=0.7)
     axes.set_ylabel("loss with the base's best rate\nminus with the own (nats)")
-    _size_axis(axes, penalty["size"].unique().sort().to_numpy(), label)
+    style.doubling_axis(axes, penalty["size"].unique().sort().to_list(), label)
 
 
 def _draw_arm(axes: Axes, points: pl.DataFrame, k: int, arm: str, name: str) -> None:
     """The means of the k-th arm against size, a little aside, or intervals would hide each other."""
-    look: dict[str, Any] = {"fmt": "o-", "color": COLOURS[arm], "capsize": 2, "linewidth": 1.1, "label": name}
-    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, **look)
-
-
-def _size_axis(axes: Axes, sizes: Array, label: str) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(label)
+    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, color=COLOURS[arm], linewidth=1.1, label=name)

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
@@ -91,12 +89,8 @@ SIGNS = {
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `signs` into `folder`, and return a claim for each sign: that its symptom is visible.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of a few probed steps over widths for each arm, and of learning rates at
-            several lengths of training.
-    """
+    """Draw `signs`, and return a claim for each sign: that its symptom is visible. Runs: a few probed steps over widths
+    for each arm, and learning rates at several lengths of training."""
     long = pl.col("probe.every").is_null()
     symptoms = _symptoms(runs.filter(~long))
     lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))
@@ -169,23 +163,17 @@ def _horizon_claim(lengths: pl.DataFrame) -> Claim:
 def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
     """`signs`: a panel for each sign, the symptom against width in the sick and in the healthy set-up."""
     best = best_lr(lengths).filter(~pl.col("at_edge"))
-    with style.paper():
-        figure = Figure(figsize=(8.4, 5.0))
-        panels = figure.subplots(2, 3).ravel()
-        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=False):
+    with style.panels((8.4, 5.0), 2, 3) as (figure, grid):
+        *panels, last = grid.ravel()
+        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=True):
             for arm, colour, line in (("healthy", HEALTHY, "-"), ("sick", SICK, "--")):
                 rows = symptoms.filter((pl.col("sign") == name) & (pl.col("arm") == arm))
                 _draw_line(axes, rows.rename({"width": "size"}), "value", colour, line, arm)
-            axes.set_title(sign.title)
-            axes.set_ylabel(sign.symptom)
-            axes.set_xlabel("width")
+            axes.set(title=sign.title, ylabel=sign.symptom)
         panels[0].legend()
-        axes = panels[-1]
         if not best.is_empty():
-            _draw_line(axes, best, "lr_opt", SICK, "--", "")
-        axes.set_title("trained too short")
-        axes.set_ylabel("best learning rate\nof the base model")
-        axes.set_xlabel("steps of training")
+            _draw_line(last, best, "lr_opt", SICK, "--", "")
+        last.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
     horizon = best_lr(lengths).select(
         pl.lit("horizon").alias("sign"),
         pl.lit("sick").alias("arm"),
@@ -201,26 +189,10 @@ def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: st
     """Geometric mean over seeds with its interval against size, on logarithmic axes."""
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
-        sizes = points["size"].to_numpy()
-        draw_intervals(
-            axes,
-            sizes,
-            points,
-            fmt="o" + line,
-            color=colour,
-            capsize=2,
-            label=label,
-        )
-    axes.set_xscale("log", base=2)
+        draw_intervals(axes, points["size"], points, fmt="o" + line, color=colour, label=label)
+    style.doubling_axis(axes, rows["size"].unique().sort().to_list(), "width")
     axes.set_yscale("log")
-    axes.set_xticks(*_ticks(rows))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high > 5 * low else range(1, 10)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _ticks(rows: pl.DataFrame) -> tuple[list[float], list[str]]:
-    sizes = np.unique(rows["size"].to_numpy()).tolist()
-    return sizes, [f"{size:g}" for size in sizes]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed, slopes
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.stability.lr_sweep import read_sweep
-from analysis.stability.plot_arms import arm_colours, draw_estimates
+from analysis.stability.lr_sweep import arm_where, read_sweep, span
+from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
 
@@ -34,18 +33,10 @@ LARGE = "130M parameters and 2.2e9 tokens, where the paper finds it; a few hundr
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of all arms; the size of a run is its depth.
-    """
-    arm = (
-        pl.when(pl.col("model.layernorm_scaling"))
-        .then(pl.lit("lns"))
-        .when(pl.col("param.scaled_residual_init"))
-        .then(pl.lit("scaled"))
-        .otherwise(pl.col("model.norm_placement"))
-    )
+    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1), and return the claims. Runs: all
+    arms; the size of a run is its depth."""
+    changed = {"lns": pl.col("model.layernorm_scaling"), "scaled": pl.col("param.scaled_residual_init")}
+    arm = arm_where(changed, pl.col("model.norm_placement"))
     sweep = read_sweep(runs, arm, size=pl.col("model.depth"))
     measured = _deepest_at_one_rate(sweep)
     rows = read_rows(sweep)
@@ -134,7 +125,7 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     both = sweep.filter(pl.col("arm").is_in(["pre", "lns"]))
     wide = best_of_rates(both).pivot("arm", index=["size", "seed"], values="loss")
     gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
-    deepest = both["size"].max()
+    deepest = span(both, "size")[1]
     return [
         Claim(
             "LayerNorm Scaling reaches a lower loss than pre-LN.",
@@ -187,9 +178,7 @@ def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
     blocks for all of them."""
     shown = {arm: ARMS[arm] for arm in ("pre", "scaled", "lns")}
     colours = style.size_colours(deep["block"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=(9.6, 2.9))
-        panels = figure.subplots(1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25])
+    with style.panels((9.6, 2.9), 1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25]) as (figure, panels):
         for axes, (arm, name) in zip(panels, shown.items(), strict=False):
             _draw_variance_over_steps(axes, deep.filter(pl.col("arm") == arm), colours)
             axes.set_title(name)
@@ -207,8 +196,7 @@ def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[flo
     means = table.group_by("block", "step").agg(pl.col("value").log().mean().exp()).sort("block", "step")
     for (block,), rows in means.group_by("block", maintain_order=True):
         axes.plot(rows["step"], rows["value"], color=colours[float(block)], linewidth=1.0)
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
+    axes.set(yscale="log", xlabel="step")
 
 
 def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> None:
@@ -217,9 +205,8 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> No
     shown = [arm for arm in ("post", "pre", "lns") if arm in set(removal["arm"])]
     colours = arm_colours(ARMS)
     adjacent = angle.filter(pl.col("ahead") == 1)
-    with style.paper():
-        figure = Figure(figsize=(2.6 * len(shown) + 0.8, 6.4))
-        grid = figure.subplots(3, len(shown), squeeze=False, sharey="row", height_ratios=[1.7, 1, 1])
+    how: dict[str, Any] = {"squeeze": False, "sharey": "row", "height_ratios": [1.7, 1, 1]}
+    with style.panels((2.6 * len(shown) + 0.8, 6.4), 3, len(shown), **how) as (figure, grid):
         means = angle.filter(pl.col("arm").is_in(shown)).group_by("arm", "block", "ahead").agg(pl.col("value").mean())
         highest = float(means["value"].max())  # type: ignore[arg-type]  # polars says Any
         for column, arm in zip(grid.T, shown, strict=True):
@@ -249,16 +236,10 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> No
 def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> None:
     """`loss`: pre-LN and LayerNorm Scaling over depths, each at its best rate, and all arms at the greatest depth."""
     best = best_of_rates(sweep).filter(pl.col("arm").is_in(["pre", "lns"]))
-    with style.paper():
-        figure = Figure(figsize=(8.4, 3.1))
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-        for arm, colour in arm_colours(ARMS).items():
-            if arm in set(best["arm"]):
-                draw_over_seeds(left, best.filter(pl.col("arm") == arm), "size", "loss", colour=colour, label=ARMS[arm])
+    with style.panels((8.4, 3.1), 1, 2, width_ratios=[1, 1.5]) as (figure, (left, right)):
+        draw_arms(left, best, ARMS, "size", "loss")
         left.set_xticks(best["size"].unique().sort().to_list())
-        left.set_xlabel("depth (blocks)")
-        left.set_title("at the best of the rates")
-        left.set_ylabel("validation loss (nats per token)")
+        left.set(xlabel="depth (blocks)", title="at the best of the rates", ylabel="validation loss (nats per token)")
         left.legend()
         draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
         right.set_ylim(*loss_limits(measured))  # the interval of seeds that stall or do not is wider than all losses

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, read_rows, tilt, unevenness
@@ -28,12 +28,8 @@ LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perple
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `gradients`, `fraction` and `removal` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of several `model.mix_fraction` at one size over learning rates and
-        seeds.
-    """
+    """Draw `gradients`, `fraction` and `removal`, and return the claims. Runs: several `model.mix_fraction` at one size
+    over learning rates and seeds."""
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
     sweep = read_sweep(runs, name)
     rows = read_rows(sweep)
@@ -151,9 +147,8 @@ def _draw_gradients(gradient: pl.DataFrame, folder: Path) -> None:
     last = int(steps[-1])
     wanted = [int(steps[int((steps - share * last).abs().arg_min() or 0)]) for share in (0.0, EARLY / 2, EARLY, 1.0)]
     wanted = list(dict.fromkeys(wanted))
-    with style.paper():
-        figure = Figure(figsize=(2.35 * len(wanted) + 0.6, 2.8))
-        panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
+    size = 2.35 * len(wanted) + 0.6, 2.8
+    with style.panels(size, 1, len(wanted), sharey=True, squeeze=False) as (figure, [panels]):
         for axes, step in zip(panels, wanted, strict=True):
             draw_profile(axes, gradient.filter(pl.col("step") == step), SHOWN)
             axes.set_title("at initialisation" if step == wanted[0] else f"step {step}")
@@ -170,39 +165,27 @@ def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
     )
     shades = style.setting_colours(sweep["lr"].to_numpy())
     ticks = sweep.select("fraction", "arm").unique().sort("fraction")
-    points = sweep.group_by("lr", "fraction").agg(
-        pl.col("loss").mean().alias("mean"),
-        pl.col("loss").min().alias("low"),
-        pl.col("loss").max().alias("high"),
-        pl.col("failed").mean(),
-    )
-    with style.paper():
-        figure = Figure(figsize=style.TWO_PANELS)
-        loss, share = figure.subplots(1, 2)
-        for k, ((lr,), rows) in enumerate(points.sort("lr", "fraction").group_by("lr", maintain_order=True)):
-            colour = shades[float(lr)]
-            loss.fill_between(rows["fraction"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-            loss.plot(rows["fraction"], rows["mean"], "o-", color=colour, mec="white", mew=0.5, label=f"{lr:g}")
+    with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss, share)):
+        for k, (lr, colour) in enumerate(shades.items()):
+            rows = sweep.filter(pl.col("lr") == lr)
+            draw_over_seeds(loss, rows, "fraction", "loss", colour=colour, label=f"{lr:g}", log=False)
+            failed = rows.group_by("fraction").agg(pl.col("failed").mean()).sort("fraction")
             shift = 0.006 * (k - (len(shades) - 1) / 2)  # or equal shares would hide each other
-            share.plot(rows["fraction"] + shift, rows["failed"], "o-", color=colour, mec="white", mew=0.5)
+            share.plot(failed["fraction"] + shift, failed["failed"], "o-", color=colour, mec="white", mew=0.5)
         for axes in (loss, share):
             axes.set_xticks(ticks["fraction"].to_list(), [str(Fraction(arm)) for arm in ticks["arm"]])
             axes.set_xlabel("share of Post-LN blocks")
         loss.set_ylabel("validation loss (nats per token)")
         loss.legend(title="learning rate", loc="center", bbox_to_anchor=(0.4, 0.7))  # the one place without a line
-        share.set_ylim(-0.05, 1.05)
-        share.set_ylabel("share of runs that failed")
+        share.set(ylim=(-0.05, 1.05), ylabel="share of runs that failed")
     write_picture(figure, sweep.drop("folder"), folder / "fraction")
 
 
 def _draw_removal(removal: pl.DataFrame, folder: Path) -> None:
     """`removal`: what the loss rises by without each block, for pre-LN, a quarter, and Post-LN."""
-    with style.paper():
-        figure = Figure(figsize=(6.4, 3.0))
-        axes = figure.subplots()
+    with style.panels((6.4, 3.0)) as (figure, axes):
         draw_bars(axes, removal, SHOWN, arm_colours(SHOWN))
         axes.set_yscale("symlog", linthresh=0.01)
-        axes.set_ylabel("loss without the block minus loss (nats)")
-        axes.set_title(f"learning rate {removal['lr'][0]:g}")
+        axes.set(ylabel="loss without the block minus loss (nats)", title=f"learning rate {removal['lr'][0]:g}")
         axes.legend()
     write_picture(figure, removal.drop("size"), folder / "removal")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -18,8 +17,7 @@ from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, read_rows, tilt
 from analysis.figures.norms.layers_plot import draw_profile
 from analysis.stability.lr_sweep import RISE, curves_of, lr_window, read_sweep, sensitivity
-from analysis.stability.plot_arms import arm_colours, draw_against_lr, draw_estimates
-from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.stability.plot_arms import arm_colours, draw_estimates, draw_losses
 from analysis.tables.columns import Array
 
 ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
@@ -27,11 +25,8 @@ LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each place
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate`, `depth` and `seeds` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three placements at one size over learning rates and seeds.
-    """
+    """Draw `learning_rate`, `depth` and `seeds`, and return the claims. Runs: the three placements at one size over
+    learning rates and seeds."""
     sweep = read_sweep(runs, pl.col("model.norm_placement"))
     rows = read_rows(sweep)
     sweep = with_failed(broke(sweep, rows))
@@ -168,14 +163,8 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
     of runs whose loss rose out of its noise on the way."""
     sensitive = sensitivity(sweep)
-    with style.paper():
-        figure = Figure(figsize=(8.8, 3.0))
-        loss, share, number = figure.subplots(1, 3, width_ratios=[1.25, 1.25, 1])
-        draw_against_lr(loss, sweep, ARMS, "loss")
-        loss.set_ylim(*loss_limits(sweep))
-        style.loss_axis(loss)
-        loss.set_ylabel("validation loss (nats per token)")
-        loss.legend()
+    with style.panels((8.8, 3.0), 1, 3, width_ratios=[1.25, 1.25, 1]) as (figure, (loss, share, number)):
+        draw_losses(loss, sweep, ARMS)
         rates = sweep.group_by("arm", "lr").agg(pl.col("failed", "broke").mean()).sort("arm", "lr")
         for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
             own = rates.filter(pl.col("arm") == arm)
@@ -184,10 +173,7 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
             share.plot(own["lr"] * shift, own["broke"], ":", color=colour)
         share.plot([], [], ":", color=style.REFERENCE, label="spiked on the way")
         share.legend()
-        share.set_xscale("log")
-        share.set_ylim(-0.05, 1.05)
-        share.set_xlabel("learning rate")
-        share.set_ylabel("share of runs that failed")
+        share.set(xscale="log", ylim=(-0.05, 1.05), xlabel="learning rate", ylabel="share of runs that failed")
         draw_estimates(number, sensitive, ARMS, "sensitivity")
         number.set_ylim(bottom=0)
         number.set_ylabel("LR sensitivity (nats)")
@@ -201,9 +187,7 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folde
     at one high rate."""
     variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.6, 2.9))
-        panels = figure.subplots(1, 4)
+    with style.panels((9.6, 2.9), 1, 4) as (figure, panels):
         for pair, table, label in (
             (panels[:2], variance, "variance of the block's output"),
             (panels[2:], gradient, "gradient norm of the block"),
@@ -228,9 +212,7 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
     chosen = sweep.filter(pl.col("lr") == lr)
     curves = curves_of(chosen).filter(pl.col("step") > 0).select("curve", "step", "train_loss", "grad_norm")
     curves = curves.join(chosen.select("arm", "lr", "seed", "run_id"), left_on="curve", right_on="run_id")
-    with style.paper():
-        figure = Figure(figsize=(8.4, 4.0))
-        grid = figure.subplots(2, len(ARMS), sharex=True, sharey="row")
+    with style.panels((8.4, 4.0), 2, len(ARMS), sharex=True, sharey="row") as (figure, grid):
         for column, arm in zip(grid.T, ARMS, strict=True):
             own = curves.filter(pl.col("arm") == arm)
             for k, ((seed,), rows) in enumerate(own.group_by("seed", maintain_order=True)):
@@ -239,8 +221,7 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
                         rows["step"], rows[name], color=style.ARMS[k % len(style.ARMS)], linewidth=0.8, label=seed
                     )
             column[0].set_title(ARMS[arm])
-            column[1].set_yscale("log")
-            column[1].set_xlabel("step")
+            column[1].set(yscale="log", xlabel="step")
         grid[0, 0].set_ylabel("training loss (nats)")
         grid[1, 0].set_ylabel("gradient norm")
         grid[0, -1].legend(title="seed", ncols=3)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -26,12 +25,8 @@ MARKERS = ("o-", "s--", "^:", "v-.")
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `epsilon` (figure 13) and `collapse` (figure 12) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` over `optim.eps`, `SMALLEST` and `DEFAULT` among them, at some sizes,
-            learning rates and seeds.
-    """
+    """Draw `epsilon` (figure 13) and `collapse` (figure 12), and return the claims. Runs: one recipe over `optim.eps`,
+    `SMALLEST` and `DEFAULT` among them, at some sizes, learning rates and seeds."""
     curves = curves_of(runs)
     sweep = read_epsilons(runs, curves)
     _draw(sweep, folder)
@@ -129,9 +124,7 @@ def _draw(sweep: pl.DataFrame, folder: Path) -> None:
     shown = sweep.filter((pl.col("eps") >= DEFAULT) & (pl.col("x") > 0)).with_columns(place)
     ratio = np.geomspace(float(shown["x"].min()), float(shown["x"].max()), 200)  # type: ignore[arg-type]  # numbers
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(8.2, 3.2))
-        loss_axes, update_axes = figure.subplots(1, 2)
+    with style.panels((8.2, 3.2), 1, 2) as (figure, (loss_axes, update_axes)):
         for (lr, size), rows in shown.sort("lr", "size").group_by("lr", "size", maintain_order=True):
             for axes, value in ((loss_axes, "loss"), (update_axes, "update")):
                 points = draw_over_seeds(axes, rows, "x", value, colour=sizes[float(size)], line=rates[lr])
@@ -159,9 +152,7 @@ def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> N
     one_seed = sweep.filter(most & (pl.col("seed") == pl.col("seed").min())).sort("eps")
     colours = style.setting_colours(one_seed["eps"].to_numpy())
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        loss_axes, *probe_axes = figure.subplots(1, 3)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, (loss_axes, *probe_axes)):
         for run in one_seed.iter_rows(named=True):
             rows = curves.filter((pl.col("curve") == run["run_id"]) & (pl.col("step") > 0))
             probed = rows.filter(pl.col(UPDATE).is_not_null())
@@ -174,9 +165,7 @@ def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> N
             drawn.append(rows.select("step", "train_loss", GRADIENT, UPDATE, **named))
         loss_axes.set_ylabel("training loss (nats per token)")
         for axes, label in zip(probe_axes, ("gradient RMS", "RMS of Adam's direction"), strict=True):
-            axes.set_ylabel(label)
-            axes.set_title("first MLP matrix, block 0")
-            axes.set_yscale("log")
+            axes.set(ylabel=label, title="first MLP matrix, block 0", yscale="log")
         for axes in (loss_axes, *probe_axes):
             axes.set_xlabel("step")
         loss_axes.set_title(f"learning rate {one_seed['lr'][0]:g}")

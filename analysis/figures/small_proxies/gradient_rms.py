@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import Region, below
@@ -16,19 +15,16 @@ from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
 from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep
+from analysis.tables.select import FINISHED
 
 EPSILON = 1e-8  # AdamW's default
 TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection)
-    into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of one arm over sizes, learning rates and seeds.
-    """
-    finished = runs.filter(pl.col("state") == "finished")
+    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection),
+    and return the claims. Runs: one arm over sizes, learning rates and seeds."""
+    finished = runs.filter(FINISHED)
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]
     sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), curves_of(finished), metrics)
@@ -96,9 +92,7 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
         for block in range(deepest)
     )
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        size_axes, rate_axes, block_axes = figure.subplots(1, 3, sharey=True)
+    with style.panels((9.2, 2.9), 1, 3, sharey=True) as (figure, (size_axes, rate_axes, block_axes)):
         for lr, colour in rates.items():
             at_rate = pl.col("lr") == lr
             for axes, rows, x, value in ((size_axes, sweep, "size", metric), (block_axes, of_blocks, "block", "value")):
@@ -106,15 +100,12 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
                 drawn.append(points.with_columns(pl.lit(lr).alias("lr")))
         for size, colour in sizes.items():
             draw_over_seeds(rate_axes, sweep.filter(pl.col("size") == size), "lr", metric, colour=colour)
-        size_axes.set_yscale("log")
-        size_axes.set_ylabel(f"gradient RMS of {TENSORS[tensor]}")
-        size_axes.set_title("block 0")
+        size_axes.set(yscale="log", ylabel=f"gradient RMS of {TENSORS[tensor]}", title="block 0")
         rate_axes.set_title("block 0")
         block_axes.set_title("the largest size")
         style.count_axis(size_axes, sweep["size"].to_numpy())
         size_axes.set_xlabel("parameters without embeddings")
-        rate_axes.set_xscale("log")
-        rate_axes.set_xlabel("learning rate")
+        rate_axes.set(xscale="log", xlabel="learning rate")
         block_axes.set_xticks(range(deepest))
         block_axes.set_xlabel("block")
         style.size_bar(figure, rate_axes, sizes, "parameters")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, around, below
@@ -32,12 +31,8 @@ WIDEST = 3.0  # factor on either side that an interval may span and still say so
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `logit_prediction` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of models without QK-norm over sizes, learning rates and seeds. Some are
-            trained to the end; the others end at the early step.
-    """
+    """Draw `logit_prediction`, and return the claims. Runs: models without QK-norm over sizes, learning rates and
+    seeds. Some are trained to the end; the others end at the early step."""
     sweep, step = _read_early_logits(runs)
     held_out = float(sweep["size"].max())  # type: ignore[arg-type]  # polars says Any
     fits = {
@@ -172,9 +167,7 @@ def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folde
     held_out = float(sweep["size"].max())  # type: ignore[arg-type]  # a number
     sizes = np.geomspace(float(sweep["size"].min()) / 1.2, 2 * held_out, 60)  # type: ignore[arg-type]  # a number
     drawn = [sweep.drop("folder", "arm", "run_id")]
-    with style.paper():
-        figure = Figure(figsize=(5.4, 3.6))
-        axes = figure.subplots()
+    with style.panels((5.4, 3.6)) as (figure, axes):
         for lr, found in fits.items():
             line = predict(found, {"n_params": sizes})
             seen = sizes <= sweep.filter(pl.col("size") < held_out)["size"].max()  # type: ignore[operator]  # a number
@@ -200,8 +193,7 @@ def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folde
             textcoords="offset points", fontsize=7.5, color=style.REFERENCE,
         )  # fmt: skip
         axes.set_ylim(top=6 * UNSTABLE_LOGIT)
-        axes.set_xlabel("parameters without embeddings")
-        axes.set_ylabel(f"largest attention logit, block 0, step {step}")
+        axes.set(xlabel="parameters without embeddings", ylabel=f"largest attention logit, block 0, step {step}")
         grey = style.REFERENCE
         for marker, label in (("o", "in the fit"), ("X", "in the fit; fails later"), ("D", "held out")):
             edge = style.HELD_OUT if marker == "D" else "white"

@@ -7,39 +7,35 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import CURVE, RISE, best_lr, lr_window, read_sweep, sensitivity, span
-from analysis.stability.plot_lr_sweep import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
+from analysis.stability.lr_sweep import CURVE, RISE, arm_where, best_lr, lr_window, read_sweep, sensitivity, span
+from analysis.stability.plot_lr_sweep import (
+    draw_curves,
+    draw_intervals,
+    draw_lr_sweep,
+    geometric_mean_over_seeds,
+    mean_over_seeds,
+)
 
 STANDARD, SIMPLE, INTERMEDIATE, FULL = "standard", "simple", "intermediate", "full"
 VARIANTS = {SIMPLE: "simple muP", INTERMEDIATE: "intermediate muP", FULL: "full muP"}
 ARMS = {STANDARD: "standard"} | VARIANTS
 UNNORMALISED = "simple, without QK-norm"
 SAME = 0.02  # in ln loss
-LESS = 0.05  # nats of LR sensitivity; QK-norm changes it by 0.13 at `cpu`
+LESS = 0.05  # nats of LR sensitivity: less than half of what QK-norm changes
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` and `best_lr` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the standard parametrisation and of the three variants over learning
-            rates, widths and seeds, `simple` and `intermediate` without the base width, where they are the standard
-            one; and of `simple` at high rates without QK-norm.
-    """
-    arm = (
-        pl.when(pl.col("model.qk_norm") == "none")
-        .then(pl.lit(UNNORMALISED))
-        .when(pl.col("param.name") == "standard")
-        .then(pl.lit(STANDARD))
-        .otherwise(pl.col("param.variant"))
-    )
+    """Draw `sensitivity` and `best_lr`, and return the claims. Runs: the standard parametrisation and the three
+    variants over learning rates, widths and seeds, `simple` and `intermediate` without the base width, where they are
+    the standard one; and `simple` at high rates without QK-norm."""
+    bare, standard = pl.col("model.qk_norm") == "none", pl.col("param.name") == "standard"
+    arm = arm_where({UNNORMALISED: bare, STANDARD: standard}, pl.col("param.variant"))
     found = read_sweep(runs, arm, size=pl.col("model.width"))
     at_base = found.filter((pl.col("arm") == STANDARD) & (pl.col("size") == pl.col("size").min()))
     same = [at_base.with_columns(pl.lit(name).alias("arm")) for name in (SIMPLE, INTERMEDIATE)]
@@ -120,25 +116,17 @@ def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
 def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path) -> None:
     """`best_lr`: the best rate and the best loss against width by arm, and simple muP at the largest width with and
     without QK-norm."""
-    largest = float(sweep["size"].max())  # type: ignore[arg-type]  # a number
-    with style.paper():
-        figure = Figure(figsize=(9.2, 3.0))
-        rate_axes, loss_axes, norm_axes = figure.subplots(1, 3)
+    largest = span(sweep, "size")[1]
+    with style.panels((9.2, 3.0), 1, 3) as (figure, (rate_axes, loss_axes, norm_axes)):
         best = sensitivity(sweep)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
         for k, arm in enumerate(ARMS):
             points = mean_over_seeds(best.filter(pl.col("arm") == arm), "best_loss")
-            spread = [points["mean"] - points["low"], points["high"] - points["mean"]]
-            loss_axes.errorbar(
-                points["size"] * _aside(k), points["mean"], yerr=spread, fmt="o-", color=style.ARMS[k], capsize=2
-            )
+            draw_intervals(loss_axes, points["size"] * _aside(k), points, color=style.ARMS[k])
         loss_axes.set_ylabel("lowest validation loss (nats per token)")
         style.loss_axis(loss_axes)
         for axes in (rate_axes, loss_axes):
-            axes.set_xscale("log", base=2)
-            widths = sorted(sweep["size"].unique())
-            axes.set_xticks(widths, [f"{width:g}" for width in widths])
-            axes.set_xlabel("width")
+            style.doubling_axis(axes, sorted(sweep["size"].unique()), "width")
             axes.margins(x=0.12)
         at_largest = sweep.filter((pl.col("arm") == SIMPLE) & (pl.col("size") == largest))
         for table, colour, name in (
@@ -148,8 +136,7 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
             draw_curves(norm_axes, table, {float(size): colour for size in table["size"].unique()})
             norm_axes.plot([], [], "o-", color=colour, label=name)
         style.loss_axis(norm_axes)
-        norm_axes.set_ylabel("validation loss (nats per token)")
-        norm_axes.set_title(f"simple muP, width {largest:g}")
+        norm_axes.set(ylabel="validation loss (nats per token)", title=f"simple muP, width {largest:g}")
         norm_axes.legend()
     drawn = pl.concat([rates, unnormalised.select(*CURVE, "lr", "loss")], how="diagonal")
     write_picture(figure, drawn, folder / "best_lr")
@@ -166,14 +153,12 @@ def _draw_rates(axes: Axes, sweep: pl.DataFrame) -> pl.DataFrame:
         inside = own.filter(~pl.col("at_edge"))
         if len(inside):
             points = geometric_mean_over_seeds(inside, "lr_opt")
-            spread = [points["mean"] - points["low"], points["high"] - points["mean"]]
-            axes.errorbar(points["size"] * _aside(k), points["mean"], yerr=spread, fmt="o-", color=colour, capsize=2)
+            draw_intervals(axes, points["size"] * _aside(k), points, color=colour)
         axes.plot([], [], "o-", color=colour, label=name)
         for edge in own.filter(pl.col("at_edge")).iter_rows(named=True):
             marker = "v" if edge["lr"] == low else "^"
             axes.plot(edge["size"] * _aside(k), edge["lr"], marker, color=colour, mfc="none", markersize=6)
-    axes.set_yscale("log")
-    axes.set_ylabel("best learning rate")
+    axes.set(yscale="log", ylabel="best learning rate")
     if rates["at_edge"].any():
         axes.plot([], [], "^", color=style.REFERENCE, mfc="none", label="at an edge of the grid")
     axes.legend()

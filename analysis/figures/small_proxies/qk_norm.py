@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -31,11 +30,8 @@ DECADES = "sizes that span decades, as the paper's 2.4M to 1.2B parameters"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of both arms over learning rates, sizes and seeds.
-    """
+    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1), and return the claims. Runs: both arms over
+    learning rates, sizes and seeds."""
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
     curves = curves_of(sweep)
     largest = {name: pl.col(metric).max() for name, metric in (("logit", LOGIT), ("query", QUERY), ("key", KEY))}
@@ -187,9 +183,7 @@ def _draw_logits(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> Non
     at one high rate; the largest logit of a run, and the size of its queries and keys, against learning rate."""
     high = sweep["lr"].unique().sort()[-2]
     colours = style.size_colours(sweep["size"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=(10.6, 2.9))
-        loss_axes, logit_axes, *rate_axes = figure.subplots(1, 4)
+    with style.panels((10.6, 2.9), 1, 4) as (figure, (loss_axes, logit_axes, *rate_axes)):
         drawn = [_draw_over_steps(loss_axes, logit_axes, sweep.filter(pl.col("lr") == high), curves, colours)]
         for axes, value in zip(rate_axes, ("logit", "query_key"), strict=True):
             drawn += _draw_over_rates(axes, sweep, value, colours)
@@ -227,8 +221,7 @@ def _draw_over_steps(
     loss_axes.set_ylabel("training loss (nats per token)")
     logit_axes.set_ylabel("largest attention logit, block 0")
     for axes in (loss_axes, logit_axes):
-        axes.set_title(f"learning rate {lr:g}")
-        axes.set_xlabel("step")
+        axes.set(title=f"learning rate {lr:g}", xlabel="step")
     return pl.concat(drawn)
 
 
@@ -237,7 +230,5 @@ def _draw_over_rates(axes: Axes, sweep: pl.DataFrame, value: str, colours: Mappi
     for (arm, size), rows in sweep.sort("size").group_by("arm", "size", maintain_order=True):
         points = draw_over_seeds(axes, rows, "lr", value, colour=colours[float(size)], line="o" + LINES[str(arm)])
         drawn.append(points.with_columns(arm=pl.lit(arm), size=pl.lit(size), drawn=pl.lit(value)))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("learning rate")
+    axes.set(xscale="log", yscale="log", xlabel="learning rate")
     return drawn

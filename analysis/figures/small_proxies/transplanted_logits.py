@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, between
@@ -23,12 +22,8 @@ PLANTED, BIGRAMS = "planted", "bigrams"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `transplanted_logits` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of one model over `model.qk_rms`, and of bigrams (`model.depth` 0), each
-            at some learning rates and seeds.
-    """
+    """Draw `transplanted_logits`, and return the claims. Runs: one model over `model.qk_rms`, and bigrams
+    (`model.depth` 0), each at some learning rates and seeds."""
     kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
     sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")
@@ -87,9 +82,7 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, folder: Path) -> None:
     """Loss, and the largest logit that was measured, against kappa; a line for each learning rate."""
     level = float(bigrams["log_loss"].mean())  # type: ignore[arg-type]  # polars says Any
     drawn = [bigrams.select(pl.lit(BIGRAMS).alias("drawn"), "seed", "loss")]
-    with style.paper():
-        figure = Figure(figsize=style.TWO_PANELS)
-        loss_axes, logit_axes = figure.subplots(1, 2)
+    with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss_axes, logit_axes)):
         swept = planted.filter(pl.col("kappa").n_unique().over("lr") > 1)
         elsewhere = planted.filter(pl.col("kappa").n_unique().over("lr") == 1)
         for colour, lr in zip(style.ARMS, swept["lr"].unique().sort(), strict=False):
@@ -105,11 +98,9 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, folder: Path) -> None:
         kappas = planted["kappa"].unique().sort()
         logit_axes.plot(kappas, kappas, "--", color=style.REFERENCE, label="kappa")
         loss_axes.set_ylabel("validation loss (nats per token)")
-        logit_axes.set_ylabel("largest attention logit, block 0")
-        logit_axes.set_yscale("log")
+        logit_axes.set(ylabel="largest attention logit, block 0", yscale="log")
         for axes in (loss_axes, logit_axes):
-            axes.set_xscale("log")
-            axes.set_xlabel("kappa: the planted size of the largest logit")
+            axes.set(xscale="log", xlabel="kappa: the planted size of the largest logit")
             axes.legend()
         style.loss_axis(loss_axes)
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "transplanted_logits")

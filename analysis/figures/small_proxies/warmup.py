@@ -17,11 +17,7 @@ ARMS = {share: f"warm-up over {share} of the steps" for share in (SHORT, USUAL, 
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three lengths over learning rates, sizes and seeds.
-    """
+    """Draw `sensitivity`, and return the claims. Runs: the three lengths over learning rates, sizes and seeds."""
     sweep = read_sweep(runs, pl.col("schedule.warmup"))
     draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS)
 

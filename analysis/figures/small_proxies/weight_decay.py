@@ -20,12 +20,8 @@ LONG = (
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of three independent and two coupled decays over learning rates, sizes
-            and seeds.
-    """
+    """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts), and return the claims. Runs: three
+    independent and two coupled decays over learning rates, sizes and seeds."""
     form, decay = pl.col("optim.decay"), pl.col("optim.weight_decay")
     usual, acting, strongest = runs.filter(form == INDEPENDENT)["optim.weight_decay"].unique().sort()
     coupled, acting_coupled = runs.filter(form == COUPLED)["optim.weight_decay"].unique().sort()

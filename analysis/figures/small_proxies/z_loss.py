@@ -9,15 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep, sensitivity, with_numbers
+from analysis.stability.lr_sweep import arm_where, curves_of, lr_window, read_sweep, sensitivity, with_numbers
+from analysis.stability.plot_arms import draw_arms
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
 NEITHER, Z_LOSS, DECAY, BOTH = "neither", "z-loss", "decay", "both"
@@ -26,22 +25,10 @@ LONG = "1e5 steps at a rate of 0.1 or more; the paper's drift sets in towards th
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 3) and `log_z` (figure 4) into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the four arms over learning rates, sizes and seeds; and at the
-            smallest size for longer at high rates.
-    """
+    """Draw `sensitivity` (figure 3) and `log_z` (figure 4), and return the claims. Runs: the four arms over learning
+    rates, sizes and seeds; and at the smallest size for longer at high rates."""
     has_z_loss, decays = pl.col("optim.z_loss") > 0, pl.col("optim.weight_decay") > 0
-    arm = (
-        pl.when(has_z_loss & decays)
-        .then(pl.lit(BOTH))
-        .when(has_z_loss)
-        .then(pl.lit(Z_LOSS))
-        .when(decays)
-        .then(pl.lit(DECAY))
-        .otherwise(pl.lit(NEITHER))
-    )
+    arm = arm_where({BOTH: has_z_loss & decays, Z_LOSS: has_z_loss, DECAY: decays}, pl.lit(NEITHER))
     is_long = pl.col("n_steps") > pl.col("n_steps").min()
     sweep = read_sweep(runs.filter(~is_long), arm)
     long = read_sweep(runs.filter(is_long), arm)
@@ -131,15 +118,10 @@ def _draw_log_z(long: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
         "log_z_mean": "mean log Z (nats)",
         "logit_mean": "mean output logit",
     }
-    with style.paper():
-        figure = Figure(figsize=(9.2, 3.0))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            for colour, (arm, name) in zip(style.ARMS, ARMS.items(), strict=False):
-                rows = curves.filter(pl.col("arm") == arm)
-                arm_name = name.replace("\n", " ")
-                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=arm_name, log=False)
-            axes.set_xlabel("step")
-            axes.set_ylabel(label)
+    with style.panels((9.2, 3.0), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
+            draw_arms(axes, curves, ARMS, "step", value, line="-", log=False)
+            axes.set(xlabel="step", ylabel=label)
             if value != "train_loss":
                 axes.axhline(0, color=style.REFERENCE, linewidth=0.8)
         figure.axes[0].legend()

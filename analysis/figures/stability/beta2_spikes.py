@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.claims.claim import Claim
@@ -19,6 +19,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.loss_spikes import Course, lags, read_courses
 from analysis.stability.autopsy import STALE
+from analysis.stability.lr_sweep import arm_where
 from analysis.stability.plot_arms import arm_colours
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.stability.signals import REACH
@@ -30,20 +31,9 @@ SHOWN_LAGS = 20  # steps
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `losses`, `spikes` and `lags` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the four arms over beta2 and seeds.
-    """
-    arm = (
-        pl.when(pl.col("optim.name") == "stable_adamw")
-        .then(pl.lit(STABLE))
-        .when(pl.col("optim.clip").is_null())
-        .then(pl.lit(FREE))
-        .when(pl.col("optim.clip_by") == "tensor")
-        .then(pl.lit(TENSOR))
-        .otherwise(pl.lit(CLIP))
-    )
+    """Draw `losses`, `spikes` and `lags`, and return the claims. Runs: the four arms over beta2 and seeds."""
+    stable, free = pl.col("optim.name") == "stable_adamw", pl.col("optim.clip").is_null()
+    arm = arm_where({STABLE: stable, FREE: free, TENSOR: pl.col("optim.clip_by") == "tensor"}, pl.lit(CLIP))
     courses = read_courses(runs, arm)
     table = tabulate(courses)
     _draw_losses(courses, folder)
@@ -143,9 +133,8 @@ def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
     own = sorted((course for course in free if course.seed == seed), key=lambda course: course.beta2)
     shown = [own[0], own[max(len(own) - 2, 1)]] if len(own) > 1 else own
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(7.6, 4.2))
-        panels = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False, height_ratios=[1.3, 1])
+    how: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": [1.3, 1]}
+    with style.panels((7.6, 4.2), 2, len(shown), **how) as (figure, panels):
         for (loss_axes, stale_axes), course in zip(panels.T, shown, strict=True):
             _draw_course(loss_axes, stale_axes, course)
             loss_axes.set_title(f"$\\beta_2$ = {course.beta2:g}")
@@ -153,8 +142,7 @@ def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
             drawn.append(_course_table(course))
         highest = max(float(course.loss[~course.shifted][len(course.loss) // 10 :].max()) for course in shown)
         lowest = min(float(course.loss.min()) for course in shown)
-        panels[0, 0].set_ylim(lowest - 0.1, highest + 0.35)
-        panels[0, 0].set_ylabel("training loss (nats per token)")
+        panels[0, 0].set(ylim=(lowest - 0.1, highest + 0.35), ylabel="training loss (nats per token)")
         panels[1, 0].set_ylabel(r"RMS of $g\,/\sqrt{v}$")
         panels[1, 0].set_ylim(bottom=0)
         for axes in panels[:, -1]:
@@ -200,27 +188,18 @@ def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
     }
     memories = table.select("memory", "beta2").unique().sort("memory")
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.6, 3.2))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.6, 3.2), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
                 own = table.filter(pl.col("arm") == arm).drop_nulls(value)
                 if own.is_empty():
                     continue
                 points = mean_over_seeds(own, value, ("memory", "beta2"))
-                draw_intervals(
-                    axes,
-                    points["memory"] + 0.05 * (k - 1.5),  # or intervals would hide each other
-                    points,
-                    fmt="o-",
-                    color=colour,
-                    capsize=2,
-                    label=ARMS[arm],
-                )
+                shift = 0.05 * (k - 1.5)  # or intervals would hide each other
+                draw_intervals(axes, points["memory"] + shift, points, color=colour, label=ARMS[arm])
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(value).alias("value"), pl.all()))
             axes.set_xticks(memories["memory"].to_list(), [f"{beta2:g}" for beta2 in memories["beta2"]], fontsize=7)
-            axes.set_xlabel(r"$\beta_2$")
-            axes.set_ylabel(label)
+            axes.set(xlabel=r"$\beta_2$", ylabel=label)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
     write_picture(figure, pl.concat(drawn), folder / "spikes")
 
@@ -230,15 +209,15 @@ def _draw_lags(courses: Sequence[Course], folder: Path) -> None:
     found, expected = lags(courses, SHOWN_LAGS)
     at = np.arange(-SHOWN_LAGS, SHOWN_LAGS + 1)
     counts = np.bincount(found + SHOWN_LAGS, minlength=len(at))
-    with style.paper():
-        figure = Figure(figsize=style.ONE_PANEL)
-        axes = figure.subplots()
+    with style.panels(style.ONE_PANEL) as (figure, axes):
         axes.axvspan(0.5, REACH + 0.5, color="#f0e6d2", label=f"1 to {REACH} steps")
         axes.bar(at, counts, 0.85, color=style.ARMS[0], label="spikes")
         axes.step(at, expected, where="mid", color=style.HELD_OUT, label="by chance")
-        axes.set_ylim(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max()))
-        axes.set_xlabel("steps from a second moment out of date to a spike")
-        axes.set_ylabel("pairs")
+        axes.set(
+            ylim=(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max())),
+            xlabel="steps from a second moment out of date to a spike",
+            ylabel="pairs",
+        )
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left")
     write_picture(figure, pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}), folder / "lags")

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import Sample, arms_apart
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, read_sweep, sensitivity
-from analysis.stability.plot_arms import arm_colours, draw_against_lr
+from analysis.stability.plot_arms import draw_against_lr, draw_arms, draw_losses
 from analysis.stability.plot_lr_sweep import loss_limits
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
@@ -27,11 +25,8 @@ SMOOTH = 9  # steps of the training loss
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `steps`, `learning_rate` and `entropy_and_loss` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three arms at one size over learning rates and seeds.
-    """
+    """Draw `steps`, `learning_rate` and `entropy_and_loss`, and return the claims. Runs: the three arms at one size
+    over learning rates and seeds."""
     arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
     sweep = read_sweep(runs, arm, size=MATRICES)
     curves = curves_of(sweep)
@@ -132,14 +127,10 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
         (probes.select("arm", "seed", "step", "logit"), "logit", "largest attention logit"),
         (probes.select("arm", "seed", "step", "entropy"), "entropy", "attention entropy / largest"),
     )
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        for axes, (table, value, label) in zip(figure.subplots(1, 3), panels, strict=True):
-            for arm, colour in arm_colours(ARMS).items():
-                rows = table.filter(pl.col("arm") == arm)
-                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=ARMS[arm], log=False)
-            axes.set_xlabel("step")
-            axes.set_ylabel(label)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, row):
+        for axes, (table, value, label) in zip(row, panels, strict=True):
+            draw_arms(axes, table, ARMS, "step", value, line="-", log=False)
+            axes.set(xlabel="step", ylabel=label)
         loss_axes, logit_axes, entropy_axes = figure.axes
         loss_axes.legend()
         logit_axes.set_yscale("log")
@@ -151,30 +142,19 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
 
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss, largest logit and entropy at the end over learning rates, by arm."""
-    panels = {
-        "loss": "validation loss (nats per token)",
-        "logit": "largest attention logit of a run",
-        "entropy": "entropy / largest, at the end",
-    }
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            draw_against_lr(axes, sweep, ARMS, value, log=value == "logit")
-            axes.set_ylabel(label)
-        loss_axes, _, entropy_axes = figure.axes
-        loss_axes.set_ylim(*loss_limits(sweep))
-        style.loss_axis(loss_axes)
-        loss_axes.legend()
-        entropy_axes.set_ylim(-0.02, 1.02)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, (loss_axes, logit_axes, entropy_axes)):
+        draw_losses(loss_axes, sweep, ARMS)
+        draw_against_lr(logit_axes, sweep, ARMS, "logit", log=True)
+        logit_axes.set_ylabel("largest attention logit of a run")
+        draw_against_lr(entropy_axes, sweep, ARMS, "entropy")
+        entropy_axes.set(ylabel="entropy / largest, at the end", ylim=(-0.02, 1.02))
     write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
 def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
     """`entropy_and_loss`: the final loss of every run against its entropy, coloured by learning rate."""
     colours = style.setting_colours(sweep["lr"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=style.ONE_PANEL)
-        axes = figure.subplots()
+    with style.panels(style.ONE_PANEL) as (figure, axes):
         for arm, marker in MARKERS.items():
             own = sweep.filter((pl.col("arm") == arm) & pl.col("entropy").is_not_null())
             shades = [colours[lr] for lr in own["lr"]]
@@ -185,8 +165,7 @@ def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
         axes.set_xlim(-0.03, 1)
         axes.set_ylim(*loss_limits(sweep))
         style.loss_axis(axes)
-        axes.set_xlabel("attention entropy / largest, at the end")
-        axes.set_ylabel("validation loss (nats per token)")
+        axes.set(xlabel="attention entropy / largest, at the end", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         n_arms = len(MARKERS)
         first = axes.legend(handles[:n_arms], labels[:n_arms], loc="upper right")

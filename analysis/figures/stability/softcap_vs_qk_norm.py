@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
@@ -15,8 +14,7 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
 from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, failing_lr, lr_window, read_sweep
-from analysis.stability.plot_arms import draw_against_lr, draw_estimates
-from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.stability.plot_arms import draw_against_lr, draw_estimates, draw_losses
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
 ARMS = {
@@ -34,11 +32,8 @@ LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate` and `attention` into `folder`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the arms at one size over learning rates and seeds.
-    """
+    """Draw `learning_rate` and `attention`, and return the claims. Runs: the arms at one size over learning rates and
+    seeds."""
     cap = pl.col("model.attention_softcap")
     arm = pl.col("model.qk_norm") + pl.when(cap.is_null()).then(pl.lit("")).otherwise(
         ", cap " + cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False).cast(pl.String)
@@ -144,14 +139,8 @@ def _higher(one: Sample, other: Sample) -> Sample:
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss over learning rates by arm, and the rate at which each arm fails."""
     fails = failing_lr(sweep, rise=RISE)
-    with style.paper():
-        figure = Figure(figsize=(8.0, 3.3))
-        curves, rates = figure.subplots(1, 2, width_ratios=[1.25, 1])
-        draw_against_lr(curves, sweep, ARMS, "loss")
-        curves.set_ylim(*loss_limits(sweep))
-        style.loss_axis(curves)
-        curves.set_ylabel("validation loss (nats per token)")
-        curves.legend()
+    with style.panels((8.0, 3.3), 1, 2, width_ratios=[1.25, 1]) as (figure, (curves, rates)):
+        draw_losses(curves, sweep, ARMS)
         draw_estimates(rates, fails, ARMS, "lr_fail", log=True)
         rates.set_yscale("log")
         rates.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -173,9 +162,8 @@ def _draw_attention(sweep: pl.DataFrame, folder: Path) -> None:
         "query_key": "query RMS × key RMS, at the end",
         "entropy": "entropy / largest, at the end",
     }
-    with style.paper():
-        figure = Figure(figsize=(9.6, 3.1))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.6, 3.1), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             draw_against_lr(axes, sweep, ARMS, value, log=value != "entropy")
             axes.set_ylabel(label)
             if value == "entropy":

@@ -10,7 +10,7 @@ less. The target and its trunk are those of the studies of stacking.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import alone, cooled, each_seed, full_budget, target, trunk_for
 from train.record.manifest import Profile

@@ -9,8 +9,8 @@ How 2 and 8 compare is within the noise at `cpu`, and a base of one block does n
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     SCALES,

@@ -12,7 +12,7 @@ above, is still open at 8T tokens. The timing rule is not identified there.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, narrowed, scratch, stacked
 from sweeps.studies.gstack.timing import NARROWER, trained

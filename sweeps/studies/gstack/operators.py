@@ -15,8 +15,9 @@ scratch. Random width ends below scratch; the other three ways to widen cannot b
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     BUDGET,
@@ -43,12 +44,12 @@ def cells(profile: Profile, seed: int) -> list[Cell]:
     """Scratch at several budgets; every operator at one of them."""
     full = full_budget(profile)
     budget = round(BUDGET * full)
-    deep: Cell = {"model.depth": depth_of(profile)}
+    deep: Settings = {"model.depth": depth_of(profile)}
     every = scratch(profile, seed, SCRATCH[profile])
     arms = [("depth", name, narrowed(profile, 1)) for name in DEPTH]
     arms += [("width", name, narrowed(profile, 2) | deep) for name in WIDTH]
     for axis, operator, small in arms:
-        how: Cell = {f"grow.{axis}": operator}
+        how: Settings = {f"grow.{axis}": operator}
         if operator == "learn":
             how["grow.learn_steps"] = max(1, at_step(profile, LEARN))
         elif (axis, operator) == ("depth", "random"):

@@ -20,8 +20,9 @@ At `cpu` stages beat one hop, the other way round than published.
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     BUDGET,
@@ -43,7 +44,7 @@ FEWEST = 2  # blocks where stages begin, and a Learngene has
 PARTS: dict[Profile, int] = {"smoke": 1, "cpu": 6, "gpu": 6}  # partial stacks, of those of `parts`
 
 
-def parts(depth: int) -> list[Cell]:
+def parts(depth: int) -> list[Settings]:
     """Settings that repeat a part of 4 blocks, and keep the order of the rest."""
     pair, single = depth // 2 - 2, depth - 4
     orders = [
@@ -59,18 +60,18 @@ def parts(depth: int) -> list[Cell]:
 
 def cells(profile: Profile, seed: int) -> list[Cell]:
     """Scratch at several budgets; every initialiser at one."""
-    deep: Cell = {"model.depth": max(2 * BASE_DEPTH, depth_of(profile))}
+    deep: Settings = {"model.depth": max(2 * BASE_DEPTH, depth_of(profile))}
     step = at_step(profile)
-    short: Cell = {"train.duration": f"{step}steps"}
+    short: Settings = {"train.duration": f"{step}steps"}
     full = cost_of(target(profile, seed) | deep).flops
     budget = round(BUDGET * full)
 
     two = base(profile, seed, {"model.depth": FEWEST})
-    small: Cell = {"model.depth": BASE_DEPTH} | short
+    small: Settings = {"model.depth": BASE_DEPTH} | short
     four, learngene, templates = (
         base(profile, seed, small | more) for more in ({}, {"model.stages": FEWEST}, {"model.templates": BASE_DEPTH})
     )
-    starts: list[tuple[Cell, Cell]] = [
+    starts: list[tuple[Cell, Settings]] = [
         (four, {"grow.depth": "interpolate"}),
         *((four, pattern) for pattern in parts(int(str(deep["model.depth"])))[: PARTS[profile]]),
         (grown(two, step, small), {"grow.depth": "stack"}),

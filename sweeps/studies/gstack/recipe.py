@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
@@ -51,26 +52,23 @@ def each_seed(cells: Callable[[Profile, int], list[Cell]]) -> Callable[[Profile]
 def target(profile: Profile, seed: int) -> Cell:
     """The target from scratch at a constant rate, at the full budget."""
     scale, every = SCALES[profile], EVAL_EVERY[profile]
-    return (
-        scale.training()
-        | scale.model(scale.widths[0], scale.depths[0])
-        | {
-            "optim": "adamw_coupled",
-            "optim.weight_decay": 0.1,
-            "optim.lr": scale.lrs[0],
-            "schedule": "constant",
-            "schedule.warmup": f"{WARMUP[profile]}steps",
-            "train.log_every": f"{max(1, every // 4)}steps",
-            "eval.every": f"{every}steps",
-            "seed": seed,
-        }
-    )
+    settings: Settings = {
+        "optim": "adamw_coupled",
+        "optim.weight_decay": 0.1,
+        "optim.lr": scale.lrs[0],
+        "schedule": "constant",
+        "schedule.warmup": f"{WARMUP[profile]}steps",
+        "train.log_every": f"{max(1, every // 4)}steps",
+        "eval.every": f"{every}steps",
+        "seed": seed,
+    }
+    return Cell(scale.training() | scale.model(scale.widths[0], scale.depths[0]) | settings)
 
 
-def base(profile: Profile, seed: int, settings: Cell | None = None) -> Cell:
+def base(profile: Profile, seed: int, settings: Settings | None = None) -> Cell:
     """The base at a constant rate, one for all studies: a quarter of the target's blocks, as many steps as the latest
     growth needs. `settings` replace others, such as depth or width."""
-    small: Cell = {"model.depth": depth_of(profile) // 4, "train.duration": f"{at_step(profile, LATEST)}steps"}
+    small: Settings = {"model.depth": depth_of(profile) // 4, "train.duration": f"{at_step(profile, LATEST)}steps"}
     return target(profile, seed) | small | (settings or {})
 
 
@@ -78,7 +76,7 @@ def depth_of(profile: Profile) -> int:
     return SCALES[profile].depths[0]
 
 
-def narrowed(profile: Profile, by: int) -> Cell:
+def narrowed(profile: Profile, by: int) -> Settings:
     """Settings of a target, and of its base, of a fraction of the width, with heads as wide as those of all."""
     return SCALES[profile].wide(SCALES[profile].widths[0] // by)
 
@@ -134,7 +132,7 @@ def _steps(trunk: Cell, flops: int) -> tuple[int, int]:
     return n_steps, max(1, round(COOLDOWN * n_steps))
 
 
-def scratch(profile: Profile, seed: int, levels: Sequence[float], settings: Cell | None = None) -> list[Cell]:
+def scratch(profile: Profile, seed: int, levels: Sequence[float], settings: Settings | None = None) -> list[Cell]:
     """The target from scratch, its trunk as long as the full budget or a level beyond, cooled at each level."""
     whole = target(profile, seed) | (settings or {})
     full = cost_of(whole).flops
@@ -143,7 +141,7 @@ def scratch(profile: Profile, seed: int, levels: Sequence[float], settings: Cell
 
 
 def stacked(
-    profile: Profile, seed: int, levels: Sequence[float], size: Cell, *, at: float = GROWN_AT, reach: float = 1.0
+    profile: Profile, seed: int, levels: Sequence[float], size: Settings, *, at: float = GROWN_AT, reach: float = 1.0
 ) -> list[Cell]:
     """The stack of the base after a share `at` of the target's steps, cooled at each level that this base leaves room
     for; its trunk is as long as a `reach` of the full budget asks for."""

@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep
 from train.record.manifest import Profile
 
 
-def cells(profile: Profile) -> list[Cell]:
+def cells(profile: Profile) -> list[Settings]:
     """Both arms at every size."""
     return lr_sweep(profile, [{"model.qk_norm": "none"}, {"model.qk_norm": "head"}])
 

@@ -6,17 +6,17 @@ follow the number of steps. At `cpu` the smallest size alone, since a long arm c
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep
 from train.record.manifest import Profile
 
 
-def cells(profile: Profile) -> list[Cell]:
+def cells(profile: Profile) -> list[Settings]:
     """The recipe's run length and batch; then one of the two changed, and with the batch the steps."""
     steps, batch = SCALES[profile].steps, SCALES[profile].batch
     half, twice = f"{steps // 2}steps", f"{2 * steps}steps"
-    arms: list[Cell] = [
+    arms: list[Settings] = [
         {},
         {"train.duration": half},
         {"train.duration": twice},

@@ -82,7 +82,7 @@ def softcap_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
         return attention_rows(logit=2 * cap, query_key=10 * grown**0.1, entropy=0.7)
 
     runs = simulate_runs(softcap_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
-    return softcap_vs_qk_norm.softcap_vs_qk_norm(runs, tmp_path)
+    return softcap_vs_qk_norm.draw(runs, tmp_path)
 
 
 def test_a_cap_hides_what_qk_norm_prevents(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def entropy_claims(tmp_path: Path, *, collapses: str) -> list[Claim]:
         return attention_rows(logit=10 * (1 + harm(run)), query_key=10, entropy=entropy)
 
     runs = simulate_runs(entropy_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
-    return entropy_collapse.entropy_collapse(runs, tmp_path)
+    return entropy_collapse.draw(runs, tmp_path)
 
 
 def test_entropy_collapses_where_training_stalls(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def spike_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
 
     runs = simulate_runs(beta2_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     runs = runs.with_columns(pl.lit(1024).alias("tokens_per_step"), pl.lit(50_000).alias("n_params_total"))
-    return beta2_spikes.beta2_spikes(runs, tmp_path)
+    return beta2_spikes.draw(runs, tmp_path)
 
 
 def test_spikes_follow_a_second_moment_that_is_out_of_date(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def row(run_id: str, base: str | None = None, step: int | None = None, **setting
         "model.stages": None,
         "model.templates": None,
         "schedule.shape": "constant",
+        "schedule.floor": 0.0,
+        "schedule.floor_is": "relative",
         "n_steps": 10,
         "n_steps_inherited": 0,
         "n_tokens_inherited": 0,

@@ -19,6 +19,7 @@ from models.growth import width as grow_width
 from models.growth.grow import grow_moments, grow_state
 from models.growth.rules import GrowthError, block_sources, check_growth
 from models.growth.width import shares, widen
+from models.roles import Role, Weight
 from tests.helpers import tokens
 
 V, T = 40, 12
@@ -405,21 +406,23 @@ def test_a_tied_head_is_divided_once(names: list[str], factor: float) -> None:
 def test_zero_and_random_width_entry_by_entry() -> None:
     generator = torch.Generator().manual_seed(0)
     old, fresh = torch.randn(2, 3, generator=generator), torch.randn(4, 5, generator=generator)
-    for name, summed in (("up.weight", 1), ("keys", 1), ("values", 0)):
-        zero = widen(name, old, fresh, "zero", tied=False, seed=0)
+    for summed in (1, 0):
+        matrix = Weight(Role.HIDDEN, ("outputs", "inputs"), summed)
+        zero = widen("name", matrix, old, fresh, "zero", seed=0)
         assert torch.equal(zero[:2, :3], old)
         assert torch.equal(zero[2:, 3:], fresh[2:, 3:])
         read_by_old, read_by_new = (zero[:2, 3:], zero[2:, :3]) if summed == 1 else (zero[2:, :3], zero[:2, 3:])
         assert (read_by_old != 0).all()
         assert (read_by_new == 0).all()
-        random = widen(name, old, fresh, "random", tied=False, seed=0)
+        random = widen("name", matrix, old, fresh, "random", seed=0)
         assert torch.equal(random[:2, :3], old)
         kept = torch.zeros(4, 5, dtype=torch.bool)
         kept[:2, :3] = True
         assert torch.equal(random[~kept], fresh[~kept])
-    gain = widen("norm.gain", old[0], fresh[0], "zero", tied=False, seed=0)
+    gain = widen("name", Weight(Role.BLOCK_NORM, ("residual",)), old[0], fresh[0], "zero", seed=0)
     assert torch.allclose(gain, torch.cat((old[0] * (3 / 5) ** 0.5, fresh[0, 3:])))
-    table = widen("tokens.weight", old, fresh[:2], "zero", tied=True, seed=0)
+    rows = Weight(Role.TIED_EMBEDDING, ("vocabulary", "residual"))
+    table = widen("name", rows, old, fresh[:2], "zero", seed=0)
     assert torch.equal(table, torch.cat((old, torch.zeros(2, 2)), dim=1))
 
 

@@ -15,7 +15,7 @@ from conf.schema import GrowConfig
 from models.count import learn_flops
 from models.gpt import GPT
 from models.growth.grow import grow_state
-from models.growth.learned import LearnedGrowth, axes, axis_size
+from models.growth.learned import LearnedGrowth
 from models.growth.rules import GrowthError, check_growth
 from models.growth.templates import orthogonal_rows, untie_templates
 from tests.helpers import tokens
@@ -70,23 +70,6 @@ def shake(growth: LearnedGrowth) -> None:
 
 
 # --- the formulas ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("names", [*ARCHITECTURES, ["model.templates=3", "model.activation=swiglu"]], ids=str)
-def test_axes_are_those_of_the_model(names: list[str]) -> None:
-    """Every size another one, but for those that are the width by definition."""
-    config = settings(*names, **{**of(names), "heads": 4})
-    rows = {"tokens.weight": V, "positions.weight": T}
-    for name, tensor in fresh_model(config).state_dict().items():
-        labels = axes(name, config.model.qk_norm)
-        assert len(labels) == tensor.ndim
-        for size, label in zip(tensor.shape, labels, strict=True):
-            if label is None:
-                assert size in {rows.get(name, V), config.model.head_dim, config.model.templates}
-            else:
-                assert size == axis_size(label, config.model)
-    with pytest.raises(KeyError):
-        axes("blocks.0.mlp.branch.unknown.weight", "none")
 
 
 @pytest.mark.parametrize("names", UNMIXED, ids=str)
