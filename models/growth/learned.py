@@ -32,9 +32,9 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from conf.schema import Direction, GrowConfig, ModelConfig, ParamConfig
+from conf.schema import Direction, GrowConfig, ModelConfig
 from models.growth.grow import State, grow_state, outline
-from models.growth.rules import check_growth, growing
+from models.growth.rules import Growth, growing
 from models.growth.width import generator
 from models.parametrize import Shape, logit_multiplier
 from models.roles import named_weights
@@ -45,40 +45,25 @@ class LearnedGrowth(nn.Module):
 
     Args:
         base: the base's state, keyed as `GPT.state_dict()`.
-        base_cfg, base_param: what the base is, resolved.
         fresh: the grown model's state; its names, shapes, dtypes and device are kept, its values where an operator
             that is not learned takes them.
-        cfg, param: what it grows into, resolved.
-        how: the operators; at least one is `learn`.
-        seed: draws the new rows of the maps for the width, and what an operator draws that is not learned.
+        growth: with at least one operator `learn`; its seed draws the new rows of the maps for the width, and what an
+            operator draws that is not learned.
 
     Raises:
-        GrowthError: the one cannot become the other, or there is nothing to learn.
+        GrowthError: the two states have tables of different sizes.
     """
 
-    def __init__(
-        self,
-        base: Mapping[str, Tensor],
-        base_cfg: ModelConfig,
-        fresh: Mapping[str, Tensor],
-        cfg: ModelConfig,
-        how: GrowConfig,
-        *,
-        param: ParamConfig,
-        base_param: ParamConfig,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, base: Mapping[str, Tensor], fresh: Mapping[str, Tensor], growth: Growth) -> None:
         super().__init__()
-        check_growth(base_cfg, cfg, how)
-        between = _between(base_cfg, cfg, how)
+        cfg, how, param = growth.cfg, growth.how, growth.param
+        between = _between(growth.base, cfg, how)
         first = dataclasses.replace(  # what has its size already is copied by any operator
             how,
             depth="stack" if how.depth == "learn" else how.depth,
             width="direct" if how.width == "learn" else how.width,
         )
-        self.frozen = grow_state(
-            base, base_cfg, _like(fresh, between), between, first, param=param, base_param=base_param, seed=seed
-        )
+        self.frozen = grow_state(base, _like(fresh, between), dataclasses.replace(growth, cfg=between, how=first))
         """What the maps are applied to: the base's weights, grown where nothing is learned."""
         self._names = list(fresh)
         self._axes = {name: weight.axes for name, _, weight in named_weights(outline(between, fresh))}
@@ -99,7 +84,7 @@ class LearnedGrowth(nn.Module):
         }
         self.width_maps = nn.ParameterDict(
             {
-                axis: _widening(axis, few, many, seed).to(like)
+                axis: _widening(axis, few, many, growth.seed).to(like)
                 for axis, (few, many) in sorted(sizes.items())
                 if few != many
             }

@@ -1,5 +1,10 @@
 """Whether one model can become another one, as far as settings tell, and which block comes from which. No torch.
 
+check_growth(base, cfg, how)                        GrowthError: the first thing that is in the way
+Growth(base=…, base_param=…, cfg=…, param=…, how=…)  the same, as a value that the operators are given
+origins(base, cfg, how)                             [Origin(block=0, intact=True), None, …], a place for each block
+block_sources(2, 4, GrowConfig(depth="stack"))      [0, 1, 0, 1]
+
 What the operators do is told in `models.growth.grow`, `models.growth.width`, `models.growth.learned` and
 `models.growth.templates`.
 """
@@ -11,14 +16,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from conf.duration import parse_steps
-from conf.schema import Direction, GrowConfig, ModelConfig, UserError
+from conf.schema import Direction, GrowConfig, ModelConfig, ParamConfig, UserError
 
 
 class GrowthError(UserError):
     """A model that cannot become the other one in the way that was asked for."""
 
 
-# --- whether at all --------------------------------------------------------------------------------------------
+# --- whether at all --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What becomes what, and how: a growth but for its weights. Making one checks it (`check_growth`).
+
+    Attributes:
+        base, base_param: what the base is, resolved.
+        cfg, param: what it grows into, resolved.
+        how: the operators.
+        seed: draws whatever an operator draws, but for the grown model's fresh weights.
+    """
+
+    base: ModelConfig
+    base_param: ParamConfig
+    cfg: ModelConfig
+    param: ParamConfig
+    how: GrowConfig
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_growth(self.base, self.cfg, self.how)
 
 
 def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:

@@ -17,7 +17,7 @@ from models.build import build
 from models.gpt import GPT
 from models.growth import width as grow_width
 from models.growth.grow import grow_moments, grow_state
-from models.growth.rules import GrowthError, block_sources, check_growth
+from models.growth.rules import Growth, GrowthError, block_sources, check_growth
 from models.growth.width import shares, widen
 from models.roles import Role, Weight
 from tests.helpers import tokens
@@ -57,18 +57,14 @@ def trained_like(config: Config) -> GPT:
     return model
 
 
+def growth_of(before: Config, after: Config, **how: Any) -> Growth:
+    return Growth(base=before.model, base_param=before.param, cfg=after.model, param=after.param, how=GrowConfig(**how))
+
+
 def grown(base: GPT, before: Config, after: Config, **how: Any) -> GPT:
     """The grown model; every name must be there, and no other."""
     fresh = fresh_model(after)
-    state = grow_state(
-        base.state_dict(),
-        before.model,
-        fresh.state_dict(),
-        after.model,
-        GrowConfig(**how),
-        param=after.param,
-        base_param=before.param,
-    )
+    state = grow_state(base.state_dict(), fresh.state_dict(), growth_of(before, after, **how))
     fresh.load_state_dict(state, strict=True)
     return fresh
 
@@ -286,8 +282,7 @@ NOTHING: dict[str, Any] = {}
 def test_nothing_shares_storage(sizes: dict[str, int], how: dict[str, str]) -> None:
     before, after = settings(), settings(**sizes)
     base, fresh = trained_like(before).state_dict(), fresh_model(after).state_dict()
-    by = GrowConfig(**how)
-    state = grow_state(base, before.model, fresh, after.model, by, param=after.param, base_param=before.param)
+    state = grow_state(base, fresh, growth_of(before, after, **how))
     pointers = _storages(base, fresh, state)
     assert len(set(pointers)) == len(pointers)
     assert list(state) == list(fresh)
@@ -463,7 +458,7 @@ def test_blocks_can_come_from_nothing(names: list[str]) -> None:
     assert all(torch.equal(state[name], fresh[name]) for name in inside)
     moments = moments_of(fresh_model(after), KEYS, step=0.0)
     old = moments_of(base, KEYS, step=9.0)
-    carried = grow_moments(old, before.model, moments, after.model, GrowConfig(depth="random"))
+    carried = grow_moments(old, moments, growth_of(before, after, depth="random"))
     assert {name for name, each in carried.items() if each["step"] == 9} == set(base.state_dict())
 
 
@@ -508,7 +503,7 @@ def moments_grown(
     before, after = settings(*names), settings(*names, **sizes)
     base = moments_of(fresh_model(before), keys, step=9.0)
     fresh = moments_of(fresh_model(after), new_keys, step=0.0)
-    state = grow_moments(base, before.model, fresh, after.model, GrowConfig(**how))
+    state = grow_moments(base, fresh, growth_of(before, after, **how))
     assert {name: set(each) for name, each in state.items()} == {name: set(each) for name, each in fresh.items()}
     assert all(state[name][key].shape == new.shape for name, each in fresh.items() for key, new in each.items())
     pointers = _storages(*base.values(), *fresh.values(), *state.values())
@@ -664,7 +659,7 @@ def test_tables_must_have_the_same_rows(vocab_size: int, context: int, line: str
     other = fresh_model(config, vocab_size=vocab_size, context=context).state_dict()
 
     def grow() -> None:
-        grow_state(base, config.model, other, config.model, GrowConfig(), param=config.param, base_param=config.param)
+        grow_state(base, other, growth_of(config, config))
 
     if line is None:
         return grow()
