@@ -19,7 +19,7 @@ from sweeps.engines.registry import ENGINES
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.reuse import adopt, ended_elsewhere
 from sweeps.preflight import preflight
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import studies as find_studies
 from sweeps.words import print_edges, print_plan, print_states, print_study, print_totals
 from train.record.manifest import PROFILES, Manifest, Profile
 
@@ -30,13 +30,14 @@ of it: `run` then adds runs, which `plan` and `status` show."""
 
 
 def main(
-    arguments: Sequence[str] | None = None, *, studies: Mapping[str, Study] = STUDIES, trainer: Trainer = TRAINER
+    arguments: Sequence[str] | None = None, *, studies: Mapping[str, Study] | None = None, trainer: Trainer = TRAINER
 ) -> int:
-    """Do what the command line says; returns the exit status."""
+    """Do what the command line says; returns the exit status. `studies` are those of `sweeps/studies/` if not given."""
     try:
         given = _parser().parse_args(arguments)
+        studies = find_studies() if studies is None else studies
         if given.command == "list":
-            return _list(studies, given.runs_dir)
+            return _list(studies, given.runs_dir, given.results_dir)
         study = _study(given, studies)
         profiles: dict[str, Profile] = {name: name for name in PROFILES if given.cells is None or name in WHERE}
         if given.command == "status" and given.profile is None:
@@ -65,12 +66,12 @@ def main(
 # --- commands --------------------------------------------------------------------------------------------
 
 
-def _list(studies: Mapping[str, Study], runs_dir: Path) -> int:
+def _list(studies: Mapping[str, Study], runs_dir: Path, results_dir: Path) -> int:
     console = wide_console(markup=False)
     for study in studies.values():
         plans = [make_plan(study, profile, runs_dir=runs_dir, capacity=this_machine) for profile in PROFILES]
         jobs = [this_machine(len(plan.runs), DEVICE[plan.profile]).jobs for plan in plans]
-        print_study(study, plans, jobs, console)
+        print_study(study, plans, jobs, console, results_dir=results_dir)
     return 0
 
 
@@ -128,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m sweeps", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = {
-        "list": "every study: claim, runs, FLOPs, estimated time per profile",
+        "list": "every study: claim, runs, FLOPs, estimated time and verdicts per profile",
         "plan": "what would run, what is done, and what it costs",
         "preflight": "about a minute of checks: coordinates, switches, counts, memory, throughput",
         "run": "start what is missing, and widen the grid where the study asks for it",
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
         command.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are (%(default)s)")
         if name == "list":
+            command.add_argument("--results-dir", type=Path, default=Path("results"), help="of figures (%(default)s)")
             continue
         command.add_argument("study", metavar="STUDY", nargs="?", help="a name of `python -m sweeps list`")
         command.set_defaults(cells=None)

@@ -1,18 +1,22 @@
 """Plans in words for a terminal.
 
-print_study(study, plans, jobs, console)        name, claim, and a row for each profile
+print_study(study, plans, jobs, console, …)     name, claim, and a row for each profile
 print_plan(plan, console, elsewhere=0)          a row for each run, the graph of bases, what is to start
 print_states(plan, console)                     a row for each run: how far it has come, and its result
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from conf.command_line import SI, counted, human, in_words
+from conf.schema import UserError
 from sweeps.cells.cell import BASE
 from sweeps.cells.graph import lines, sharing
 from sweeps.cells.study import Study
@@ -23,17 +27,32 @@ from train.record.run import FINAL
 from train.timetable.makespan import makespan
 
 
-def print_study(study: Study, plans: Sequence[Plan], jobs: Sequence[int], console: Console) -> None:
-    """Its claim, and what it takes at each profile where so many runs go at a time."""
-    table = _table("profile", "runs", "done", "FLOPs", "minutes")
+def print_study(
+    study: Study, plans: Sequence[Plan], jobs: Sequence[int], console: Console, *, results_dir: Path
+) -> None:
+    """Its claim, and for each profile what it takes where so many runs go at a time, and what its claims came to."""
+    table = _table("profile", "runs", "done", "FLOPs", "minutes", "verdicts")
     for plan, at_a_time in zip(plans, jobs, strict=True):
         done = sum(run.state in FINAL for run in plan.runs)
         flops = human(sum(run.cost.executed.flops for run in plan.runs), SI)
         minutes = makespan((run.seconds for run in plan.runs), at_a_time) / 60
-        table.add_row(plan.profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}")
+        said = verdicts(results_dir / study.name / plan.profile / "claims.json")
+        table.add_row(plan.profile, str(len(plan.runs)), str(done), flops, f"{minutes:.1f}", said)
     console.print(study.name, style="bold", end="  ")
     console.print(study.claim, soft_wrap=True)
     console.print(table)
+
+
+def verdicts(claims: Path) -> str:
+    """`verdicts(Path("results/gstack/timing/cpu/claims.json"))` is "1 reproduced, 3 inconclusive", and "none" where no
+    figure was drawn; raises `UserError` if the file does not hold claims."""
+    if not claims.exists():
+        return "none"
+    try:
+        counts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{claims}: not the claims of a study ({error})") from None
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
 
 
 def print_plan(plan: Plan, console: Console, *, elsewhere: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import analysis.figures
+import sweeps.studies
 from analysis.commands.claims import as_markdown, read_results
-from analysis.figures.registry import FIGURES
-from sweeps.studies.registry import STUDIES
+from analysis.figures.find import figures, find_figure
+from conf.schema import UserError
+from sweeps.studies.find import StudyError, find_study, studies
 from tests.smoke import Smoke
 
 
@@ -31,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_study_has_its_figures_and_the_other_way_round() -> None:
-    assert set(STUDIES) == set(FIGURES)
+    assert list(studies()) == figures()
 
 
 def test_a_study_is_one_command(tmp_path: Path, cache_dir: Path) -> None:
@@ -43,7 +47,7 @@ def test_a_study_is_one_command(tmp_path: Path, cache_dir: Path) -> None:
     assert (tmp_path / "results/demo/ladder/smoke/claims.json").exists()
 
 
-@pytest.mark.parametrize("study", sorted(STUDIES))
+@pytest.mark.parametrize("study", studies())
 def test_a_study_runs_from_plan_to_claims(study: str, folder: Path, cache_dir: Path, smoke: Smoke) -> None:
     settings = ["--set", f"runtime.cache_dir={cache_dir}", "--set", "train.checkpoint_every=100%"]
     run = ["run", study, "--profile", "smoke", *settings]
@@ -74,9 +78,65 @@ def test_a_study_runs_from_plan_to_claims(study: str, folder: Path, cache_dir: P
     assert before == [path.stat().st_mtime_ns for path in records], "a finished study was run again"
 
 
-def test_the_page_of_verdicts_is_that_of_the_results() -> None:
+# --- by name ---------------------------------------------------------------------------------------------
+
+CELLS = """
+from sweeps.cells.study import Study
+
+def cells(profile):
+    return [{"seed": 0}]
+"""
+
+
+def new_files(folder: Path, monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
+    """Files of a paper `dropped`, in a folder beside those of the studies and figures that there are."""
+    (folder / "dropped").mkdir()
+    for name, text in texts.items():
+        (folder / "dropped" / f"{name}.py").write_text(text)
+    for package in (sweeps.studies, analysis.figures):
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    importlib.invalidate_caches()
+
+
+def test_a_new_file_is_a_study_if_it_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, drawn = list(studies()), figures()
+    study = f'{CELLS}\nSTUDY = Study(claim="It is seen.", cells=cells)\n'
+    picture = '"""A picture."""\n\n\ndef draw(runs, folder):\n    return []\n'
+    new_files(tmp_path, monkeypatch, seen=study, recipe=CELLS, picture=picture)
+    assert list(studies()) == sorted([*before, "dropped/seen"])
+    assert (find_study("dropped/seen").name, find_study("dropped/seen").claim) == ("dropped/seen", "It is seen.")
+    with pytest.raises(UserError, match=r"'dropped/recipe' is unknown; .*dropped/seen"):
+        find_study("dropped/recipe")
+    assert figures() == sorted([*drawn, "dropped/picture"])
+    assert find_figure("dropped/picture")(pl.DataFrame(), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nothing_of_this_name", "sweeps/studies/dropped/broken.py: ModuleNotFoundError: No module named"),
+        ("def cells(", "sweeps/studies/dropped/broken.py: SyntaxError: "),
+        ("STUDY = {}", "sweeps/studies/dropped/broken.py: STUDY is a dict; allowed: a Study"),
+    ],
+)
+def test_a_broken_file_leaves_the_other_studies_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = list(studies())
+    assert capsys.readouterr().err == ""
+    new_files(tmp_path, monkeypatch, broken=text)
+    assert list(studies()) == before
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    with pytest.raises(StudyError, match=r"dropped/broken\.py"):
+        find_study("dropped/broken")
+
+
+def test_the_page_of_verdicts_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regenerate with `python -m analysis claims --markdown > docs/studies.md`."""
     root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
     found = read_results(root / "results", "cpu")
     page = "\n".join(as_markdown(found, Path("results"))) + "\n"
     assert page == (root / "docs" / "studies.md").read_text(encoding="utf-8")

@@ -73,6 +73,12 @@ def as_markdown(found: Sequence[Found], results_dir: Path) -> Iterator[str]:
         + ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
         + ". A verdict follows from the 95 % interval: inside the accepted region, apart from it, or neither."
     )
+    for profile in PROFILES:
+        without = [study["study"] for study in found if not (results_dir / study["study"] / profile).is_dir()]
+        if without and profile != "smoke":  # which takes seconds, and says nothing about a claim
+            yield ""
+            which = "all of them" if len(without) == len(found) else ", ".join(without)
+            yield f"Not run at profile {profile}: {which}."
     for study in found:
         folder = Path("..") / results_dir / study["study"] / study["profile"]
         yield ""

@@ -26,9 +26,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Carry out the command; raises `UserError`."""
     from analysis.claims.claim import write_claims
-    from analysis.figures.registry import get_figure
+    from analysis.figures.find import find_figure
 
-    draw = get_figure(options.study)
+    draw = find_figure(options.study)
     runs = read_runs(runs_of_study(options.runs_dir, options.study, options.profile), params=options.params)
     out = options.results_dir / options.study / options.profile
     out.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ def read_study(path: Path, *, taken: Collection[str]) -> Study:
             f"--cells {path}: cells is {'empty' if cells == [] else _type(cells)}; allowed: a list of cells"
         )
     study_cells = tuple(_read(f"--cells {path}: cell {number}", cell) for number, cell in enumerate(cells, start=1))
-    return Study(name, claim, lambda profile: study_cells)  # noqa: ARG005  # the same at each
+    return Study(name=name, claim=claim, cells=lambda profile: study_cells)  # noqa: ARG005  # the same at each
 
 
 def _read(where: str, plain: Any) -> Cell:

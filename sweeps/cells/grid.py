@@ -4,6 +4,7 @@
     zipped({"model.width": [32, 64], "model.heads": [2, 4]})                2 cells
     cross(zipped({...}), product({...}), [{"schedule": "wsd"}])             every combination
     where(cells, lambda cell: cell["model.width"] < 64)                     some of them
+    under([{"param": "mup"}, {"param": "standard"}], cells)                 all of them under each arm
 
 Explicit cells need no function: they are a list of dicts. `sweeps.cells.cell` has what starts from another run.
 """
@@ -59,6 +60,11 @@ def cross(*grids: Sequence[Settings]) -> list[Settings]:
 def where(cells: Sequence[Settings], keep: Callable[[Settings], bool]) -> list[Settings]:
     """The cells that `keep` holds for, in order."""
     return [cell for cell in cells if keep(cell)]
+
+
+def under(arms: Sequence[Settings], cells: Sequence[Settings]) -> list[Settings]:
+    """Every cell under every arm, the last cell fastest; an arm's settings replace the cell's."""
+    return [cell | arm for arm in arms for cell in cells]
 
 
 def overrides(settings: Mapping[str, Value]) -> list[str]:

@@ -20,14 +20,17 @@ RESERVED = set_by_sweeps()
 
 @dataclass(frozen=True)
 class Study:
-    """A named experiment.
+    """A named experiment: `STUDY = Study(claim="A longer warm-up …", cells=cells)` in a file of `sweeps/studies/`.
 
-    `name` is `<paper>/<figure>`. `cells(profile)` yields one code path at three sizes: `smoke` takes seconds, `cpu`
-    at most ten minutes on two cores and still shows the effect, `gpu` at most twenty minutes on one GPU.
-    `widen` asks for a grid that goes on until its best value is not at an end.
+    Attributes:
+        claim: the sentence that it tests.
+        cells: its runs at a profile, by one code path: `smoke` takes seconds, `cpu` at most ten minutes on two cores
+            and still shows the effect, `gpu` at most twenty minutes on one GPU.
+        widen: asks for a grid that goes on until its best value is not at an end.
+        name: `<paper>/<figure>`, the path of its file, which `sweeps.studies.find` enters.
     """
 
-    name: str
     claim: str
     cells: Callable[[Profile], Sequence[Cell | Settings]]
     widen: Widen | None = None
+    name: str = ""

@@ -1,1 +1,1 @@
-"""One study per file: a function that yields the configurations of its runs."""
+"""The studies: `<paper>/<figure>.py` holds the cells of one, and its name is its path."""

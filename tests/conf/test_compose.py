@@ -18,7 +18,7 @@ from conf.identity import run_id
 from conf.schema import ConfigError, walk
 from sweeps.cells.cell import Cell
 from sweeps.cells.grid import overrides
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import studies
 from train.record.manifest import PROFILES
 
 
@@ -115,7 +115,7 @@ def cells(*, every: bool) -> list[list[str]]:
     """Overrides of the studies' runs: all of them, or enough that each value and each set of choices is among them."""
     found: list[list[str]] = []
     seen: set[object] = set()
-    for study in STUDIES.values():
+    for study in studies().values():
         for profile in PROFILES:
             for cell in map(Cell.of, study.cells(profile)):
                 if cell.base is not None:

@@ -35,7 +35,7 @@ def study(*seeds: int) -> Study:
         del profile
         return product({"train.duration": ["4steps"], "seed": list(seeds)})
 
-    return Study("fake/ends", "Runs end as they were told.", cells)
+    return Study(name="fake/ends", claim="Runs end as they were told.", cells=cells)
 
 
 def main(overrides: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from sweeps import __main__ as command_line
 from sweeps.__main__ import main
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import find_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,16 +54,38 @@ def test_a_runs_dir_that_is_a_file_is_a_mistake(tmp_path, capsys):
 
 
 def test_list_and_plan_tell_the_claim_and_the_runs(tmp_path, capsys):
-    assert main(["list", "--runs-dir", str(tmp_path)]) == 0
+    assert main(["list", "--runs-dir", str(tmp_path), "--results-dir", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
     assert "within 2 %" in listed
+    assert set(verdicts_of(listed)) == {"none"}
     assert all(profile in listed for profile in ("smoke", "cpu", "gpu"))
     assert main(["plan", "demo/ladder", "--profile", "smoke", "--runs-dir", str(tmp_path)]) == 0
     planned = capsys.readouterr().out
-    n_runs = len(STUDIES["demo/ladder"].cells("smoke"))
+    n_runs = len(find_study("demo/ladder").cells("smoke"))
     assert planned.count(" planned ") == n_runs
     assert f"{n_runs} runs: 0 done, {n_runs} to start" in planned
     assert list(tmp_path.iterdir()) == []
+
+
+def verdicts_of(listed: str) -> list[str]:
+    """The last column of `list`, without the rows of names."""
+    return [
+        line.rstrip().rsplit("  ", 1)[-1] for line in listed.splitlines() if line.startswith(("smoke", "cpu", "gpu"))
+    ]
+
+
+def test_list_counts_the_verdicts_that_lie_in_the_results(tmp_path, capsys):
+    folder = tmp_path / "demo/ladder/cpu"
+    folder.mkdir(parents=True)
+    claims = [{"verdict": verdict} for verdict in ("reproduced", "inconclusive", "reproduced")]
+    (folder / "claims.json").write_text(json.dumps({"claims": claims}))
+    study = {"demo/ladder": find_study("demo/ladder")}
+    options = ["--runs-dir", str(tmp_path), "--results-dir", str(tmp_path)]
+    assert main(["list", *options], studies=study) == 0
+    assert verdicts_of(capsys.readouterr().out) == ["none", "2 reproduced, 1 inconclusive", "none"]
+    (folder / "claims.json").write_text("{}")
+    assert main(["list", *options], studies=study) == 2
+    assert "claims.json: not the claims of a study" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("run_status", "figures"), [(0, 1), (1, 0)])

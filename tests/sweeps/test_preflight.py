@@ -15,7 +15,7 @@ from sweeps.cells.grid import product, zipped
 from sweeps.cells.study import Study
 from sweeps.plan.plan import make_plan
 from sweeps.preflight import alone, questions, study_seconds, timed_runs
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import find_study, studies
 from train.timetable.cost import run_cost
 from train.timetable.schedule import build_schedule
 
@@ -23,7 +23,9 @@ ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
 
 def planned(tmp_path, *cells, profile="smoke"):
-    return make_plan(Study("fake/flight", "", lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path)
+    return make_plan(
+        Study(name="fake/flight", claim="", cells=lambda _: [ONE | cell for cell in cells]), profile, runs_dir=tmp_path
+    )
 
 
 def switches(tmp_path, *cells):
@@ -174,9 +176,9 @@ def test_the_time_is_the_plans_where_the_machine_is_as_fast_as_it_assumes(tmp_pa
     assert [b - plan.capacity.speed.run_seconds for b in twice] == pytest.approx([2 * t for t in trained], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", studies())
 def test_every_study_has_questions_that_compose(name, tmp_path):
-    asked = questions(make_plan(STUDIES[name], "cpu", runs_dir=tmp_path))
+    asked = questions(make_plan(find_study(name), "cpu", runs_dir=tmp_path))
     assert asked["architectures"]
     assert 1 <= len(asked["timed"]) <= 3
     every = [argv for q in asked["coordinates"] for argv in q["cells"]]
@@ -190,7 +192,7 @@ def test_a_process_that_dies_is_a_failed_check(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         module.subprocess, "Popen", lambda _, **how: real(["sh", "-c", "cat >/dev/null; exit 3"], **how)
     )
-    study = Study("fake/flight", "", lambda _: [ONE])
+    study = Study(name="fake/flight", claim="", cells=lambda _: [ONE])
     argv = ["preflight", study.name, "--runs-dir", str(tmp_path / "runs")]
     assert command_line.main(argv, studies={study.name: study}) == 1
     assert "FAIL  preflight" in capsys.readouterr().out

@@ -39,7 +39,9 @@ def planned(tmp_path: Path, cache_dir: Path) -> Callable[..., Plan]:
     """`planned(shared, *axes)`: the plan of a study of tiny cells."""
 
     def make(shared: Settings, *cells: Settings) -> Plan:
-        study = Study("fake/flight", "It flies.", lambda _: [TINY | shared | cell for cell in cells or ({},)])
+        study = Study(
+            name="fake/flight", claim="It flies.", cells=lambda _: [TINY | shared | cell for cell in cells or ({},)]
+        )
         return make_plan(study, "smoke", runs_dir=tmp_path / "runs", extra=[f"runtime.cache_dir={cache_dir}"])
 
     return make
@@ -115,7 +117,7 @@ def test_the_seed_of_a_source_that_is_read_does_nothing(tmp_path, cache_dir):
     text: Settings = {"data": "text", "data.path": f"{tmp_path}/*.txt", "data.val_fraction": 0.3}
     drawn = ("data.vocab_size", "data.n_tokens")
     cells = [{k: v for k, v in (TINY | text | {"data.seed": seed}).items() if k not in drawn} for seed in (0, 1)]
-    study = Study("fake/text", "", lambda _: cells)
+    study = Study(name="fake/text", claim="", cells=lambda _: cells)
     extra = [f"runtime.cache_dir={cache_dir}"]
     (asked,) = questions(make_plan(study, "smoke", runs_dir=tmp_path, extra=extra))["switches"]
     assert check_switch(**asked).state == "FAIL"
@@ -327,7 +329,7 @@ def test_the_command_prints_a_table_and_its_status_says_what_failed(
     without: str, tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells = [TINY | {"param": "mup", "param.without": without, "optim.lr": lr} for lr in (1e-3, 1e-2)]
-    study = Study("fake/flight", "It flies.", lambda _: cells)
+    study = Study(name="fake/flight", claim="It flies.", cells=lambda _: cells)
     cache = ["--set", f"runtime.cache_dir={cache_dir}"]
     argv = ["preflight", study.name, "--profile", "smoke", "--runs-dir", str(tmp_path / "runs"), *cache]
     assert main(argv, studies={study.name: study}) == (0 if without == "none" else 1)

@@ -9,16 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, within
+from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.gstack.plots import LOSS, flops_axis, show_losses
+from analysis.drawing.pictures import write_picture
+from analysis.figures.gstack.plots import LOSS, courses_of, draw_line, flops_axis, show_losses, zero_line
 from analysis.figures.gstack.spike import KEPT, jumps
 from analysis.growth.speed_up import SCRATCH, finals, name_broken
-from analysis.stability.lr_sweep import arms_apart, by_seed, differences
 from analysis.stability.plot_arms import draw_estimates
-from analysis.tables.lineage import FROM_SCRATCH, courses, trace
-from train.record.files import write_bytes
+from analysis.tables.lineage import FROM_SCRATCH, trace
 
 FROZEN, RECOMPUTED, RANDOM = "frozen", "recomputed", "random"
 NET2NET, PLAIN = "net2net", "plain"
@@ -33,8 +32,8 @@ COLOURS = {
 }
 
 
-def tokenformer(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `tokenformer` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `tokenformer` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of a TokenFormer grown in three ways and from scratch at two budgets, and
@@ -50,10 +49,10 @@ def tokenformer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     )
     traced = trace(runs).with_columns(arm.alias("arm"))
     ends = finals(traced)
-    names = ends.select("run_id", "arm", "seed")
-    course = courses(traced, ends["run_id"]).join(names, on="run_id", how="left", maintain_order="left")
-    jump = jumps(course.filter(pl.col("arm").is_in(list(GROWN)))).join(names, on="run_id", maintain_order="left")
-    _draw(course, ends, jump, out)
+    course = courses_of(traced, ends, "arm", "seed")
+    jump = jumps(course.filter(pl.col("arm").is_in(list(GROWN))))
+    jump = jump.join(ends.select("run_id", "arm", "seed"), on="run_id", maintain_order="left")
+    _draw(course, ends, jump, folder)
     return name_broken([*_jump_claims(jump), *_end_claims(ends)], traced)
 
 
@@ -62,44 +61,31 @@ def tokenformer(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 def _jump_claims(jump: pl.DataFrame) -> list[Claim]:
     statistic = "validation loss after growth and before the first step minus the base's last"
-
-    def n_runs(*arms: str) -> int:
-        return jump.filter(pl.col("arm").is_in(arms)).height
-
-    kept = [
-        claim_over_seeds(
-            list(by_seed(jump, "jump", arm=arm).values()),
-            sentence=sentence,
-            statistic=f"{statistic} (nats)",
-            threshold=f"within {KEPT:g}",
-            low=-KEPT,
-            high=KEPT,
-            n_runs=n_runs(arm),
-        )
-        for arm, sentence in (
-            (FROZEN, "With zero keys and tau as it was, the loss is continuous at growth."),
-            (NET2NET, "Net2Net keeps the loss of a transformer whose MLP it widens."),
-        )
-    ]
     return [
-        kept[0],
-        claim_over_seeds(
-            list(by_seed(jump, "jump", arm=RECOMPUTED).values()),
-            sentence="With zero keys and tau for the new number of tokens, the loss jumps.",
+        Claim(
+            "With zero keys and tau as it was, the loss is continuous at growth.",
+            of=by_seed(jump, "jump", arm=FROZEN),
             statistic=f"{statistic} (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs(RECOMPUTED),
+            accept=within(KEPT),
         ),
-        claim_over_seeds(
-            arms_apart(jump, "jump", RANDOM, RECOMPUTED),
-            sentence="Random keys make it jump higher.",
+        Claim(
+            "With zero keys and tau for the new number of tokens, the loss jumps.",
+            of=by_seed(jump, "jump", arm=RECOMPUTED),
+            statistic=f"{statistic} (nats)",
+            accept=above(0.0),
+        ),
+        Claim(
+            "Random keys make it jump higher.",
+            of=arms_apart(jump, "jump", RANDOM, RECOMPUTED),
             statistic=f"{statistic}, random minus zero keys, tau for the new number of tokens (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs(RANDOM, RECOMPUTED),
+            accept=above(0.0),
         ),
-        kept[1],
+        Claim(
+            "Net2Net keeps the loss of a transformer whose MLP it widens.",
+            of=by_seed(jump, "jump", arm=NET2NET),
+            statistic=f"{statistic} (nats)",
+            accept=within(KEPT),
+        ),
     ]
 
 
@@ -111,36 +97,34 @@ def _end_claims(ends: pl.DataFrame) -> list[Claim]:
     as_many = full.filter(pl.col("arm") == FROZEN).select("seed", steps.alias("steps"))
     scratch = ends.filter(pl.col("arm") == SCRATCH).with_columns(steps.alias("steps"))
     alike = scratch.join(as_many, on=["seed", "steps"])
+    none_alike = None if len(alike) else "no run from scratch made as many steps as a grown one at full size"
     return [
-        claim_over_seeds(
-            differences(other, grown),
-            sentence=sentence,
-            statistic=f"final validation loss{at}, {name} minus grown TokenFormer (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(grown) + len(other),
-            reason=reason,
+        Claim(
+            f"A grown TokenFormer ends below {below}.",
+            of=(other - grown).or_say(reason),
+            statistic=f"final validation loss {at}, {name} minus grown TokenFormer (nats)",
+            accept=above(0.0),
         )
-        for other, name, at, sentence, reason in (
+        for other, name, at, below, reason in (
             (
                 by_seed(full, "loss", arm=SCRATCH),
                 "TokenFormer from scratch",
-                " at equal FLOPs",
-                "A grown TokenFormer ends below one from scratch of the same FLOPs.",
+                "at equal FLOPs",
+                "one from scratch of the same FLOPs",
                 None,
             ),
             (
                 by_seed(alike, "loss"),
                 "TokenFormer from scratch",
-                " after as many steps of the large model",
-                "A grown TokenFormer ends below one from scratch that made as many steps at full size.",
-                None if len(alike) else "no run from scratch made as many steps as a grown one at full size",
+                "after as many steps of the large model",
+                "one from scratch that made as many steps at full size",
+                none_alike,
             ),
             (
                 by_seed(full, "loss", arm=NET2NET),
                 "transformer widened by Net2Net",
-                " at equal FLOPs",
-                "A grown TokenFormer ends below a transformer that Net2Net widened.",
+                "at equal FLOPs",
+                "a transformer that Net2Net widened",
                 None,
             ),
         )
@@ -150,7 +134,7 @@ def _end_claims(ends: pl.DataFrame) -> list[Claim]:
 # --- figure ----------------------------------------------------------------------------------------------
 
 
-def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Path) -> None:
+def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, folder: Path) -> None:
     """`tokenformer`: loss against cumulative FLOPs, base and grown, beside scratch, for both architectures; and the
     jump at growth."""
     longest = ends.sort("flops").group_by("arm", "seed", maintain_order=True).last()
@@ -170,10 +154,7 @@ def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Pat
             lines += [(a, COLOURS[a], measured.filter((pl.col("arm") == a) & pl.col("since_growth"))) for a in arms]
             for name, colour, rows in lines:
                 label = GROWN.get(name, "from scratch" if name != "base" else name).replace("\n", " ")
-                points = draw_over_seeds(
-                    axes, rows, "flops", "val_loss", colour=colour, line="-", label=label, log=False
-                )
-                drawn.append(points.select(pl.lit(title).alias("model"), pl.lit(name).alias("arm"), pl.all()))
+                drawn.append(draw_line(axes, rows, label, colour, model=title, arm=name))
             show_losses(axes, grown["val_loss"])
             axes.set_title(title)
             flops_axis(axes)
@@ -182,7 +163,6 @@ def _draw(course: pl.DataFrame, ends: pl.DataFrame, jump: pl.DataFrame, out: Pat
         there = {arm: name for arm, name in GROWN.items() if arm in set(jump["arm"])}
         if there:
             draw_estimates(at_growth, jump, there, "jump")
-        at_growth.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
+        zero_line(at_growth)
         at_growth.set_ylabel("jump of the loss at growth (nats per token)")
-        style.save(figure, out / "tokenformer")
-    write_bytes(out / "tokenformer.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "tokenformer")

@@ -12,18 +12,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above
+from analysis.claims.sample import Measured, Sample, by_seed, slopes
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.gstack.plots import FLOPS, LOSS, MEASURED, SCRATCH_COLOUR, UPWARDS, draw_speed_ups, name_bounds
+from analysis.drawing.pictures import write_picture
+from analysis.figures.gstack.plots import (
+    FLOPS,
+    LOSS,
+    MEASURED,
+    SCRATCH_COLOUR,
+    UPWARDS,
+    draw_line,
+    draw_speed_ups,
+    name_bounds,
+)
 from analysis.figures.gstack.timing import STACK, read_sweep
 from analysis.figures.gstack.valleys import FOUND, PUBLISHED, Rule, find_valleys, fit_rule
 from analysis.fitter.fit import fit
 from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken, speed_ups
-from analysis.stability.lr_sweep import by_seed, differences, slopes
 from analysis.tables.lineage import FROM_SCRATCH, trace
 from conf.command_line import COUNTS, SI, human
-from train.record.files import write_bytes
 
 LAW = "power_law_no_offset"
 BEYOND = 10  # times the most tokens of a run
@@ -31,8 +39,8 @@ STEADY = 0.1  # a decade: a speed-up that shrinks by less has not shrunk
 LARGE = "3B and 7B parameters; at 410M the paper's speed-up too falls, from 53 to 31 %"
 
 
-def law(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `law` and `rule` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `law` and `rule` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of targets from scratch and stacked, at several budgets, and of a sweep
@@ -46,13 +54,11 @@ def law(runs: pl.DataFrame, out: Path) -> list[Claim]:
     sweep = read_sweep(ended)
     valleys, draws = find_valleys(sweep)
     rule = fit_rule(valleys, draws)
-    _draw_law(table, constants, gaps, gains, out)
-    _draw_rule(valleys, rule, out)
+    _draw_law(table, constants, gaps, gains, folder)
+    _draw_rule(valleys, rule, folder)
     largest = pl.col("size") == table["size"].max()
     claims = [
-        _law_claim(table.filter(largest), constants.filter(largest)),
-        _gap_claim(gaps.filter(largest)),
-        *_speed_up_claims(gains.filter(largest)),
+        *_claims(*(part.filter(largest) for part in (table, constants, gaps, gains))),
         *_rule_claims(valleys, rule, sweep.filter(pl.col("d") > 0)),
     ]
     return name_broken(claims, traced)
@@ -78,10 +84,10 @@ def _fit_laws(table: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (size, arm, seed), own in table.filter("shared").group_by("size", "arm", "seed", maintain_order=True):
         if own["budget"].n_unique() >= 3:
-            found = fit(LAW, own.select("flops", "loss"), x="flops", objective="lsq_log", bootstrap=0).values
+            fitted = fit(LAW, own.select("flops", "loss"), x="flops", objective="lsq_log", bootstrap=0).values
             middle = float(np.exp(np.log(own["budget"].to_numpy()).mean()))
-            height = float(np.log(found["A"]) - found["alpha"] * np.log(middle))
-            rows.append({"size": size, "arm": arm, "seed": seed, **found, "middle": middle, "height": height})
+            height = float(np.log(fitted["A"]) - fitted["alpha"] * np.log(middle))
+            rows.append({"size": size, "arm": arm, "seed": seed, **fitted, "middle": middle, "height": height})
     kinds = {"size": pl.Float64, "arm": pl.String, "seed": pl.Int64}
     return pl.DataFrame(rows, schema=kinds | dict.fromkeys(("A", "alpha", "middle", "height"), pl.Float64))
 
@@ -99,65 +105,58 @@ def _gaps(table: pl.DataFrame) -> pl.DataFrame:
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def _law_claim(own: pl.DataFrame, constants: pl.DataFrame) -> Claim:
-    heights = (by_seed(constants, "height", arm=arm) for arm in (SCRATCH, STACK))
-    return claim_over_seeds(
-        differences(*heights),
-        sentence="The law of stacked targets lies below that of targets from scratch.",
-        statistic="ln L of scratch minus that of the stack by L = a C^b, in the middle of the budgets that both have",
-        threshold="above 0",
-        low=0.0,
-        n_runs=own.filter("shared").height,
-        reason=None if len(constants) else "there are not three budgets that both have",
-    )
-
-
-def _gap_claim(own: pl.DataFrame) -> Claim:
-    most = max(own["tokens"].to_list(), default=0)
-    reached = []
-    for _, rows in own.group_by("seed", maintain_order=True):
-        if len(rows) == own["budget"].n_unique() > 1:
-            tilt, level = np.polyfit(np.log10(rows["tokens"].to_numpy()), rows["gap"].to_numpy(), 1)
-            reached.append(float(tilt * np.log10(BEYOND * most) + level))
-    return claim_over_seeds(
-        reached,
-        sentence=f"The gap to scratch, straight over log tokens, is still there at {BEYOND} times the tokens.",
-        statistic=f"loss of scratch minus that of the stack, extrapolated to {human(BEYOND * most)} tokens, nats",
-        threshold="above 0",
-        low=0.0,
-        n_runs=2 * len(own),
-        scale="runs beyond the first tokens per parameter, where the gap falls steeply",
-        reason=None if own["budget"].n_unique() > 1 else "the gap was not measured at two budgets",
-    )
-
-
-def _speed_up_claims(own: pl.DataFrame) -> list[Claim]:
-    last = own.filter(pl.col("budget") == pl.col("budget").max())
-    measured = own.filter(MEASURED.all().over("budget"))
-    n_budgets, n_measured = own["budget"].n_unique(), measured["budget"].n_unique()
+def _claims(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, gains: pl.DataFrame) -> list[Claim]:
+    heights = by_seed(constants, "height", arm=SCRATCH) - by_seed(constants, "height", arm=STACK)
+    most = max(gaps["tokens"].to_list(), default=0)
+    last = gains.filter(pl.col("budget") == pl.col("budget").max())
+    measured = gains.filter(MEASURED.all().over("budget"))
+    n_budgets, n_measured = gains["budget"].n_unique(), measured["budget"].n_unique()
     where = f"the {n_measured} of {n_budgets} budgets where it is not only bounded"
     return [
-        claim_over_seeds(
-            last["speedup"].to_list(),
-            sentence="Stacking saves compute up to the largest budget.",
-            statistic="FLOPs of scratch to the stack's loss over those of the stack, minus 1, at the largest budget",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(own),
-            bounds=last["bound"].to_list(),
+        Claim(
+            "The law of stacked targets lies below that of targets from scratch.",
+            of=heights.behind(table.filter("shared")).or_say(
+                None if len(constants) else "there are not three budgets that both have"
+            ),
+            statistic="ln L of scratch minus that of the stack by L = a C^b, in the middle of the budgets that both "
+            "have",
+            accept=above(0.0),
         ),
-        claim_over_seeds(
-            list(slopes(measured, "speedup", "budget").values()),
-            sentence="The speed-up does not shrink with the budget.",
+        Claim(
+            f"The gap to scratch, straight over log tokens, is still there at {BEYOND} times the tokens.",
+            of=_gap_at(BEYOND * most, gaps),
+            statistic=f"loss of scratch minus that of the stack, extrapolated to {human(BEYOND * most)} tokens, nats",
+            accept=above(0.0),
+            needs="runs beyond the first tokens per parameter, where the gap falls steeply",
+        ),
+        Claim(
+            "Stacking saves compute up to the largest budget.",
+            of=Sample.of(last["speedup"].to_list(), gains, bounds=last["bound"].to_list()),
+            statistic="FLOPs of scratch to the stack's loss over those of the stack, minus 1, at the largest budget",
+            accept=above(0.0),
+        ),
+        Claim(
+            "The speed-up does not shrink with the budget.",
+            of=slopes(measured, "speedup", "budget").or_say(
+                None if n_measured > 1 else f"there is no slope over {where}"
+            ),
             statistic="slope of the speed-up over log10 of the budget, per decade"
             + (f", over {where}" if n_measured < n_budgets else ""),
-            threshold=f"above -{STEADY:g}",
-            low=-STEADY,
-            n_runs=len(measured),
-            scale=LARGE,
-            reason=None if n_measured > 1 else f"there is no slope over {where}",
+            accept=above(-STEADY),
+            needs=LARGE,
         ),
     ]
+
+
+def _gap_at(tokens: float, gaps: pl.DataFrame) -> Sample:
+    """The gap of each seed that has all budgets, from a straight line over log10 of the tokens."""
+    reached = []
+    for _, rows in gaps.group_by("seed", maintain_order=True):
+        if len(rows) == gaps["budget"].n_unique() > 1:
+            tilt, level = np.polyfit(np.log10(rows["tokens"].to_numpy()), rows["gap"].to_numpy(), 1)
+            reached.append(float(tilt * np.log10(tokens) + level))
+    reason = None if gaps["budget"].n_unique() > 1 else "the gap was not measured at two budgets"
+    return Sample.of(reached, 2 * len(gaps)).or_say(reason)
 
 
 def _rule_claims(valleys: pl.DataFrame, rule: Rule, trained: pl.DataFrame) -> list[Claim]:
@@ -167,16 +166,17 @@ def _rule_claims(valleys: pl.DataFrame, rule: Rule, trained: pl.DataFrame) -> li
     }
     return [
         Claim(
-            sentence=sentence,
+            sentence,
+            of=Measured(
+                estimate=None if rule.values is None else rule.values[name],
+                interval=None if rule.intervals is None else rule.intervals[name],
+                n_seeds=trained["seed"].n_unique(),
+                n_runs=len(trained),
+                reason=rule.reason,
+            ),
             statistic=f"{name} of log10 d = a log10 N + b / log10 C + c through {rule.n_valleys} of {len(valleys)} "
             f"valleys ({PUBLISHED[name]:g} in the paper)",
-            estimate=None if rule.values is None else rule.values[name],
-            interval=None if rule.intervals is None else rule.intervals[name],
-            threshold="above 0",
-            low=0.0,
-            n_seeds=trained["seed"].n_unique(),
-            n_runs=len(trained),
-            reason=rule.reason,
+            accept=above(0.0),
         )
         for name, sentence in sentences.items()
     ]
@@ -185,7 +185,9 @@ def _rule_claims(valleys: pl.DataFrame, rule: Rule, trained: pl.DataFrame) -> li
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, gains: pl.DataFrame, out: Path) -> None:
+def _draw_law(
+    table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, gains: pl.DataFrame, folder: Path
+) -> None:
     """`law`: loss against FLOPs with L = a C^b through the budgets that both arms have; the gap against tokens, with a
     line over their logarithm; the speed-up against FLOPs, every seed where one is only bounded. One shade for each
     size."""
@@ -202,7 +204,7 @@ def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, 
                 x = np.geomspace(tokens.min(), tokens.max(), 50)
                 gap.plot(x, tilt * np.log10(x) + level, "--", color=colour)
                 label += f": {tilt:+.2f} per decade"
-            draw_over_seeds(gap, rows, "tokens", "gap", colour=colour, line="o", label=label, log=False)
+            draw_line(gap, rows, label, colour, x="tokens", y="gap", line="o")
         for (size,), rows in gains.group_by("size", maintain_order=True):
             draw_speed_ups(gain, rows, "budget", fmt="o-", colour=shades[float(size)], label=human(float(size)))
         name_bounds(gain, gains["bound"])
@@ -216,14 +218,13 @@ def _draw_law(table: pl.DataFrame, constants: pl.DataFrame, gaps: pl.DataFrame, 
         gain.set_xlabel(FLOPS)
         gain.set_ylabel("speed-up over scratch")
         gain.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        style.save(figure, out / "law")
     shown = ["size", "arm", "seed", "run_id", "flops", "budget", "n_tokens", "base_flops", "loss"]
     drawn = table.select(shown).join(gains.select("run_id", "speedup", "bound"), on="run_id", how="left")
     drawn = drawn.join(
         gaps.drop("tokens").with_columns(pl.lit(STACK).alias("arm")), on=["size", "seed", "budget", "arm"], how="left"
     )
     drawn = drawn.join(constants.drop("middle", "height"), on=["size", "arm", "seed"], how="left")
-    write_bytes(out / "law.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "law")
 
 
 def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> None:
@@ -243,7 +244,7 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
                 axes.plot(x, np.exp(height) * x**-alpha, look, color=colour)
                 label += f": $C^{{{-alpha:.3f}}}$"
             axes.plot([], [], look, color=colour, label=label)
-            draw_over_seeds(axes, own, "flops", "loss", colour=colour, line="o", log=False)
+            draw_line(axes, own, None, colour, y="loss", line="o")
     style.count_axis(axes, table["flops"].to_numpy(), SI)
     style.loss_axis(axes)
     axes.set_xlabel(FLOPS)
@@ -251,7 +252,7 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
     axes.legend(loc="lower left")
 
 
-def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
+def _draw_rule(valleys: pl.DataFrame, rule: Rule, folder: Path) -> None:
     """`rule`: the d of the lowest loss against FLOPs by size, with the middle 95 % of the resamples; a triangle where
     that is an end of the sweep, so that the best d lies there or beyond; hollow and not in the fit where some resamples
     have no valley in the sweep; the line is the fitted rule."""
@@ -286,5 +287,4 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, out: Path) -> None:
         if rule.values is not None:
             title = ", ".join(f"{name} = {value:.3g}" for name, value in rule.values.items())
         axes.set_title(title, fontsize="small")
-        style.save(figure, out / "rule")
-    write_bytes(out / "rule.csv", valleys.write_csv().encode())
+    write_picture(figure, valleys, folder / "rule")

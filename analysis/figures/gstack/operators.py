@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above
+from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
-from analysis.figures.gstack.plots import LOSS, SCRATCH_COLOUR, draw_courses, draw_ranking, show_losses
+from analysis.drawing.pictures import write_picture
+from analysis.figures.gstack.plots import LOSS, SCRATCH_COLOUR, courses_of, draw_courses, draw_ranking, show_losses
 from analysis.figures.gstack.timing import SAME
 from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken, speed_ups
-from analysis.stability.lr_sweep import arms_apart, by_seed, differences
-from analysis.tables.lineage import FROM_SCRATCH, courses, trace
-from train.record.files import write_bytes
+from analysis.tables.lineage import FROM_SCRATCH, trace
 
 STACK = "depth/stack"
 DEPTH = {
@@ -34,8 +34,8 @@ COLOURS = {SCRATCH: SCRATCH_COLOUR} | {arm: _COLOUR_OF[arm.partition("/")[2]] fo
 LARGE = "1.1B parameters and 1e11 tokens, where the paper finds"
 
 
-def operators(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `operators` and `ranking` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `operators` and `ranking` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of a target from scratch at several budgets, and grown by every operator
@@ -52,8 +52,8 @@ def operators(runs: pl.DataFrame, out: Path) -> list[Claim]:
     level = ended.filter(at_budget)
     gains = speed_ups(ended).filter(at_budget)
     n_scratch = ended.filter(FROM_SCRATCH).height
-    _draw_courses(traced, level, out)
-    _draw_ranking(level, gains, out)
+    _draw_courses(courses_of(traced, level, "arm", "seed").filter("since_growth"), folder)
+    _draw_ranking(level, gains, folder)
     return name_broken([*_loss_claims(level), _speed_up_claim(gains, n_scratch)], traced)
 
 
@@ -61,63 +61,55 @@ def operators(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 
 def _loss_claims(level: pl.DataFrame) -> list[Claim]:
-    def above(one: str, other: str, sentence: str, scale: str | None = None, low: float = 0.0) -> Claim:
-        return claim_over_seeds(
-            arms_apart(level, "loss", one, other),
-            sentence=sentence,
-            statistic=f"loss of {ARMS[one]} minus {ARMS[other]} at equal FLOPs, nats per token",
-            threshold=f"above {low:g}",
-            low=low,
-            n_runs=level.filter(pl.col("arm").is_in([one, other])).height,
-            scale=scale,
+    def higher(arm: str, other: str, sentence: str, needs: str | None = None, low: float = 0.0) -> Claim:
+        return Claim(
+            sentence,
+            of=arms_apart(level, "loss", arm, other),
+            statistic=f"loss of {ARMS[arm]} minus {ARMS[other]} at equal FLOPs, nats per token",
+            accept=above(low),
+            needs=needs,
         )
 
     best_width = level.filter(pl.col("arm").is_in(list(WIDTH))).group_by("seed").agg(pl.col("loss").min())
+    compared = level.filter(pl.col("arm").is_in([STACK, *WIDTH]))
     return [
-        above(SCRATCH, STACK, "Stacking reaches a lower loss than training from scratch."),
-        above("depth/interpolate", STACK, "Stacking is better than interpolating.", "runs beyond the first fifth: "
+        higher(SCRATCH, STACK, "Stacking reaches a lower loss than training from scratch."),
+        higher("depth/interpolate", STACK, "Stacking is better than interpolating.", "runs beyond the first fifth: "
               "the paper finds both alike early and interpolation behind later"),
-        above("depth/zero", STACK, "Stacking is better than adding identity blocks.", f"{LARGE} 0.010 nats"),
-        above("depth/learn", STACK, "Stacking is better than a learned map of blocks.", f"{LARGE} 0.005 nats"),
-        above("depth/random", STACK, "Stacking is better than new blocks at random."),
-        above("depth/random", SCRATCH, "New blocks at random are worse than training from scratch.",
+        higher("depth/zero", STACK, "Stacking is better than adding identity blocks.", f"{LARGE} 0.010 nats"),
+        higher("depth/learn", STACK, "Stacking is better than a learned map of blocks.", f"{LARGE} 0.005 nats"),
+        higher("depth/random", STACK, "Stacking is better than new blocks at random."),
+        higher("depth/random", SCRATCH, "New blocks at random are worse than training from scratch.",
               f"{LARGE} 0.054 nats"),
-        claim_over_seeds(
-            differences(by_seed(best_width, "loss"), by_seed(level, "loss", arm=STACK)),
-            sentence="Stacking is better than every way to grow in width.",
+        Claim(
+            "Stacking is better than every way to grow in width.",
+            of=(by_seed(best_width, "loss") - by_seed(level, "loss", arm=STACK)).behind(compared),
             statistic="lowest loss of the width operators minus that of stacking at equal FLOPs, nats per token",
-            threshold="above 0",
-            low=0.0,
-            n_runs=level.filter(pl.col("arm").is_in([STACK, *WIDTH])).height,
+            accept=above(0.0),
         ),
         *(
-            above(arm, SCRATCH, f"Growing in width ({name}) is no better than training from scratch.", low=-SAME)
+            higher(arm, SCRATCH, f"Growing in width ({name}) is no better than training from scratch.", low=-SAME)
             for arm, name in WIDTH.items()
         ),
     ]  # fmt: skip
 
 
 def _speed_up_claim(gains: pl.DataFrame, n_scratch: int) -> Claim:
-    own = gains.filter(pl.col("arm") == STACK)
-    return claim_over_seeds(
-        own["speedup"].to_list(),
-        sentence="Stacking reaches its loss with less compute than scratch.",
+    stacked = gains.filter(pl.col("arm") == STACK)
+    sample = Sample.of(stacked["speedup"].to_list(), len(stacked) + n_scratch, bounds=stacked["bound"].to_list())
+    return Claim(
+        "Stacking reaches its loss with less compute than scratch.",
+        of=sample.or_say(None if len(gains) else "scratch was trained at one budget only"),
         statistic="FLOPs of scratch to the stack's loss over those of the stack, minus 1",
-        threshold="above 0",
-        low=0.0,
-        n_runs=len(own) + n_scratch,
-        bounds=own["bound"].to_list(),
-        reason=None if len(gains) else "scratch was trained at one budget only",
+        accept=above(0.0),
     )
 
 
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_courses(traced: pl.DataFrame, level: pl.DataFrame, out: Path) -> None:
+def _draw_courses(rows: pl.DataFrame, folder: Path) -> None:
     """`operators`: loss over cumulative FLOPs, operators in depth and in width beside each other."""
-    rows = courses(traced, level["run_id"]).filter("since_growth")
-    rows = rows.join(level.select("run_id", "arm", "seed"), on="run_id", how="left", maintain_order="left")
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS)
         panels = figure.subplots(1, 2, sharey=True)
@@ -127,12 +119,11 @@ def _draw_courses(traced: pl.DataFrame, level: pl.DataFrame, out: Path) -> None:
             axes.legend()
         show_losses(panels[0], rows.filter(pl.col("arm") != SCRATCH)["val_loss"])
         panels[1].set_ylabel("")
-        style.save(figure, out / "operators")
     shown = ["arm", "seed", "run_id", "part", "step", "tokens", "flops", "lr", "train_loss", "val_loss"]
-    write_bytes(out / "operators.csv", rows.select(shown).write_csv().encode())
+    write_picture(figure, rows.select(shown), folder / "operators")
 
 
-def _draw_ranking(level: pl.DataFrame, gains: pl.DataFrame, out: Path) -> None:
+def _draw_ranking(level: pl.DataFrame, gains: pl.DataFrame, folder: Path) -> None:
     """`ranking`: the loss at equal FLOPs and the speed-up of each operator."""
     with style.paper():
         figure = Figure(figsize=(7.6, 3.6))
@@ -145,7 +136,6 @@ def _draw_ranking(level: pl.DataFrame, gains: pl.DataFrame, out: Path) -> None:
         loss.set_xlabel(LOSS)
         gain.set_xlabel("speed-up over scratch")
         gain.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        style.save(figure, out / "ranking")
     table = level.select("arm", "seed", "run_id", "flops", "base_flops", "loss")
     table = table.join(gains.select("run_id", "speedup", "bound"), on="run_id", how="left").sort("arm", "seed")
-    write_bytes(out / "ranking.csv", table.write_csv().encode())
+    write_picture(figure, table, folder / "ranking")

@@ -14,17 +14,25 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.gstack.plots import LOSS, draw_speed_ups, flops_axis, name_bounds, show_losses
+from analysis.drawing.pictures import write_picture
+from analysis.figures.gstack.plots import (
+    LOSS,
+    courses_of,
+    draw_line,
+    draw_speed_ups,
+    flops_axis,
+    name_bounds,
+    show_losses,
+    zero_line,
+)
 from analysis.figures.gstack.spike import jumps
 from analysis.growth.speed_up import SCRATCH, finals, name_broken, speed_ups
-from analysis.stability.lr_sweep import arms_apart, by_seed, differences
 from analysis.stability.plot_arms import draw_estimates
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.tables.lineage import FROM_SCRATCH, courses, trace
-from train.record.files import write_bytes
 
 STACK, INTERPOLATE = "whole stack", "interpolation"
 FRONT, MIDDLE, BACK = "front pair", "middle pair", "back pair"
@@ -49,8 +57,8 @@ SHOWN = {
 }
 
 
-def patterns(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `patterns` and `expansion` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `patterns` and `expansion` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of a target from scratch at several budgets, and grown in several ways at
@@ -62,13 +70,11 @@ def patterns(runs: pl.DataFrame, out: Path) -> list[Claim]:
     level = ends.filter(at_budget)
     grown, scratch = level.filter(~FROM_SCRATCH), level.filter(FROM_SCRATCH)
     speed = speed_ups(ends).filter(at_budget)
-    course = courses(traced, grown["run_id"]).join(
-        grown.select("run_id", "arm", "seed"), on="run_id", how="left", maintain_order="left"
-    )
+    course = courses_of(traced, grown, "arm", "seed")
     jump = jumps(course).join(grown.select("run_id", "arm", "seed"), on="run_id", maintain_order="left")
-    _draw_patterns(grown, scratch, speed, out)
-    _draw_expansion(course, courses(traced, scratch["run_id"]), out)
-    return name_broken([*_order_claims(level), *_initialiser_claims(level, jump)], traced)
+    _draw_patterns(grown, scratch, speed, folder)
+    _draw_expansion(course, courses(traced, scratch["run_id"]), folder)
+    return name_broken(_claims(level, jump), traced)
 
 
 # --- orders ----------------------------------------------------------------------------------------------
@@ -125,76 +131,63 @@ def _initialiser(row: Mapping[str, Any], base: Mapping[str, Any], *, plain_depth
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def slopes(orders: pl.DataFrame) -> list[float]:
+def slopes(orders: pl.DataFrame) -> Sample:
     """For each seed the slope of the loss against R_c over all orders; seeds that lack one of them are left out."""
     n_orders = orders["arm"].n_unique()
-    found = []
-    for _, rows in orders.group_by("seed", maintain_order=True):
+    slope_of = {}
+    for (seed,), rows in orders.group_by("seed", maintain_order=True):
         if len(rows) == n_orders and rows["rate"].n_unique() > 1:
-            found.append(float(np.polyfit(rows["rate"].to_numpy(), rows["loss"].to_numpy(), 1)[0]))
-    return found
+            slope_of[seed] = float(np.polyfit(rows["rate"].to_numpy(), rows["loss"].to_numpy(), 1)[0])
+    return Sample(slope_of, len(orders))
 
 
-def _order_claims(ends: pl.DataFrame) -> list[Claim]:
+def _claims(ends: pl.DataFrame, jump: pl.DataFrame) -> list[Claim]:
     orders = ends.filter(pl.col("rate").is_not_null())
-    sides = {place: by_seed(orders, "loss", arm=place) for place in (FRONT, MIDDLE, BACK)}
-    others = {seed: (sides[MIDDLE][seed] + sides[BACK][seed]) / 2 for seed in sides[MIDDLE] if seed in sides[BACK]}
-    claims = [
-        claim_over_seeds(
-            slopes(orders),
-            sentence="The more neighbours of the base stay neighbours, the lower the loss.",
+    front, middle, back = (by_seed(orders, "loss", arm=place) for place in (FRONT, MIDDLE, BACK))
+    others = {seed: (middle.values[seed] + back.values[seed]) / 2 for seed in middle.values if seed in back.values}
+
+    def worse(arm: str, other: str, sentence: str) -> Claim:
+        return Claim(
+            sentence,
+            of=arms_apart(ends, "loss", arm, other),
+            statistic=f"final validation loss at equal FLOPs, {arm} minus {other} (nats)",
+            accept=above(0.0),
+        )
+
+    return [
+        Claim(
+            "The more neighbours of the base stay neighbours, the lower the loss.",
+            of=slopes(orders),
             statistic="slope of the final validation loss against R_c over all orders of one base's blocks (nats)",
-            threshold="below 0",
-            high=0.0,
-            n_runs=orders.height,
+            accept=below(0.0),
         ),
-        _claim(ends, INTERPOLATE, STACK, "The whole stack is better than interpolation."),
-        _claim(ends, FRONT, STACK, "The whole stack is better than repeating its front."),
-        claim_over_seeds(
-            differences(sides[FRONT], others),
-            sentence="Repeating the front is worse than repeating the middle or the back.",
+        worse(INTERPOLATE, STACK, "The whole stack is better than interpolation."),
+        worse(FRONT, STACK, "The whole stack is better than repeating its front."),
+        Claim(
+            "Repeating the front is worse than repeating the middle or the back.",
+            of=front - Sample(others, middle.n_runs + back.n_runs),
             statistic="final validation loss of the front pair repeated minus the mean of the middle and the back pair "
             "(nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=orders.filter(pl.col("arm").is_in(list(sides))).height,
+            accept=above(0.0),
         ),
-        _claim(ends, FRONT, SCRATCH, "Repeating the front is worse than training from scratch."),
-    ]
-    return [*claims, _claim(ends, STAGES, HOP, "One hop is better than growth in stages.")]
-
-
-def _initialiser_claims(ends: pl.DataFrame, jump: pl.DataFrame) -> list[Claim]:
-    return [
-        claim_over_seeds(
-            arms_apart(jump, "jump", INTERPOLATE, LEARNGENE),
-            sentence="Blocks that were trained to be repeated lose less when they are.",
+        worse(FRONT, SCRATCH, "Repeating the front is worse than training from scratch."),
+        worse(STAGES, HOP, "One hop is better than growth in stages."),
+        Claim(
+            "Blocks that were trained to be repeated lose less when they are.",
+            of=arms_apart(jump, "jump", INTERPOLATE, LEARNGENE),
             statistic="validation loss right after growth minus the base's last, interpolation minus Learngene (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=jump.filter(pl.col("arm").is_in([INTERPOLATE, LEARNGENE])).height,
+            accept=above(0.0),
         ),
-        _claim(ends, INTERPOLATE, LEARNGENE, "Learngene ends below interpolation of ordinary blocks."),
-        _claim(ends, SCRATCH, LEARNGENE, "Learngene ends below training from scratch."),
-        _claim(ends, SCRATCH, TEMPLATES, "Blocks made from templates end below training from scratch."),
+        worse(INTERPOLATE, LEARNGENE, "Learngene ends below interpolation of ordinary blocks."),
+        worse(SCRATCH, LEARNGENE, "Learngene ends below training from scratch."),
+        worse(SCRATCH, TEMPLATES, "Blocks made from templates end below training from scratch."),
     ]
-
-
-def _claim(ends: pl.DataFrame, worse: str, better: str, sentence: str) -> Claim:
-    return claim_over_seeds(
-        arms_apart(ends, "loss", worse, better),
-        sentence=sentence,
-        statistic=f"final validation loss at equal FLOPs, {worse} minus {better} (nats)",
-        threshold="above 0",
-        low=0.0,
-        n_runs=ends.filter(pl.col("arm").is_in([worse, better])).height,
-    )
 
 
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFrame, out: Path) -> None:
+def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFrame, folder: Path) -> None:
     """`patterns`: loss minus that of scratch, and speed-up, against R_c; the same loss for the other initialisers."""
     gap = grown.join(scratch.select("seed", pl.col("loss").alias("from_scratch")), on="seed", maintain_order="left")
     gap = gap.with_columns((pl.col("loss") - pl.col("from_scratch")).alias("gap"))
@@ -203,9 +196,9 @@ def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFra
         figure = Figure(figsize=(10.8, 3.4))
         loss, saved, others = figure.subplots(1, 3, width_ratios=[1, 1, 1.15])
         for place, (colour, marker) in PLACES.items():
-            own = measured.filter(pl.col("place") == place)
-            if len(own):
-                points = mean_over_seeds(own, "gap", ("x",))
+            orders = measured.filter(pl.col("place") == place)
+            if len(orders):
+                points = mean_over_seeds(orders, "gap", ("x",))
                 draw_intervals(loss, points["x"], points, fmt=marker, color=colour, capsize=3, label=place)
             draw_speed_ups(saved, gains.filter(pl.col("place") == place), "x", fmt=marker, colour=colour, label=place)
         name_bounds(saved, gains["bound"])
@@ -220,13 +213,12 @@ def _draw_patterns(grown: pl.DataFrame, scratch: pl.DataFrame, speed: pl.DataFra
         saved.set_ylabel("speed-up over scratch")
         saved.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         for axes in (loss, saved, others):
-            axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
-        style.save(figure, out / "patterns")
+            zero_line(axes)
     drawn = grown.select("arm", "rate", "seed", "grow.pattern", "flops", "loss", "run_id").join(
         speed.select("run_id", "speedup", "bound"), on="run_id", how="left", maintain_order="left"
     )
     drawn = drawn.join(gap.select("run_id", "gap"), on="run_id", how="left", maintain_order="left")
-    write_bytes(out / "patterns.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "patterns")
 
 
 def _side_by_side(table: pl.DataFrame) -> pl.DataFrame:
@@ -239,21 +231,17 @@ def _side_by_side(table: pl.DataFrame) -> pl.DataFrame:
     return orders.with_columns((pl.col("rate") + 0.012 * (rank - (rank.max().over("rate") + 1) / 2)).alias("x"))
 
 
-def _draw_expansion(course: pl.DataFrame, scratch: pl.DataFrame, out: Path) -> None:
+def _draw_expansion(course: pl.DataFrame, scratch: pl.DataFrame, folder: Path) -> None:
     """`expansion`: the loss since growth for some ways to grow, beside scratch."""
     since = course.filter("since_growth").drop_nulls("val_loss")
-    drawn = []
     with style.paper():
         figure = Figure(figsize=(5.6, 3.7))
         axes = figure.subplots()
         lines = [(SCRATCH, style.REFERENCE, scratch.drop_nulls("val_loss"))]
         lines += [(arm, colour, since.filter(pl.col("arm") == arm)) for arm, colour in SHOWN.items()]
-        for arm, colour, rows in lines:
-            points = draw_over_seeds(axes, rows, "flops", "val_loss", colour=colour, line="-", label=arm, log=False)
-            drawn.append(points.select(pl.lit(arm).alias("arm"), pl.all()))
+        drawn = [draw_line(axes, rows, arm, colour, arm=arm) for arm, colour, rows in lines]
         show_losses(axes, since["val_loss"])
         flops_axis(axes)
         axes.set_ylabel(LOSS)
         axes.legend()
-        style.save(figure, out / "expansion")
-    write_bytes(out / "expansion.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "expansion")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
 from analysis.growth.speed_up import SCRATCH
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
+from analysis.tables.lineage import courses
 from conf.command_line import SI
 
 FLOPS = "training FLOPs, those of the base included"
@@ -21,6 +23,33 @@ SCRATCH_COLOUR = "#000000"
 UPWARDS = {"at least": "^", "at most": "v"}
 SIDEWAYS = {"at least": ">", "at most": "<"}
 MEASURED = pl.col("bound").is_null()
+
+
+def courses_of(traced: pl.DataFrame, runs: pl.DataFrame, *names: str) -> pl.DataFrame:
+    """`analysis.tables.lineage.courses` of some runs, with columns of theirs such as `arm`."""
+    named = runs.select("run_id", *names)
+    return courses(traced, runs["run_id"]).join(named, on="run_id", how="left", maintain_order="left")
+
+
+def draw_line(
+    axes: Axes,
+    rows: pl.DataFrame,
+    label: str | None,
+    colour: Any,
+    *,
+    x: str = "flops",
+    y: str = "val_loss",
+    line: str = "-",
+    **names: Any,
+) -> pl.DataFrame:
+    """The mean over seeds and a band from the lowest to the highest; returns the points, with columns of these
+    `names`."""
+    points = draw_over_seeds(axes, rows, x, y, colour=colour, line=line, label=label, log=False)
+    return points.select(*(pl.lit(value).alias(name) for name, value in names.items()), pl.all())
+
+
+def zero_line(axes: Axes) -> None:
+    axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
 
 
 def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], colours: Mapping[str, str]) -> None:
@@ -33,7 +62,7 @@ def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], col
     """
     for arm, name in arms.items():
         own = courses.filter(pl.col("arm") == arm)
-        points = draw_over_seeds(axes, own, "flops", "val_loss", colour=colours[arm], line="-", label=name, log=False)
+        points = draw_line(axes, own, name, colours[arm])
         if arm != SCRATCH:
             axes.plot(points["flops"][:1], points["mean"][:1], "o", color=colours[arm], markersize=4)
     flops_axis(axes)

@@ -8,15 +8,14 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, within
+from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.gstack.plots import flops_axis, show_losses
+from analysis.drawing.pictures import write_picture
+from analysis.figures.gstack.plots import draw_line, flops_axis, show_losses, zero_line
 from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken
-from analysis.stability.lr_sweep import arms_apart, by_seed, differences
 from analysis.tables.lineage import FROM_SCRATCH, courses, trace
 from analysis.tables.select import FINISHED
-from train.record.files import write_bytes
 
 STACK, ZERO = "stack", "zero"
 COLOURS = {SCRATCH: style.REFERENCE, STACK: style.ARMS[0], ZERO: style.ARMS[1]}
@@ -30,8 +29,8 @@ KEPT = 1e-3  # nats: an operator that keeps the function is off by rounding alon
 QUICK = 0.1  # of the budget
 
 
-def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `spike` and `restart` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `spike` and `restart` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of the base, the target from scratch, its stack and its zero growth to
@@ -44,10 +43,9 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
     course = courses(traced, level["run_id"]).join(_settings(traced), on="run_id", how="left")
     short = _short(traced)
     close = rises(courses(traced, short["run_id"]).join(_settings(traced), on="run_id", how="left"))
-    _draw_spike(course, runs, out)
-    _draw_restart(close, out)
-    claims = [*_jump_claims(close), _recovery_claim(course, close, budget), _end_claim(level), *_restart_claims(close)]
-    return name_broken(claims, traced)
+    _draw_spike(course, runs, folder)
+    _draw_restart(close, folder)
+    return name_broken(_claims(course, close, level, budget), traced)
 
 
 def _short(traced: pl.DataFrame) -> pl.DataFrame:
@@ -95,47 +93,71 @@ def rises(course: pl.DataFrame) -> pl.DataFrame:
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def _jump_claims(close: pl.DataFrame) -> list[Claim]:
-    first = close.filter(pl.col("step") == 0)
-    statistic = "validation loss after growth and before the first step minus the base's last (nats)"
+def _claims(course: pl.DataFrame, close: pl.DataFrame, ends: pl.DataFrame, budget: float) -> list[Claim]:
+    first, last = (close.filter(pl.col("step") == step) for step in (0, pl.col("step").max()))
+    highest = close.group_by("arm", "moments", "rate", "seed", maintain_order=True).agg(pl.col("rise").max())
+    at_growth = "validation loss after growth and before the first step minus the base's last (nats)"
+
+    def rise(table: pl.DataFrame, arm: str, moments: str, rate: str) -> Sample:
+        return by_seed(table, "rise", arm=arm, moments=moments, rate=rate)
+
     return [
-        claim_over_seeds(
-            list(by_seed(first, "rise", arm=STACK).values()),
-            sentence="At growth the loss jumps for stack.",
-            statistic=statistic,
-            threshold="above 0",
-            low=0.0,
-            n_runs=first.filter(pl.col("arm") == STACK).height,
+        Claim(
+            "At growth the loss jumps for stack.",
+            of=by_seed(first, "rise", arm=STACK),
+            statistic=at_growth,
+            accept=above(0.0),
         ),
-        claim_over_seeds(
-            list(by_seed(first, "rise", arm=ZERO).values()),
-            sentence="At growth the loss does not jump for zero.",
-            statistic=statistic,
-            threshold=f"within {KEPT:g}",
-            low=-KEPT,
-            high=KEPT,
-            n_runs=first.filter(pl.col("arm") == ZERO).height,
+        Claim(
+            "At growth the loss does not jump for zero.",
+            of=by_seed(first, "rise", arm=ZERO),
+            statistic=at_growth,
+            accept=within(KEPT),
+        ),
+        Claim(
+            "The stack is soon back below the base's last loss.",
+            of=_recoveries(course, close, budget),
+            statistic="FLOPs from growth until the validation loss is below the base's last, over those of the full "
+            "budget (a straight line between measurements; where it never is, all that were measured)",
+            accept=below(QUICK),
+        ),
+        Claim(
+            "Though its loss jumps, the stack ends below zero: keeping the function is not necessary.",
+            of=arms_apart(ends, "loss", ZERO, STACK),
+            statistic="final validation loss at the full budget, zero minus stack (nats)",
+            accept=above(0.0),
+        ),
+        Claim(
+            "Fresh moments at the full rate make a spike of their own, even where the function is kept.",
+            of=rise(highest, ZERO, "reset", "continue") - rise(highest, ZERO, "carry", "continue"),
+            statistic="highest validation loss after growth by zero, fresh moments minus the base's, both without "
+            "warm-up (nats)",
+            accept=above(0.0),
+        ),
+        Claim(
+            "A new warm-up prevents that spike.",
+            of=rise(highest, ZERO, "reset", "continue") - rise(highest, ZERO, "reset", "restart"),
+            statistic="highest validation loss after growth by zero with fresh moments, without minus with a new "
+            "warm-up (nats)",
+            accept=above(0.0),
+        ),
+        Claim(
+            "A stack that goes on with the base's moments and rate recovers faster than one that begins anew.",
+            of=rise(last, STACK, "reset", "restart") - rise(last, STACK, "carry", "continue"),
+            statistic="validation loss of the stack three warm-ups after growth, begun anew minus gone on (nats)",
+            accept=above(0.0),
         ),
     ]
 
 
-def _recovery_claim(course: pl.DataFrame, close: pl.DataFrame, budget: float) -> Claim:
+def _recoveries(course: pl.DataFrame, close: pl.DataFrame, budget: float) -> Sample:
     """From both, since the short runs are the beginning of the long ones, and measured more often."""
     usual = (pl.col("moments") == "reset") & (pl.col("rate") == "restart") & (pl.col("arm") == STACK)
     columns = ("seed", "flops", "rise", "base_flops")
     whole = rises(course.filter(pl.col("arm") == STACK)).select(columns)
-    found = {}
-    for (seed,), rows in pl.concat([whole, close.filter(usual).select(columns)]).group_by("seed", maintain_order=True):
-        found[seed] = recovery(rows.sort("flops")) / budget
-    return claim_over_seeds(
-        list(found.values()),
-        sentence="The stack is soon back below the base's last loss.",
-        statistic="FLOPs from growth until the validation loss is below the base's last, over those of the full budget "
-        "(a straight line between measurements; where it never is, all that were measured)",
-        threshold=f"below {QUICK:g}",
-        high=QUICK,
-        n_runs=2 * len(found),
-    )
+    both = pl.concat([whole, close.filter(usual).select(columns)])
+    shares = [recovery(rows.sort("flops")) / budget for _, rows in both.group_by("seed", maintain_order=True)]
+    return Sample.of(shares, 2 * len(shares))
 
 
 def recovery(rows: pl.DataFrame) -> float:
@@ -151,67 +173,10 @@ def recovery(rows: pl.DataFrame) -> float:
     return float(flops[k - 1] + share * (flops[k] - flops[k - 1]))
 
 
-def _end_claim(ends: pl.DataFrame) -> Claim:
-    return claim_over_seeds(
-        arms_apart(ends, "loss", ZERO, STACK),
-        sentence="Though its loss jumps, the stack ends below zero: keeping the function is not necessary.",
-        statistic="final validation loss at the full budget, zero minus stack (nats)",
-        threshold="above 0",
-        low=0.0,
-        n_runs=ends.filter(pl.col("arm").is_in([STACK, ZERO])).height,
-    )
-
-
-def _restart_claims(close: pl.DataFrame) -> list[Claim]:
-    keys = ("arm", "moments", "rate", "seed")
-    highest = close.group_by(*keys, maintain_order=True).agg(pl.col("rise").max())
-    last = close.filter(pl.col("step") == pl.col("step").max())
-
-    def above(
-        table: pl.DataFrame, arm: str, one: tuple[str, str], other: tuple[str, str], sentence: str, statistic: str
-    ) -> Claim:
-        values = [by_seed(table, "rise", arm=arm, moments=moments, rate=rate) for moments, rate in (one, other)]
-        return claim_over_seeds(
-            differences(*values),
-            sentence=sentence,
-            statistic=f"{statistic} (nats)",
-            threshold="above 0",
-            low=0.0,
-            n_runs=sum(map(len, values)),
-        )
-
-    return [
-        above(
-            highest,
-            ZERO,
-            ("reset", "continue"),
-            ("carry", "continue"),
-            "Fresh moments at the full rate make a spike of their own, even where the function is kept.",
-            "highest validation loss after growth by zero, fresh moments minus the base's, both without warm-up",
-        ),
-        above(
-            highest,
-            ZERO,
-            ("reset", "continue"),
-            ("reset", "restart"),
-            "A new warm-up prevents that spike.",
-            "highest validation loss after growth by zero with fresh moments, without minus with a new warm-up",
-        ),
-        above(
-            last,
-            STACK,
-            ("reset", "restart"),
-            ("carry", "continue"),
-            "A stack that goes on with the base's moments and rate recovers faster than one that begins anew.",
-            "validation loss of the stack three warm-ups after growth, begun anew minus gone on",
-        ),
-    ]
-
-
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
+def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, folder: Path) -> None:
     """`spike`: loss through growth by steps, and by FLOPs beside scratch; validation as lines with their seeds' range,
     training as faint lines."""
     course = course.with_columns((pl.col("tokens") / runs["tokens_per_step"][0]).alias("steps_in_all"))
@@ -232,17 +197,9 @@ def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
                     continue
                 training = rows.drop_nulls("train_loss").group_by(x).agg(pl.col("train_loss").mean()).sort(x)
                 axes.plot(training[x], training["train_loss"], color=colour, linewidth=0.6, alpha=0.4)
-                line = draw_over_seeds(
-                    axes,
-                    rows.drop_nulls("val_loss"),
-                    x,
-                    "val_loss",
-                    colour=colour,
-                    line="-",
-                    label=name if x == "flops" else None,
-                    log=False,
-                )
-                drawn.append(line.rename({x: "x"}).select(pl.lit(name).alias("arm"), pl.lit(x).alias("axis"), pl.all()))
+                label = name if x == "flops" else None
+                points = draw_line(axes, rows.drop_nulls("val_loss"), label, colour, x=x, arm=name, axis=x)
+                drawn.append(points.rename({x: "x"}))
         since = course.filter(pl.col("since_growth") & (pl.col("arm") != SCRATCH))
         trained = since.group_by("arm", "flops").agg(pl.col("train_loss").mean())["train_loss"]
         show_losses(panels[0], pl.concat([since["val_loss"], trained]))
@@ -253,11 +210,10 @@ def _draw_spike(course: pl.DataFrame, runs: pl.DataFrame, out: Path) -> None:
         panels[0].set_ylabel("loss (nats per token)")
         flops_axis(panels[1])
         panels[1].legend()
-        style.save(figure, out / "spike")
-    write_bytes(out / "spike.csv", pl.concat(drawn, how="vertical_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat(drawn, how="vertical_relaxed"), folder / "spike")
 
 
-def _draw_restart(close: pl.DataFrame, out: Path) -> None:
+def _draw_restart(close: pl.DataFrame, folder: Path) -> None:
     """`restart`: the loss above the base's last one in the first steps, by moments and schedule."""
     drawn = []
     with style.paper():
@@ -265,13 +221,12 @@ def _draw_restart(close: pl.DataFrame, out: Path) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, arm in zip(panels, (STACK, ZERO), strict=True):
             for k, ((moments, rate), label) in enumerate(RESTARTS.items()):
-                own = close.filter((pl.col("arm") == arm) & (pl.col("moments") == moments) & (pl.col("rate") == rate))
-                points = draw_over_seeds(axes, own, "step", "rise", colour=style.ARMS[k], label=label, log=False)
-                drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(label).alias("begins_with"), pl.all()))
-            axes.axhline(0, color=style.REFERENCE, linestyle=":", linewidth=1)
+                rows = close.filter((pl.col("arm") == arm) & (pl.col("moments") == moments) & (pl.col("rate") == rate))
+                look: dict[str, str] = {"x": "step", "y": "rise", "line": "o-"}
+                drawn.append(draw_line(axes, rows, label, style.ARMS[k], **look, arm=arm, begins_with=label))
+            zero_line(axes)
             axes.set_title(arm)
             axes.set_xlabel("steps since growth")
         panels[0].set_ylabel("validation loss minus\nthe base's last (nats per token)")
         panels[1].legend()
-        style.save(figure, out / "restart")
-    write_bytes(out / "restart.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "restart")

@@ -11,16 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import by_seed
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.gstack.plots import LOSS
+from analysis.drawing.pictures import write_picture
+from analysis.figures.gstack.plots import LOSS, draw_line
 from analysis.growth.speed_up import arm_of, finals, name_broken
-from analysis.stability.lr_sweep import by_seed, differences
 from analysis.tables.columns import Array
 from analysis.tables.lineage import FROM_SCRATCH, trace
 from conf.command_line import SI, human
-from train.record.files import write_bytes
 
 STACK = "stack"
 SAME = 0.02  # nats, or of ln L: less apart is alike
@@ -30,8 +29,8 @@ NEEDED = 3  # lengths of a base that a parabola takes
 CURVE = ("size", "budget")
 
 
-def timing(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `timing` into `out`, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `timing` into `folder`, and return the claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of targets from scratch and stacked from bases of several lengths, each
@@ -39,7 +38,7 @@ def timing(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """
     traced = trace(runs).with_columns(arm_of(pl.lit(STACK)))
     table = read_sweep(finals(traced))
-    _draw(table, out)
+    _draw(table, folder)
     return name_broken(_claims(table), traced)
 
 
@@ -87,45 +86,34 @@ def _claims(table: pl.DataFrame) -> list[Claim]:
     stacks = table.drop_nulls("d")
     whole = table.filter(pl.col("size") == pl.col("size").max())
     largest = whole.filter(pl.col("budget") == pl.col("budget").max()).with_columns(pl.col("loss").log())
-    untrained = by_seed(largest, "loss", d=0.0)
     slopes = _end_slopes(stacks)
-    most = _most_of_the_gain(whole)
     where = "mean over sizes and budgets, nats per decade"
     return [
-        claim_over_seeds(
-            differences(untrained, by_seed(largest.filter(pl.col("d").is_null()), "loss")),
-            sentence="Stacking an untrained base equals training from scratch.",
+        Claim(
+            "Stacking an untrained base equals training from scratch.",
+            of=by_seed(largest, "loss", d=0.0) - by_seed(largest.filter(pl.col("d").is_null()), "loss"),
             statistic="ln of the loss with d = 0 minus ln of that of scratch, at the largest budget",
-            threshold=f"within -{SAME:g} and {SAME:g}",
-            low=-SAME,
-            high=SAME,
-            n_runs=largest.filter(pl.col("d").fill_null(0.0) == 0).height,
+            accept=between(-SAME, SAME),
         ),
-        claim_over_seeds(
-            list(by_seed(slopes, "first").values()),
-            sentence="A base can be too short.",
+        Claim(
+            "A base can be too short.",
+            of=by_seed(slopes, "first"),
             statistic=f"slope over log10 d of the parabola at the shortest trained base, {where}",
-            threshold="below 0",
-            high=0.0,
-            n_runs=int(slopes["n_runs"].sum()),
+            accept=below(0.0),
         ),
-        claim_over_seeds(
-            list(by_seed(slopes, "last").values()),
-            sentence="A base can be too long.",
+        Claim(
+            "A base can be too long.",
+            of=by_seed(slopes, "last"),
             statistic=f"slope over log10 d of the parabola at the longest base, {where}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=int(slopes["n_runs"].sum()),
+            accept=above(0.0),
         ),
-        claim_over_seeds(
-            list(by_seed(most, "most").values()),
-            sentence="The shortest trained base already has most of the gain.",
+        Claim(
+            "The shortest trained base already has most of the gain.",
+            of=by_seed(_most_of_the_gain(whole), "most"),
             statistic=f"loss of scratch minus that with the shortest base, less {MOST:g} of the same for the best one, "
             "mean over budgets, nats per token",
-            threshold="above 0",
-            low=0.0,
-            n_runs=int(most["n_runs"].sum()),
-            scale="runs so long that a base of a hundredth of the tokens is past its warm-up",
+            accept=above(0.0),
+            needs="runs so long that a base of a hundredth of the tokens is past its warm-up",
         ),
     ]
 
@@ -134,9 +122,9 @@ def _end_slopes(stacks: pl.DataFrame) -> pl.DataFrame:
     """`first` and `last`, the slopes at the ends of each curve that has a parabola, of `n_runs`."""
     rows = []
     for (_, _, seed), curve in stacks.filter(pl.col("d") > 0).group_by(*CURVE, "seed", maintain_order=True):
-        found = parabola(curve["d"].to_numpy(), curve["loss"].to_numpy())
-        if found is not None:
-            rows.append((seed, len(curve), found.slope(found.first), found.slope(found.last)))
+        fitted = parabola(curve["d"].to_numpy(), curve["loss"].to_numpy())
+        if fitted is not None:
+            rows.append((seed, len(curve), fitted.slope(fitted.first), fitted.slope(fitted.last)))
     kinds = {"seed": pl.Int64, "n_runs": pl.Int64, "first": pl.Float64, "last": pl.Float64}
     return pl.DataFrame(rows, schema=kinds, orient="row")
 
@@ -149,8 +137,8 @@ def _most_of_the_gain(table: pl.DataFrame) -> pl.DataFrame:
         if trained["d"].n_unique() < 2:
             continue
         means = trained.group_by("d").agg(pl.col("loss").mean()).sort("loss", "d")
-        scratch = by_seed(curve.filter(pl.col("d").is_null()), "loss")
-        losses = {d: by_seed(trained, "loss", d=d) for d in (trained["d"].min(), means["d"][0])}
+        scratch = by_seed(curve.filter(pl.col("d").is_null()), "loss").values
+        losses = {d: by_seed(trained, "loss", d=d).values for d in (trained["d"].min(), means["d"][0])}
         first, best = losses[trained["d"].min()], losses[means["d"][0]]
         for seed in scratch.keys() & first.keys() & best.keys():
             gain, most = scratch[seed] - first[seed], scratch[seed] - best[seed]
@@ -161,7 +149,7 @@ def _most_of_the_gain(table: pl.DataFrame) -> pl.DataFrame:
 # --- figure ----------------------------------------------------------------------------------------------
 
 
-def _draw(table: pl.DataFrame, out: Path) -> None:
+def _draw(table: pl.DataFrame, folder: Path) -> None:
     """`timing`: loss against the tokens of the base, a curve for each budget with its parabola's valley, a panel for
     each size; the dotted line is scratch at that budget."""
     sizes = table.drop_nulls("d")["size"].unique().sort(descending=True)
@@ -170,8 +158,7 @@ def _draw(table: pl.DataFrame, out: Path) -> None:
         for axes, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
             _draw_size(axes, table.filter(pl.col("size") == size))
             axes.set_title(f"target of {human(size)} parameters")
-        style.save(figure, out / "timing")
-    write_bytes(out / "timing.csv", table.write_csv().encode())
+    write_picture(figure, table, folder / "timing")
 
 
 def _draw_size(axes: Axes, table: pl.DataFrame) -> None:
@@ -182,13 +169,12 @@ def _draw_size(axes: Axes, table: pl.DataFrame) -> None:
         colour = shades[float(budget)]
         seeds = whole.filter(pl.col("d") > 0)["seed"]  # of d = 0 and scratch there may be more
         rows = whole.filter(pl.col("seed").is_in(seeds.implode()))
-        own = rows.drop_nulls("d")
         label = f"{human(float(budget), SI)} FLOPs"
-        points = draw_over_seeds(axes, own, "d", "loss", colour=colour, label=label, log=False)
-        found = parabola(points["d"].to_numpy(), points["mean"].to_numpy())
-        if found is not None and found.valley is not None:
-            lowest = found.bend * found.valley**2 + found.tilt * found.valley + found.height
-            valleys.append((10**found.valley, lowest, colour))
+        points = draw_line(axes, rows.drop_nulls("d"), label, colour, x="d", y="loss", line="o-")
+        fitted = parabola(points["d"].to_numpy(), points["mean"].to_numpy())
+        if fitted is not None and fitted.valley is not None:
+            lowest = fitted.bend * fitted.valley**2 + fitted.tilt * fitted.valley + fitted.height
+            valleys.append((10**fitted.valley, lowest, colour))
         for loss in rows.filter(pl.col("d").is_null()).select(pl.col("loss").mean()).to_series().drop_nulls():
             axes.axhline(loss, color=colour, linestyle=":", linewidth=1)
     axes.plot([], [], color=style.REFERENCE, linestyle=":", linewidth=1, label="from scratch")

@@ -14,148 +14,62 @@ initialisation, and its change as L. The embedding has unit variance there: at a
 stream vanishes like L^-1/2, and an embedding of 1/sqrt(width) would leave too little beside it for a flat line at L =
 2.
 
-What the `cpu` profile found (widths 32 to 512, depths 2 to 32, three seeds, 95 % intervals): after seven updates
-attention and MLP outputs have a slope of 1.46 (1.2 to 1.7) under the standard parametrisation, and the steepest of any
-module and update is 0.06 (0.03 to 0.10) under muP and CompleteP. Each rule that is off shows in the module and with the
-sign that theory names, at initialisation to 0.02 of its exponent. After updates two fall short of it: logits without
-`readout_lr` have a slope of 0.57 (0.54 to 0.60) for 1, since seven updates add up in step only partly, and the largest
-attention logit without `attention_scale` one of 0.37 (0.21 to 0.53) for 0.5. Over depth muP's stream grows as L^1.05,
-CompleteP's and depth-muP's fall slightly, as L^-0.10 and L^-0.06.
-
-The `gpu` profile has not been run.
+Where a rule that is off falls short of its exponent at `cpu`: seven updates add up in step only partly, which logits
+without `readout_lr` need, and the largest attention logit without `attention_scale`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import Settings, cross, under
 from sweeps.cells.study import Study
+from sweeps.studies.mup.recipe import each_width, few_steps
+from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
-ARMS: tuple[Settings, ...] = ({"param": "standard"}, {"param": "mup"}, {"param": "completep"})
-RULES: tuple[Settings, ...] = tuple(
+ARMS: list[Settings] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
+RULES: list[Settings] = [
     {"param": "mup", "param.without": rule}
     for rule in ("hidden_lr", "hidden_init", "readout_init", "readout_lr", "embedding_std")
-)
-HEAD_RULES: tuple[Settings, ...] = tuple(
+]
+HEAD_RULES: list[Settings] = [
     {"param": "mup", "param.without": rule, "model.heads": 1} for rule in ("none", "attention_scale", "query_init")
-)
+]
 # muP has no rule for the depth: its learning rate is that of CompleteP, and its branches are not scaled.
-DEPTH_ARMS: tuple[Settings, ...] = (
+DEPTH_ARMS: list[Settings] = [
     {"param": "mup"},
     {"param": "completep", "param.depth_alpha": 0.5},
     {"param": "completep"},
     {"param": "completep", "param.without": "residual_multiplier"},
+]
+
+SCALES = scales(
+    widths=((8, 32), (32, 64, 128, 256, 512), (128, 512, 2048)),
+    depths=((2, 8), (2, 4, 8, 16, 32), (2, 8, 32)),
+    head_dim=(4, 16, 64),
+    context=(16, 64, 1024),
+    batch=(4, 8, 8),
+    steps=(4, 8, 11),
+    lrs=((1e-2,), (1e-2,), (1e-2,)),
+    seeds=(2, 3, 3),
+    val_windows=(2, 2, 2),
 )
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Widths from the base width on at `DEPTH` blocks, and depths from the base depth on at one width; muP without a
-    rule, or beside it, and the parametrisations that are compared over the depth."""
-
-    widths: tuple[int, ...]
-    head_dim: int
-    depths: tuple[int, ...]
-    deep_width: int
-    steps: int
-    batch: int
-    context: int
-    seeds: tuple[int, ...]
-    controls: tuple[Settings, ...] = (*RULES, *HEAD_RULES)
-    depth_arms: tuple[Settings, ...] = DEPTH_ARMS
-
-
-DEPTH = 2
-SCALES: dict[Profile, Scale] = {
-    "smoke": Scale(
-        widths=(8, 32),
-        head_dim=4,
-        depths=(2, 8),
-        deep_width=16,
-        steps=4,
-        batch=4,
-        context=16,
-        seeds=(0, 1),
-        controls=RULES[:2],
-        depth_arms=DEPTH_ARMS[::2],
-    ),
-    "cpu": Scale(
-        widths=(32, 64, 128, 256, 512),
-        head_dim=16,
-        depths=(2, 4, 8, 16, 32),
-        deep_width=64,
-        steps=8,
-        batch=8,
-        context=64,
-        seeds=(0, 1, 2),
-    ),
-    "gpu": Scale(
-        widths=(128, 512, 2048),
-        head_dim=64,
-        depths=(2, 8, 32),
-        deep_width=256,
-        steps=11,
-        batch=8,
-        context=1024,
-        seeds=(0, 1, 2),
-    ),
-}
-
-
-def few_steps(*, steps: int, batch: int, context: int) -> Settings:
-    """What every run of a coordinate check has: few steps at a large rate, all of them probed."""
-    return {
-        "data": "stdlib",
-        "data.context": context,
-        "param.base_depth": DEPTH,
-        "param.readout_scale": 1.0,
-        "optim.lr": 1e-2,
-        "optim.weight_decay": 0.0,
-        "optim.clip": None,
-        "schedule": "constant",
-        "schedule.warmup": "0steps",
-        "train.batch_size": batch,
-        "train.duration": f"{steps}steps",
-        "train.checkpoint_every": "100%",
-        "train.diverged_above": 1e3,  # a run that blows up is what the check is to show
-        "eval.every": "100%",
-        "eval.sequences": 2,
-        "probe.every": "1steps",
-        "probe.sequences": batch,
-    }
-
-
-def widths_from(base: int, widths: tuple[int, ...], head_dim: int) -> list[Settings]:
-    """Models of `DEPTH` blocks with heads of one dimension."""
+def cells(profile: Profile) -> list[Settings]:
+    """Widths, rules switched off, and depths at twice the base width; every step is probed."""
+    scale = SCALES[profile]
+    smoke = profile == "smoke"
+    width = 2 * scale.widths[0]
+    unit: Settings = {"param.base_width": width, "param.embedding_std": 1.0}
+    depths = [scale.model(width, depth) | unit for depth in scale.depths]
+    over_widths = [*ARMS, *(RULES[:2] if smoke else [*RULES, *HEAD_RULES])]
     return [
-        {"model.width": width, "model.heads": width // head_dim, "model.depth": DEPTH, "param.base_width": base}
-        for width in widths
+        few_steps(scale) | cell
+        for arms, models in ((over_widths, each_width(scale)), (DEPTH_ARMS[:: 2 if smoke else 1], depths))
+        for cell in under(arms, cross(models, scale.each_seed()))
     ]
 
 
-def coord_check(profile: Profile) -> list[Settings]:
-    """Widths, rules switched off, and depths; every run is a few steps long and probes each of them."""
-    scale = SCALES[profile]
-    common = few_steps(steps=scale.steps, batch=scale.batch, context=scale.context)
-    seeds = product({"seed": scale.seeds})
-    widths = widths_from(scale.widths[0], scale.widths, scale.head_dim)
-    deep: Settings = {
-        "model.width": scale.deep_width,
-        "model.heads": scale.deep_width // scale.head_dim,
-        "param.base_width": scale.deep_width,
-        "param.embedding_std": 1.0,
-    }
-    depths: list[Settings] = [deep | {"model.depth": depth} for depth in scale.depths]
-    grids = [((*ARMS, *scale.controls), widths), (scale.depth_arms, depths)]
-    return [common | cell | arm for arms, cells in grids for arm in arms for cell in cross(cells, seeds)]
-
-
-STUDIES = (
-    Study(
-        name="mup/coord_check",
-        claim="Activations keep their size over width under muP, and over depth under CompleteP, rule by rule.",
-        cells=coord_check,
-    ),
+STUDY = Study(
+    claim="Activations keep their size over width under muP, and over depth under CompleteP, rule by rule.", cells=cells
 )

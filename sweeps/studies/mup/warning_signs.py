@@ -23,75 +23,31 @@ one; a loss at the base width says nothing, where all rules are 1. Each sick arm
 Left out: a base width too small for the law of large numbers, which takes transfers from several bases to show, and a
 readout tied to the embedding but scaled as a hidden matrix, which no setting of the trainer can make.
 
-What the `cpu` profile found (widths 32 to 256, three seeds): five of the six signs are plain within eight steps, with
-slopes that differ from the healthy run's by 0.3 to 0.9 and intervals of 0.1 or less. The sixth, a best rate that falls
-with the length of training, is not there between 50 and 800 steps: -0.06 per doubling (-0.23 to 0.11).
-
-The `gpu` profile has not been run.
+That a best rate falls with the length of training is not seen between the lengths of `cpu`; the other five signs are
+plain within eight steps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import Settings, cross, product, under
 from sweeps.cells.study import Study
 from sweeps.cells.widen import Widen
-from sweeps.studies.mup.coord_check import few_steps, widths_from
+from sweeps.studies.mup.recipe import DEPTH, each_width, few_steps, powers_of_two
+from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
-
-@dataclass(frozen=True)
-class Scale:
-    """Widths from the base on; lengths of training of the base model, at rates of 2^k."""
-
-    widths: tuple[int, ...]
-    head_dim: int
-    steps: int
-    lengths: tuple[int, ...]
-    log2_lrs: range
-    batch: int
-    context: int
-    seeds: tuple[int, ...]
-    val_windows: int
-
-
-SCALES: dict[Profile, Scale] = {
-    "smoke": Scale(
-        widths=(8, 32),
-        head_dim=4,
-        steps=4,
-        lengths=(4, 12),
-        log2_lrs=range(-9, 4, 6),
-        batch=4,
-        context=16,
-        seeds=(0, 1),
-        val_windows=16,
-    ),
-    "cpu": Scale(
-        widths=(32, 64, 128, 256),
-        head_dim=16,
-        steps=8,
-        lengths=(50, 200, 800),
-        log2_lrs=range(-8, -1),
-        batch=8,
-        context=64,
-        seeds=(0, 1, 2),
-        val_windows=256,
-    ),
-    "gpu": Scale(
-        widths=(128, 512, 2048),
-        head_dim=64,
-        steps=11,
-        lengths=(100, 400),
-        log2_lrs=range(-10, -5),
-        batch=16,
-        context=256,
-        seeds=(0, 1, 2),
-        val_windows=512,
-    ),
-}
-
+SCALES = scales(
+    widths=((8, 32), (32, 64, 128, 256), (128, 512, 2048)),
+    depths=((DEPTH,), (DEPTH,), (DEPTH,)),
+    head_dim=(4, 16, 64),
+    context=(16, 64, 256),
+    batch=(4, 8, 16),
+    steps=(4, 8, 11),
+    lrs=(powers_of_two(-9, -3, 3), powers_of_two(*range(-8, -1)), powers_of_two(*range(-10, -5))),
+    seeds=(2, 3, 3),
+    val_windows=(16, 256, 512),
+)
+LENGTHS: dict[Profile, tuple[int, ...]] = {"smoke": (4, 12), "cpu": (50, 200, 800), "gpu": (100, 400)}
 EPSILON = 1e-3
 DECAY = 10.0
 
@@ -105,41 +61,37 @@ ARMS: list[Settings] = [
     {"param": "completep", "optim.eps": EPSILON},
     {"param": "mup", "optim.decay": "coupled", "optim.weight_decay": DECAY},
 ]
+TRAINED: Settings = {
+    "param": "mup",
+    "optim.clip": 1.0,
+    "schedule": "linear",
+    "schedule.warmup": "10%",
+    "train.diverged_above": 3.0,
+    "probe.every": None,
+}
 
 
-def warning_signs(profile: Profile) -> list[Settings]:
-    """Every arm over the widths, the decay that forgets m, and the base model over lengths of training."""
+def cells(profile: Profile) -> list[Settings]:
+    """Every arm over the widths, the decay that forgets m, and the base model over lengths of training at each rate."""
     scale = SCALES[profile]
-    base = scale.widths[0]
-    common = few_steps(steps=scale.steps, batch=scale.batch, context=scale.context)
-    seeds = product({"seed": scale.seeds})
-    widths = widths_from(base, scale.widths, scale.head_dim)
-    arms = [common | cell | arm for arm in ARMS for cell in cross(widths, seeds)]
-    forgetful: Settings = {"param": "mup", "optim.decay": "coupled"}
-    forgetful_decay = [
-        common | forgetful | cell | {"optim.weight_decay": DECAY * base / int(str(cell["model.width"]))}
-        for cell in cross(widths[1:], seeds)  # at the base width nothing is forgotten
+    base, *wider = each_width(scale)
+    forgetful: list[Settings] = [  # at the base width nothing is forgotten
+        {"param": "mup", "optim.decay": "coupled", "optim.weight_decay": DECAY * scale.widths[0] / width}
+        for width in scale.widths[1:]
     ]
-    trained: Settings = {
-        "param": "mup",
-        "optim.clip": 1.0,
-        "schedule": "linear",
-        "schedule.warmup": "10%",
-        "train.diverged_above": 3.0,
-        "eval.sequences": scale.val_windows,
-        "probe.every": None,
-    }
-    lengths: list[Settings] = [{"train.duration": f"{steps}steps"} for steps in scale.lengths]
-    rates = product({"optim.lr": [2.0**k for k in scale.log2_lrs]})
-    horizon = [common | widths[0] | trained | cell for cell in cross(lengths, rates, seeds)]
-    return [*arms, *forgetful_decay, *horizon]
+    decaying = [model | decay for model, decay in zip(wider, forgetful, strict=True)]
+    trained = base | TRAINED | {"eval.sequences": scale.val_windows}
+    lengths = product({"train.duration": [f"{steps}steps" for steps in LENGTHS[profile]]})
+    grid = [
+        *under(ARMS, cross([base, *wider], scale.each_seed())),
+        *cross(decaying, scale.each_seed()),
+        *cross([trained], lengths, scale.rates(), scale.each_seed()),
+    ]
+    return [few_steps(scale) | cell for cell in grid]
 
 
-STUDIES = (
-    Study(
-        name="mup/warning_signs",
-        claim="What silently breaks muP shows in a number of its first steps, drawn against width.",
-        cells=warning_signs,
-        widen=Widen(key="optim.lr", at_most=3),
-    ),
+STUDY = Study(
+    claim="What silently breaks muP shows in a number of its first steps, drawn against width.",
+    cells=cells,
+    widen=Widen(key="optim.lr", at_most=3),
 )

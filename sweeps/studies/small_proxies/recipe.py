@@ -9,70 +9,28 @@ allows. The window of learning rates leaves out 3e-4 at `cpu`, where so few step
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from sweeps.cells.grid import Settings, cross, product, zipped
+from sweeps.cells.grid import Settings, cross, under, zipped
+from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
-
-@dataclass(frozen=True)
-class Scale:
-    """Sizes as (width, depth), and how long and on what each is trained."""
-
-    sizes: tuple[tuple[int, int], ...]
-    head_dim: int
-    steps: int
-    context: int
-    batch: int
-    lrs: tuple[float, ...]
-    seeds: tuple[int, ...]
-    val_windows: int
-    probe_every: str = "4%"
-
-
-MORE_SEEDS = (0, 1, 2, 3, 4)
-
-SCALES: dict[Profile, Scale] = {
-    "smoke": Scale(
-        sizes=((16, 1), (32, 1)),
-        head_dim=16,
-        steps=20,
-        context=16,
-        batch=4,
-        lrs=(1e-3, 1e-2, 1e-1),
-        seeds=(0, 1),
-        val_windows=16,
-        probe_every="20%",
-    ),
-    "cpu": Scale(
-        sizes=((32, 2), (64, 3), (96, 3)),
-        head_dim=32,
-        steps=250,
-        context=64,
-        batch=16,
-        lrs=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-        seeds=(0, 1, 2),
-        val_windows=256,
-    ),
-    "gpu": Scale(
-        sizes=((128, 3), (256, 3), (512, 6)),
-        head_dim=64,
-        steps=1000,
-        context=256,
-        batch=16,
-        lrs=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-        seeds=(0, 1, 2),
-        val_windows=512,
-    ),
-}
+# A width goes with the depth below it.
+SCALES = scales(
+    widths=((16, 32), (32, 64, 96), (128, 256, 512)),
+    depths=((1, 1), (2, 3, 3), (3, 3, 6)),
+    head_dim=(16, 32, 64),
+    context=(16, 64, 256),
+    batch=(4, 16, 16),
+    steps=(20, 250, 1000),
+    lrs=((1e-3, 1e-2, 1e-1), (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1), (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
+    seeds=(2, 3, 3),
+    val_windows=(16, 256, 512),
+    probe_every=("20%", "4%", "4%"),
+)
 
 
 def recipe(profile: Profile) -> Settings:
     """What every run of these studies has, but its size, learning rate and seed."""
-    scale = SCALES[profile]
-    return {
-        "data": "stdlib",
-        "data.context": scale.context,
+    return SCALES[profile].training() | {
         "model.norm": "layernorm",
         "model.qk_norm": "head",
         "param.readout_scale": 1.0,
@@ -83,41 +41,39 @@ def recipe(profile: Profile) -> Settings:
         "schedule.warmup": "5%",
         "schedule.floor": 1e-5,
         "schedule.floor_is": "absolute",
-        "train.batch_size": scale.batch,
-        "train.duration": f"{scale.steps}steps",
-        "train.checkpoint_every": "100%",
-        "eval.every": "100%",
-        "eval.sequences": scale.val_windows,
-        "probe.every": scale.probe_every,
-        "probe.sequences": 4,
     }
 
 
 def sizes(profile: Profile, *, most: int | None = None) -> list[Settings]:
     """The sizes, smallest first; only the first `most` of them on request."""
-    return [size(profile, width, depth) for width, depth in SCALES[profile].sizes[:most]]
+    scale = SCALES[profile]
+    return [scale.model(width, depth) for width, depth in zip(scale.widths, scale.depths, strict=True)][:most]
 
 
-def size(profile: Profile, width: int, depth: int) -> Settings:
-    """A model of this width and depth, with heads of the scale's dimension."""
-    heads = max(1, width // SCALES[profile].head_dim)
-    return {"model.width": width, "model.depth": depth, "model.heads": heads}
-
-
-def lrs(profile: Profile) -> list[Settings]:
-    """The grid of peak learning rates."""
-    return zipped({"optim.lr": SCALES[profile].lrs})
+def models(profile: Profile, *shapes: tuple[int, int]) -> list[Settings]:
+    """Models of these widths and depths, with heads of the recipe's dimension."""
+    return [SCALES[profile].model(*shape) for shape in shapes]
 
 
 def seeds(profile: Profile, *, more: bool = False) -> list[Settings]:
-    """The seeds; every setting has the same ones, so that arms are compared by pairs. `more` of them at `cpu`, for
-    studies of few sizes whose effects are as small as the noise of three."""
-    return product({"seed": MORE_SEEDS if more and profile == "cpu" else SCALES[profile].seeds})
+    """The recipe's, or five of them at `cpu`, for studies of few sizes whose effects are as small as the noise of
+    three."""
+    return zipped({"seed": range(5)}) if more and profile == "cpu" else SCALES[profile].each_seed()
+
+
+def runs(profile: Profile, arms: list[Settings], *grids: list[Settings]) -> list[Settings]:
+    """Arms times grids; an arm's settings replace the recipe's."""
+    return [recipe(profile) | cell for cell in under(arms, cross(*grids))]
 
 
 def lr_sweep(
-    profile: Profile, arms: list[Settings], *, most_sizes: int | None = None, more_seeds: bool = False
+    profile: Profile,
+    arms: list[Settings],
+    *,
+    most_sizes: int | None = None,
+    more_seeds: bool = False,
+    lowest: float = 0.0,
 ) -> list[Settings]:
-    """Arms times sizes times learning rates times seeds; an arm's settings replace the recipe's."""
-    grid = cross(sizes(profile, most=most_sizes), lrs(profile), seeds(profile, more=more_seeds))
-    return [recipe(profile) | cell | arm for arm in arms for cell in grid]
+    """Arms times sizes times learning rates, from the `lowest` on, times seeds."""
+    rates = SCALES[profile].rates(lowest)
+    return runs(profile, arms, sizes(profile, most=most_sizes), rates, seeds(profile, more=more_seeds))

@@ -51,6 +51,11 @@ def test_the_page_counts_them_and_keeps_its_columns(results, capsys):
     assert main(["claims", "paper/two", "paper/one", "--results-dir", str(results), "--markdown"]) == 0
     page = capsys.readouterr().out
     assert "4 claims of 2 studies: 1 reproduced, 1 not reproduced, 2 inconclusive" in page
+    assert "Not run at profile gpu: all of them." in page
+    assert "Not run at profile cpu" not in page
+    (results / "paper/one/gpu").mkdir()
+    assert main(["claims", "paper/two", "paper/one", "--results-dir", str(results), "--markdown"]) == 0
+    assert "Not run at profile gpu: paper/two." in capsys.readouterr().out
     assert page.index("paper/two") < page.index("paper/one")
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in rows} == {8}

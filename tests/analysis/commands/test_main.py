@@ -169,7 +169,7 @@ def test_neither_torch_nor_pictures_are_imported_for_a_fit(points: Path) -> None
 
 def test_the_figures_need_no_torch() -> None:
     found = "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
-    program = f"import sys, analysis.figures.demo, analysis.fits.plot; {found}"
+    program = f"import sys, analysis.figures.demo.ladder, analysis.fits.plot; {found}"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "True"]
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from analysis.__main__ import main
-from analysis.figures.demo import smooth_over_flops, standardised_deviation
+from analysis.figures.demo.ladder import smooth_over_flops, standardised_deviation
 from analysis.tables.csv import TableError
 from tests.analysis.helpers import write_ladder
 from train.record.run import read_run, write_run
@@ -119,7 +119,7 @@ def test_a_drawing_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: p
         (out / "law.png").write_bytes(b"half of it")
         raise TableError("none of 15 runs")
 
-    monkeypatch.setattr("analysis.figures.registry.get_figure", lambda _: broken)
+    monkeypatch.setattr("analysis.figures.find.find_figure", lambda _: broken)
     status, out = draw(tmp_path, "cpu")
     assert status == 2
     assert {path: path.read_bytes() for path in out.iterdir()} == before

@@ -12,19 +12,15 @@ import polars as pl
 import pytest
 
 from analysis.claims.claim import write_claims
+from analysis.figures.find import figures, find_figure
 from analysis.figures.growth import cooldowns, tokenformer
 from analysis.figures.gstack import noise, patterns, spike
-from analysis.figures.registry import FIGURES
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import FROM_SCRATCH, trace
 from sweeps.plan.plan import make_plan
-from sweeps.studies.growth import cooldowns as cooldowns_study
+from sweeps.studies.find import find_study
 from sweeps.studies.growth import tokenformer as tokenformer_study
-from sweeps.studies.gstack import noise as noise_study
-from sweeps.studies.gstack import patterns as patterns_study
-from sweeps.studies.gstack import spike as spike_study
-from sweeps.studies.gstack.recipe import SCALES
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.gstack.recipe import SCALES, WARMUP, at_step
 from tests.analysis.figures.simulate_growth import Simulated, diverge, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
 from train.record.manifest import PROFILES, Profile
@@ -58,7 +54,7 @@ def write_curves(runs: pl.DataFrame, loss: Course, *, n_rows: int = 13) -> None:
 # --- the spike -------------------------------------------------------------------------------------------
 
 
-GROWN_AT = round(spike_study.GROWN_AT * SCALE.steps)
+STEP = at_step("cpu")
 
 
 def spike_course(jump: dict[str, float], *, fresh: float, warm: float, falls: float, full_rate: float = 2.0) -> Course:
@@ -67,12 +63,12 @@ def spike_course(jump: dict[str, float], *, fresh: float, warm: float, falls: fl
 
     def loss(run: dict[str, Any], step: int) -> float:
         # The base, the trunk from scratch, or a branch.
-        if run["grow.base"] is None or run["n_steps_inherited"] > GROWN_AT:
-            return 2.5 if run["model.depth"] == SCALE.base_depth else 2.0
+        if run["grow.base"] is None or run["n_steps_inherited"] > STEP:
+            return 2.5 if run["model.depth"] == SCALE.depths[0] // 4 else 2.0
         full = run["grow.schedule"] == "continue"
         hump = 0.0 if not full else warm if run["grow.optimizer"] == "carry" else fresh
         rate = falls * (full_rate if full else 1)
-        warm_ups = step / SCALE.warmup
+        warm_ups = step / WARMUP["cpu"]
         start = jump[run["grow.depth"]] * math.exp(-2 * warm_ups)
         return 2.5 + start + (hump if step > 0 else 0.0) - rate * warm_ups
 
@@ -83,34 +79,34 @@ def spike_runs(tmp_path: Path, course: Course, ends: dict[str, float]) -> pl.Dat
     def loss(run: Simulated) -> float:
         return 2.0 if run.growth is None else ends[run.growth["grow.depth"]]
 
-    runs = simulate_growth(spike_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4)
+    runs = simulate_growth(find_study("gstack/spike"), loss, tmp_path / "runs", noise=5e-4)
     write_curves(runs, course)
     return runs
 
 
 def test_spike_as_published(tmp_path: Path) -> None:
     course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=0.2)
-    claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
+    claims = spike.draw(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 7
     jump = claims[0].measured.estimate
     assert jump == pytest.approx(0.4, abs=1e-3)
     drawn = pl.read_csv(tmp_path / "spike.csv")
     joined = drawn.filter(pl.col("axis") == "steps_in_all")
     ends, begins = joined.filter(pl.col("arm") == "base")["x"].max(), joined.filter(pl.col("arm") == "stack")["x"].min()
-    assert ends == begins == GROWN_AT
+    assert ends == begins == STEP
     assert pl.read_csv(tmp_path / "restart.csv")["begins_with"].n_unique() == 4
 
 
 def test_spike_of_the_wrong_operator(tmp_path: Path) -> None:
     """Zero jumps and stack falls, so that it has nothing to recover from; and the base's own moments cost more."""
     course = spike_course({"stack": -0.2, "zero": 0.3}, fresh=0.0, warm=2.0, falls=-0.2, full_rate=0.5)
-    claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.9, "zero": 1.8}), tmp_path)
+    claims = spike.draw(spike_runs(tmp_path, course, {"stack": 1.9, "zero": 1.8}), tmp_path)
     assert verdicts(claims) == [NOT_REPRODUCED] * 2 + [REPRODUCED] + [NOT_REPRODUCED] * 4
 
 
 def test_a_stack_that_never_comes_back(tmp_path: Path) -> None:
     course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=-0.2)
-    claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
+    claims = spike.draw(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
     assert claims[2].verdict == NOT_REPRODUCED
 
 
@@ -151,7 +147,7 @@ def of_pattern(sign: float) -> Callable[[Simulated], float]:
 
 
 def pattern_runs(tmp_path: Path, sign: float) -> pl.DataFrame:
-    runs = simulate_growth(patterns_study.STUDIES[0], of_pattern(sign), tmp_path / "runs", noise=5e-4)
+    runs = simulate_growth(find_study("gstack/patterns"), of_pattern(sign), tmp_path / "runs", noise=5e-4)
     looped = set(runs.filter(pl.col("model.stages").is_not_null())["run_id"])
 
     def course(run: dict[str, Any], step: int) -> float:
@@ -165,7 +161,7 @@ def pattern_runs(tmp_path: Path, sign: float) -> pl.DataFrame:
 
 
 def test_patterns_as_published(tmp_path: Path) -> None:
-    claims = patterns.patterns(pattern_runs(tmp_path, 1.0), tmp_path)
+    claims = patterns.draw(pattern_runs(tmp_path, 1.0), tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 10
     drawn = pl.read_csv(tmp_path / "patterns.csv")
     rates = dict(drawn.drop_nulls("rate").select("arm", "rate").unique().iter_rows())
@@ -177,7 +173,7 @@ def test_patterns_as_published(tmp_path: Path) -> None:
 
 
 def test_patterns_the_other_way_round(tmp_path: Path) -> None:
-    assert verdicts(patterns.patterns(pattern_runs(tmp_path, -1.0), tmp_path)) == [NOT_REPRODUCED] * 10
+    assert verdicts(patterns.draw(pattern_runs(tmp_path, -1.0), tmp_path)) == [NOT_REPRODUCED] * 10
 
 
 def test_the_papers_connection_rates() -> None:
@@ -199,18 +195,20 @@ def test_noise(tmp_path: Path, above: dict[float, float], verdict: str) -> None:
     def loss(run: Simulated) -> float:
         return scratch_loss(run.flops) + (0.0 if run.growth is None else above[run.growth["grow.noise"]])
 
-    runs = simulate_growth(noise_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
-    assert verdicts(noise.noise(runs, tmp_path)) == [verdict] * 4
+    runs = simulate_growth(find_study("gstack/noise"), loss, tmp_path / "runs", noise=5e-4, curves=True)
+    assert verdicts(noise.draw(runs, tmp_path)) == [verdict] * 4
     drawn = pl.read_csv(tmp_path / "noise.csv")
     assert set(drawn["arm"]) == {"stacked depth", "duplicated width"}
     assert set(drawn["noise"]) == {None, 0.0, 0.2, 0.4}
 
 
 def test_noise_is_not_compared_at_unequal_cost(tmp_path: Path) -> None:
-    runs = simulate_growth(noise_study.STUDIES[0], lambda run: scratch_loss(run.flops), tmp_path / "runs", curves=True)
+    runs = simulate_growth(
+        find_study("gstack/noise"), lambda run: scratch_loss(run.flops), tmp_path / "runs", curves=True
+    )
     much = pl.col("grow.noise") == noise.MUCH
     dearer = runs.with_columns(pl.when(much).then(1.1 * pl.col("flops")).otherwise("flops").alias("flops"))
-    counts = [[claim.measured.n_seeds for claim in noise.noise(table, tmp_path)] for table in (runs, dearer)]
+    counts = [[claim.measured.n_seeds for claim in noise.draw(table, tmp_path)] for table in (runs, dearer)]
     assert counts == [[3, 3, 3, 3], [3, 3, 0, 0]]
 
 
@@ -237,9 +235,9 @@ def token_claims(tmp_path: Path, jumps: dict[str, float], gain: float) -> list[s
         jump = jumps[token_arm(run)] if run["grow.base"] is not None and run["grow.step"] == grown_at else 0.0
         return 2.5 + jump - 1e-3 * step * (run["grow.base"] is not None)
 
-    runs = simulate_growth(tokenformer_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4)
+    runs = simulate_growth(find_study("growth/tokenformer"), loss, tmp_path / "runs", noise=5e-4)
     write_curves(runs, course, n_rows=5)
-    return verdicts(tokenformer.tokenformer(runs, tmp_path))
+    return verdicts(tokenformer.draw(runs, tmp_path))
 
 
 def test_tokenformer_as_published(tmp_path: Path) -> None:
@@ -255,7 +253,7 @@ def test_tokenformer_that_jumps_and_gains_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_tokenformer_from_scratch_makes_as_many_steps_at_full_size(tmp_path: Path, profile: Profile) -> None:
-    runs = make_plan(tokenformer_study.STUDIES[0], profile, runs_dir=tmp_path).runs
+    runs = make_plan(find_study("growth/tokenformer"), profile, runs_dir=tmp_path).runs
     by_id = {run.run_id: run for run in runs}
     steps: dict[str, set[int]] = {"scratch": set(), "grown": set()}
     for run in runs:
@@ -279,7 +277,7 @@ def cooldown_runs(tmp_path: Path, *, branch: float, fresh: float, decay: float) 
         how = run.settings["grow.optimizer"] if run.settings["grow.base"] else None
         return scratch_loss(run.flops) + above[how]
 
-    runs = simulate_growth(cooldowns_study.STUDIES[0], loss, tmp_path / "runs", noise=2e-4)
+    runs = simulate_growth(find_study("growth/cooldowns"), loss, tmp_path / "runs", noise=2e-4)
 
     def course(run: dict[str, Any], step: int) -> float:
         flops = run["flops_inherited"] + (run["flops"] - run["flops_inherited"]) * max(step, 1) / run["n_steps"]
@@ -291,7 +289,7 @@ def cooldown_runs(tmp_path: Path, *, branch: float, fresh: float, decay: float) 
 
 def test_cooldowns_as_published(tmp_path: Path) -> None:
     runs = cooldown_runs(tmp_path, branch=0.0, fresh=0.05, decay=0.1)
-    claims = cooldowns.cooldowns(runs, tmp_path)
+    claims = cooldowns.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 4
     saved = claims[3].measured.estimate
     assert saved == pytest.approx(1 - (0.8 + 0.2 * 3.5) / 3.5, abs=0.01)
@@ -305,8 +303,8 @@ def test_cooldowns_of_few_long_branches_that_end_elsewhere(tmp_path: Path) -> No
     runs = cooldown_runs(tmp_path, branch=0.1, fresh=-0.1, decay=-0.1)
     lengths = runs.filter(pl.col("schedule.shape") == "wsd")["n_tokens"].unique().sort()
     kept = (pl.col("schedule.shape") == "constant") | pl.col("n_tokens").is_in(lengths.tail(2).implode())
-    assert verdicts(cooldowns.cooldowns(runs, tmp_path)) == [NOT_REPRODUCED] * 3 + [REPRODUCED]
-    few = cooldowns.cooldowns(runs.filter(kept), tmp_path)
+    assert verdicts(cooldowns.draw(runs, tmp_path)) == [NOT_REPRODUCED] * 3 + [REPRODUCED]
+    few = cooldowns.draw(runs.filter(kept), tmp_path)
     assert few[3].verdict == NOT_REPRODUCED
     assert few[2].measured.estimate is None  # the trunk ends before either
 
@@ -316,12 +314,12 @@ def test_seeds_that_agree_leave_a_branch_no_room(tmp_path: Path, apart: float, v
     runs = cooldown_runs(tmp_path, branch=0.0, fresh=0.05, decay=0.1)
     carried = pl.col("grow.base").is_not_null() & (pl.col("grow.optimizer") == "carry")
     alike = runs.with_columns(pl.when(carried).then(2.0 + apart).otherwise(2.0).alias("loss"))
-    assert cooldowns.cooldowns(alike, tmp_path)[0].verdict == verdict
+    assert cooldowns.draw(alike, tmp_path)[0].verdict == verdict
 
 
 # --- broken runs -----------------------------------------------------------------------------------------
 
-GROWTH = [name for name in FIGURES if name.startswith(("gstack/", "growth/"))]
+GROWTH = [name for name in figures() if name.startswith(("gstack/", "growth/"))]
 
 
 def with_what_follows(runs: pl.DataFrame, lost: str) -> set[str]:
@@ -338,7 +336,7 @@ def test_broken_runs_end_in_claims_or_one_line(tmp_path: Path, name: str) -> Non
     """A run of seed 0 diverged, of each kind, and what would start from it is not there; all of one arm; all that
     decay."""
     runs = simulate_growth(
-        STUDIES[name], lambda run: scratch_loss(run.flops), tmp_path / "r", profile="smoke", curves=True
+        find_study(name), lambda run: scratch_loss(run.flops), tmp_path / "r", profile="smoke", curves=True
     )
     traced = trace(runs)
     annealed, first = traced.filter("annealed"), traced.filter(pl.col("seed") == 0)
@@ -352,7 +350,7 @@ def test_broken_runs_end_in_claims_or_one_line(tmp_path: Path, name: str) -> Non
     n_claims, errors = set(), []
     for table in [runs, *tables]:
         try:
-            claims = FIGURES[name](table, tmp_path)
+            claims = find_figure(name)(table, tmp_path)
         except TableError as error:
             errors.append(str(error))
             continue

@@ -16,12 +16,9 @@ from analysis.growth.speed_up import arm_of, finals
 from analysis.tables.columns import Array
 from analysis.tables.lineage import trace
 from sweeps.cells.graph import cost_of
-from sweeps.studies.gstack import factor as factor_study
-from sweeps.studies.gstack import law as law_study
-from sweeps.studies.gstack import operators as operators_study
-from sweeps.studies.gstack import spike as spike_study
+from sweeps.studies.find import find_study
 from sweeps.studies.gstack import timing as timing_study
-from sweeps.studies.gstack.recipe import SCALES, target
+from sweeps.studies.gstack.recipe import GROWN_AT, SCALES, narrowed, stacked, target
 from tests.analysis.figures.simulate_growth import FULL, Loss, Simulated, diverge, scratch_loss, simulate_growth
 from tests.analysis.figures.simulate_runs import NOT_REPRODUCED, REPRODUCED, verdicts
 
@@ -49,8 +46,8 @@ def of_operator(above: dict[str, float], sign: float = 1.0) -> Loss:
 
 def test_operators_as_published(tmp_path: Path) -> None:
     loss = of_operator(AS_PUBLISHED)
-    runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
-    claims = operators.operators(runs, tmp_path)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
+    claims = operators.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 12
     courses = pl.read_csv(tmp_path / "operators.csv")
     starts = courses.group_by("arm").agg(pl.col("flops").min())
@@ -67,8 +64,8 @@ def test_operators_as_published(tmp_path: Path) -> None:
 
 def test_operators_the_other_way_round(tmp_path: Path) -> None:
     loss = of_operator(AS_PUBLISHED, sign=-2.0)
-    runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
-    assert verdicts(operators.operators(runs, tmp_path)) == [NOT_REPRODUCED] * 12
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
+    assert verdicts(operators.draw(runs, tmp_path)) == [NOT_REPRODUCED] * 12
 
 
 def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path) -> None:
@@ -76,8 +73,8 @@ def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path
     depth = dict.fromkeys(("stack", "interpolate", "depth/zero", "depth/learn", "depth/random"), -0.5)
     width = dict.fromkeys(("direct", "width/zero", "width/learn", "width/random"), 0.0)
     loss = of_operator(depth | width)
-    runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
-    claims = operators.operators(runs, tmp_path)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
+    claims = operators.draw(runs, tmp_path)
     assert [claim.verdict for claim in claims[7:11]] == [REPRODUCED] * 4
     level = scratch_loss(0.6 * FULL)
     true = (level / (level - 0.5)) ** 10 - 1
@@ -92,9 +89,9 @@ def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path
 
 def test_operators_that_diverged_are_named(tmp_path: Path) -> None:
     loss = of_operator(AS_PUBLISHED)
-    runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
+    runs = simulate_growth(find_study("gstack/operators"), loss, tmp_path / "runs", noise=5e-4, curves=True)
     random = trace(runs).filter(pl.col("annealed") & (pl.col("grow.depth") == "random"))["run_id"]
-    claims = operators.operators(diverge(runs, pl.col("run_id").is_in(random.implode())), tmp_path)
+    claims = operators.draw(diverge(runs, pl.col("run_id").is_in(random.implode())), tmp_path)
     assert claims[4].measured.reason is not None
     assert "diverged: 3 runs of depth/random" in claims[4].measured.reason
     assert claims[0].verdict == REPRODUCED
@@ -108,7 +105,7 @@ SCALE = SCALES["cpu"]
 
 def weight_of_flops(run: Simulated) -> float:
     """How much a FLOP counts in the loss of a run: the less, the narrower its target is."""
-    return float(run.settings["model.width"] / SCALE.width) ** 1.5
+    return float(run.settings["model.width"] / SCALE.widths[0]) ** 1.5
 
 
 def log_tokens(shares: Sequence[float]) -> Array:
@@ -121,12 +118,12 @@ SWEEP = log_tokens(timing_study.SHARES["cpu"])
 
 def middle_of_the_sweep() -> float:
     """log10 d in the middle of those bases that every budget of either size has room for."""
-    sizes = [timing_study.size_of("cpu", narrower) for narrower in timing_study.NARROWER["cpu"]]
+    sizes = [narrowed("cpu", narrower) for narrower in timing_study.NARROWER["cpu"]]
     levels = timing_study.LEVELS["cpu"]
     shared = [
         share
         for share in timing_study.SHARES["cpu"]
-        if all(len(timing_study.stacked("cpu", 0, share, levels, size)) == len(levels) for size in sizes)
+        if all(len(stacked("cpu", 0, levels, size, at=share)) == len(levels) for size in sizes)
     ]
     return float(log_tokens(shared).mean())
 
@@ -145,8 +142,8 @@ def of_timing(best: float, *, bend: float = 0.1, gain: float = 0.3, untrained: f
 
 
 def test_timing_as_published(tmp_path: Path) -> None:
-    runs = simulate_growth(timing_study.STUDIES[0], of_timing(middle_of_the_sweep()), tmp_path / "runs")
-    claims = timing.timing(runs, tmp_path)
+    runs = simulate_growth(find_study("gstack/timing"), of_timing(middle_of_the_sweep()), tmp_path / "runs")
+    claims = timing.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 4
     drawn = pl.read_csv(tmp_path / "timing.csv")
     assert drawn["size"].n_unique() == 2
@@ -159,12 +156,12 @@ def test_timing_as_published(tmp_path: Path) -> None:
 def test_timing_that_does_not_matter_the_paper_s_way(tmp_path: Path) -> None:
     """A hill in place of the valley, no gain from the shortest base, and one from an untrained base."""
     hill = of_timing(middle_of_the_sweep(), bend=-0.1, gain=-0.05, untrained=-0.3)
-    claims = timing.timing(simulate_growth(timing_study.STUDIES[0], hill, tmp_path / "runs"), tmp_path)
+    claims = timing.draw(simulate_growth(find_study("gstack/timing"), hill, tmp_path / "runs"), tmp_path)
     assert verdicts(claims)[:3] == [NOT_REPRODUCED] * 3
 
     later = of_timing(float(SWEEP.max()) + 0.8)  # than any base
-    runs = simulate_growth(timing_study.STUDIES[0], later, tmp_path / "more")
-    assert verdicts(timing.timing(runs, tmp_path))[1:] == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
+    runs = simulate_growth(find_study("gstack/timing"), later, tmp_path / "more")
+    assert verdicts(timing.draw(runs, tmp_path))[1:] == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
 
 
 # --- factor ----------------------------------------------------------------------------------------------
@@ -178,8 +175,8 @@ def test_factor(tmp_path: Path, sign: float, verdict: str) -> None:
         extra = 0.0 if run.base is None else sign * above[run.base["model.depth"]]
         return scratch_loss(run.flops) + extra
 
-    runs = simulate_growth(factor_study.STUDIES[0], loss, tmp_path / "runs")
-    assert verdicts(factor.factor(runs, tmp_path)) == [verdict] * 4
+    runs = simulate_growth(find_study("gstack/factor"), loss, tmp_path / "runs")
+    assert verdicts(factor.draw(runs, tmp_path)) == [verdict] * 4
     assert pl.read_csv(tmp_path / "factor.csv")["factor"].unique().sort().to_list() == [1, 2, 4, 8]
 
 
@@ -187,12 +184,12 @@ def test_factor(tmp_path: Path, sign: float, verdict: str) -> None:
 
 
 def log_size(width: int) -> float:
-    return math.log10(12 * SCALE.depth * width**2)
+    return math.log10(12 * SCALE.depths[0] * width**2)
 
 
 def through_the_sweep(a: float, b: float) -> dict[str, float]:
     """The rule with its best d, at the middle of all sizes and budgets, in the middle of the sweep."""
-    sizes = [timing_study.size_of("cpu", narrower) for narrower in timing_study.NARROWER["cpu"]]
+    sizes = [narrowed("cpu", narrower) for narrower in timing_study.NARROWER["cpu"]]
     fulls = [cost_of(target("cpu", 0) | size).flops for size in sizes]
     budgets = np.log10([level * full for full in fulls for level in timing_study.LEVELS["cpu"]])
     log_n = np.mean([log_size(size["model.width"]) for size in sizes])
@@ -207,7 +204,7 @@ def of_law(rule: dict[str, float], *, saved: float, decay: float, bend: float = 
     """Stacks save a share of the compute, the less so the larger the budget, and have their best d by a rule: a
     parabola, of such a height that the base whose stack goes on to the full budget, which the laws are about, costs
     nothing by its d."""
-    (usual,) = log_tokens([spike_study.GROWN_AT])
+    (usual,) = log_tokens([GROWN_AT])
 
     def loss(run: Simulated) -> float:
         if run.growth is None or run.base is None:
@@ -221,11 +218,11 @@ def of_law(rule: dict[str, float], *, saved: float, decay: float, bend: float = 
 
 
 def simulated_law(tmp_path: Path, rule: dict[str, float], *, noise: float = 5e-4, **gain: float) -> pl.DataFrame:
-    return simulate_growth(law_study.STUDIES[0], of_law(rule, **gain), tmp_path / "runs", noise=noise)
+    return simulate_growth(find_study("gstack/law"), of_law(rule, **gain), tmp_path / "runs", noise=noise)
 
 
 def test_law_as_published(tmp_path: Path) -> None:
-    claims = law.law(simulated_law(tmp_path, RULE, saved=0.2, decay=-0.15), tmp_path)
+    claims = law.draw(simulated_law(tmp_path, RULE, saved=0.2, decay=-0.15), tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 6
     drawn = pl.read_csv(tmp_path / "law.csv")
     largest = drawn.filter((pl.col("size") == drawn["size"].max()) & (pl.col("arm") == "stack"))
@@ -236,22 +233,22 @@ def test_law_as_published(tmp_path: Path) -> None:
 
 
 def test_law_against_the_paper(tmp_path: Path) -> None:
-    claims = law.law(simulated_law(tmp_path, AGAINST, saved=-0.3, decay=-0.2), tmp_path)
+    claims = law.draw(simulated_law(tmp_path, AGAINST, saved=-0.3, decay=-0.2), tmp_path)
     assert verdicts(claims) == [NOT_REPRODUCED] * 6
 
 
 def test_a_speed_up_that_stays_has_not_shrunk(tmp_path: Path) -> None:
-    steady = law.law(simulated_law(tmp_path, RULE, saved=0.2, decay=0.0), tmp_path)
+    steady = law.draw(simulated_law(tmp_path, RULE, saved=0.2, decay=0.0), tmp_path)
     assert verdicts(steady) == [REPRODUCED] * 6
     assert steady[2].measured.estimate == pytest.approx(0.2, abs=0.02)
     assert steady[3].measured.estimate == pytest.approx(0.0, abs=0.05)
-    shrinking = law.law(simulated_law(tmp_path / "more", RULE, saved=0.1, decay=1.0), tmp_path)
+    shrinking = law.draw(simulated_law(tmp_path / "more", RULE, saved=0.1, decay=1.0), tmp_path)
     assert shrinking[3].verdict == NOT_REPRODUCED
 
 
 def test_a_speed_up_beyond_scratch_is_bounded_and_not_measured(tmp_path: Path) -> None:
     """A stack worth twice the compute, while scratch goes on to 1.3 times the largest budget."""
-    claims = law.law(simulated_law(tmp_path, RULE, saved=1.0, decay=0.0), tmp_path)
+    claims = law.draw(simulated_law(tmp_path, RULE, saved=1.0, decay=0.0), tmp_path)
     largest, slope = claims[2], claims[3]
     assert largest.measured.interval is not None
     assert largest.measured.interval[0] == pytest.approx(0.3, abs=0.01)
@@ -267,8 +264,8 @@ def test_arms_of_one_bent_law_have_one_height(tmp_path: Path) -> None:
     def bent(run: Simulated) -> float:
         return 1.2 + 1.8 * float((run.flops / FULL) ** -0.35)
 
-    runs = simulate_growth(law_study.STUDIES[0], bent, tmp_path / "runs", noise=1e-4)
-    height = law.law(runs, tmp_path)[0]
+    runs = simulate_growth(find_study("gstack/law"), bent, tmp_path / "runs", noise=1e-4)
+    height = law.draw(runs, tmp_path)[0]
     assert height.measured.estimate == pytest.approx(0.0, abs=2e-4)
     assert height.verdict != REPRODUCED
 
@@ -320,7 +317,7 @@ def test_valleys_at_an_end_make_no_rule(tmp_path: Path) -> None:
     assert valleys["found"].max() < 0.95  # type: ignore[operator]  # a number
     rule = fit_rule(valleys, draws)
     assert rule.values is None
-    assert rule.measured.reason is not None
-    assert rule.measured.reason.startswith(f"0 of {len(valleys)} curves")
-    claims = law.law(runs, tmp_path)
+    assert rule.reason is not None
+    assert rule.reason.startswith(f"0 of {len(valleys)} curves")
+    claims = law.draw(runs, tmp_path)
     assert [claim.measured.estimate for claim in claims[-len(PUBLISHED) + 1 :]] == [None, None]

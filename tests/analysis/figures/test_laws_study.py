@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.figures.laws import known_floor, known_truth, largest_model_slope
+from analysis.figures.laws.known_floor import draw, known_truth, largest_model_slope
 from conf.compose import compose
 from sweeps.cells.grid import Settings, overrides
-from sweeps.studies.laws import known_floor as known_floor_cells
+from sweeps.studies.laws.known_floor import cells as known_floor_cells
 from train.record.manifest import Profile
 
 FLOOR, ALPHA, BETA = 0.636, 0.5, 1 / 3
@@ -33,11 +33,11 @@ def runs(
 
 
 def verdicts(table: pl.DataFrame, out: Path) -> list[str]:
-    return [claim.verdict for claim in known_floor(table, out)]
+    return [claim.verdict for claim in draw(table, out)]
 
 
 def test_runs_that_follow_theory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    claims = known_floor(runs(), tmp_path)
+    claims = draw(runs(), tmp_path)
     assert [claim.verdict for claim in claims][:5] == ["reproduced"] * 5
     assert [claim.accept.truth for claim in claims[:3]] == [FLOOR, 0.5, pytest.approx(1 / 3)]
     assert all(claim.measured.n_runs == 32 for claim in claims)
@@ -48,7 +48,7 @@ def test_runs_that_follow_theory(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (drawn["kind"] == "run").sum() == 32
     assert (drawn["kind"] == "bootstrap").sum() == json.loads((tmp_path / "fit.json").read_text())["bootstrap"]["n"]
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".json"}
-    known_floor(runs(), tmp_path)
+    draw(runs(), tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
@@ -66,7 +66,7 @@ def test_noise_makes_no_claim_pass(tmp_path: Path) -> None:
 
 
 def test_too_few_runs_are_drawn_and_judged_inconclusive(tmp_path: Path) -> None:
-    claims = known_floor(runs()[:5], tmp_path)
+    claims = draw(runs()[:5], tmp_path)
     assert [claim.verdict for claim in claims] == ["inconclusive"] * 6
     assert "cannot determine the 5 constants" in (claims[0].measured.reason or "")
     assert (tmp_path / "known_floor.png").exists()
@@ -74,10 +74,10 @@ def test_too_few_runs_are_drawn_and_judged_inconclusive(tmp_path: Path) -> None:
 
 
 def test_runs_that_broke_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    claims = known_floor(runs(state=["diverged", *["finished"] * 31]), tmp_path)
+    claims = draw(runs(state=["diverged", *["finished"] * 31]), tmp_path)
     assert claims[0].measured.n_runs == 31
     assert "1 run of 32 left out" in capsys.readouterr().out
-    nothing = known_floor(runs(state=["failed"] * 32), tmp_path)
+    nothing = draw(runs(state=["failed"] * 32), tmp_path)
     assert [claim.measured.reason for claim in nothing] == ["no run has finished"] * 6
 
 
@@ -86,13 +86,13 @@ def test_the_slope_of_the_largest_model() -> None:
     exact = points.with_columns(excess=0.1 * pl.col("n_tokens") ** -0.4)
     slope = largest_model_slope(exact)
     assert slope is not None
-    assert slope.value == pytest.approx(0.4)
-    assert slope.measured.interval == pytest.approx((0.4, 0.4), abs=1e-9)
+    assert slope[0] == pytest.approx(0.4)
+    assert slope[1] == pytest.approx((0.4, 0.4), abs=1e-9)
     bumpy = largest_model_slope(exact.with_columns(excess=pl.col("excess") * pl.Series([1.0, 1.0, 1.1, 0.9, 1.1, 0.9])))
     assert bumpy is not None
     # scipy.stats.linregress: slope -0.41743, standard error 0.02465; t(2) at 0.975 is 4.3027.
-    assert bumpy.value == pytest.approx(0.41743, rel=1e-4)
-    assert bumpy.measured.interval == pytest.approx((0.41743 - 4.3027 * 0.02465, 0.41743 + 4.3027 * 0.02465), rel=1e-3)
+    assert bumpy[0] == pytest.approx(0.41743, rel=1e-4)
+    assert bumpy[1] == pytest.approx((0.41743 - 4.3027 * 0.02465, 0.41743 + 4.3027 * 0.02465), rel=1e-3)
     assert largest_model_slope(exact[:4]) is None  # two points have no interval
     below = exact.with_columns(excess=pl.Series([1.0, 1.0, 0.1, 0.05, -0.01, -0.02]))
     assert largest_model_slope(below) is None

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from analysis.__main__ import main
-from analysis.figures import lr_annealing as figures
-from analysis.figures.lr_annealing import Held
+from analysis.figures.lr_annealing import transfer as figures
+from analysis.figures.lr_annealing.transfer import Held
 from analysis.laws.annealing import annealing, area, lr_annealing
 from analysis.tables.columns import Array
 from conf.compose import compose, to_config, to_yaml
@@ -20,7 +20,7 @@ from conf.config import resolve
 from conf.identity import run_id
 from conf.vocab import vocab_size
 from sweeps.cells.grid import overrides
-from sweeps.studies.lr_annealing import SCHEDULES, transfer
+from sweeps.studies.lr_annealing import transfer as study
 from train.record.manifest import Manifest
 from train.record.metrics_file import MetricsWriter
 from train.record.run import run_dir, write_run
@@ -178,8 +178,8 @@ def test_the_fall_is_that_of_the_decay_alone() -> None:
 
 def test_the_study_crosses_schedules_and_seeds() -> None:
     for profile in ("smoke", "cpu", "gpu"):
-        cells = transfer(profile)
-        assert len(cells) == 2 * len(SCHEDULES)
+        cells = study.cells(profile)
+        assert len(cells) == 2 * len(study.SCHEDULES)
         varied = {key for key in cells[0] if len({cell.get(key) for cell in cells}) > 1}
         assert varied == {"schedule", "seed"}  # all else is the same, so that curves differ by their schedule
         config = resolve(compose(overrides(cells[0])), cuda=profile == "gpu")

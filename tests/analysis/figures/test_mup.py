@@ -68,7 +68,7 @@ def coordinates(run: dict[str, Any], *, theory: bool) -> list[Row]:
 
 
 def check(folder: Path, *, theory: bool) -> list[Claim]:
-    every = coord_cells.coord_check("cpu")
+    every = coord_cells.cells("cpu")
     small = {"model.width": 64, "model.depth": 4, "seed": 1}
     cells = [cell for cell in every if all(int(str(cell[key])) <= most for key, most in small.items())]
     curve = partial(coordinates, theory=theory)
@@ -91,7 +91,7 @@ def test_the_coordinate_check_finds_the_opposite(tmp_path: Path) -> None:
 
 def test_every_rule_of_the_width_has_a_control_and_runs() -> None:
     """A control without runs, or a rule without a control, would leave a rule untested."""
-    off = {str(cell["param.without"]) for cell in coord_cells.coord_check("cpu") if "param.without" in cell} - {"none"}
+    off = {str(cell["param.without"]) for cell in coord_cells.cells("cpu") if "param.without" in cell} - {"none"}
     assert {control.arm.rpartition(" ")[2] for control in CONTROLS} == off - {"residual_multiplier"}
 
 
@@ -109,7 +109,7 @@ def sweep_loss(run: dict[str, Any], *, theory: bool, base: float = 2**-4.6) -> f
 
 
 def test_a_transfer_that_follows_theory(tmp_path: Path) -> None:
-    runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True), noise=0.002)
+    runs = simulate_runs(transfer_cells.cells("cpu"), partial(sweep_loss, theory=True), noise=0.002)
     assert verdicts(transfer.draw(runs, tmp_path)) == ["reproduced"] * 8
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}.{kind}" for name in ("width", "depth") for kind in ("png", "svg", "csv")
@@ -118,13 +118,13 @@ def test_a_transfer_that_follows_theory(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_transfer_against_theory(tmp_path: Path) -> None:
-    runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=False), noise=0.002)
+    runs = simulate_runs(transfer_cells.cells("cpu"), partial(sweep_loss, theory=False), noise=0.002)
     assert verdicts(transfer.draw(runs, tmp_path)) == ["not reproduced"] * 8
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_optimum_at_an_end_is_never_quoted(tmp_path: Path) -> None:
-    runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True, base=2.0**-2))
+    runs = simulate_runs(transfer_cells.cells("cpu"), partial(sweep_loss, theory=True, base=2.0**-2))
     claims = transfer.draw(runs, tmp_path)
     assert [claim.measured.estimate for claim in claims] == [None] * 8
     assert all("at an end" in str(claim.measured.reason) for claim in claims)
@@ -135,7 +135,7 @@ def test_an_optimum_at_an_end_is_never_quoted(tmp_path: Path) -> None:
 def test_the_penalty_is_the_rise_of_the_bowl() -> None:
     """A bowl of one nat per decade squared: the base's rate is log10(8^0.8) decades off at 8 times the width."""
     runs = simulate_runs(
-        [cell for cell in transfer_cells.transfer("cpu") if cell["model.depth"] == 2],
+        [cell for cell in transfer_cells.cells("cpu") if cell["model.depth"] == 2],
         partial(sweep_loss, theory=True),
         noise=0.0,
     )
@@ -177,7 +177,7 @@ def test_a_sign_is_visible_where_the_failure_shows(tmp_path: Path, visible: bool
         longer = run["n_steps"] / 25
         return min(bowl(run, best=2**-4.5 * longer ** (-0.4 if visible else 0.0)), AT_INIT - 1)
 
-    cells = sign_cells.warning_signs("cpu")
+    cells = sign_cells.cells("cpu")
     runs = simulate_runs(cells, loss, curve=partial(symptoms, visible=visible), runs_dir=tmp_path / "runs", noise=0.001)
     claims = warning_signs.draw(runs, tmp_path)
     assert len(claims) == len(SIGNS) + 1

@@ -95,7 +95,7 @@ def _lns_runs(tmp_path: Path, *, variance: Profile, gain: float, deep: float, lo
     def of_deep(run: dict[str, Any], _: float, place: float) -> float:
         return 0.1 * (deep if _is_lns(run) and place > 0.5 else 1.0)
 
-    cells = short(layernorm_scaling_study.layernorm_scaling("cpu"))
+    cells = short(layernorm_scaling_study.cells("cpu"))
     rows = curve(variance, constant(1.0), removal=of_deep, angle=of_deep)
     return simulate_runs(cells, loss, curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
 
@@ -159,7 +159,7 @@ def test_peri_ln_as_published(tmp_path: Path) -> None:
         return bool(run["optim.lr"] > BEARS[run["model.norm_placement"]])
 
     rows = curve(_peri_variance, _peri_gradient, rises=breaks)
-    cells = short(peri_ln_study.peri_ln("cpu"))
+    cells = short(peri_ln_study.cells("cpu"))
     runs = simulate_runs(cells, _peri_loss(BEARS), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
     claims = peri_ln.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 11
@@ -189,7 +189,7 @@ def test_peri_ln_and_pre_ln_in_each_others_place(tmp_path: Path) -> None:
         rises=lambda run: run["model.norm_placement"] == "peri" and run["optim.lr"] > 3e-3,
     )
     bears = {"pre": 1e-2, "peri": 3e-3, "post": 1e-1}
-    cells = short(peri_ln_study.peri_ln("cpu"))
+    cells = short(peri_ln_study.cells("cpu"))
     runs = simulate_runs(cells, _peri_loss(bears), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
     assert verdicts(peri_ln.draw(runs, tmp_path)) == [NOT_REPRODUCED] * 11
 
@@ -219,7 +219,7 @@ def _mix_runs(tmp_path: Path, sign: float) -> pl.DataFrame:
         return bool(run["model.mix_fraction"] == (1.0 if sign > 0 else 0.25) and run["optim.lr"] > 3e-3)
 
     rows = curve(constant(1.0), gradient, removal=removal, rises=rises)
-    return simulate_runs(short(mix_ln_study.mix_ln("cpu")), loss, curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
+    return simulate_runs(short(mix_ln_study.cells("cpu")), loss, curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
 
 
 def test_mix_ln_as_published(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_step_at_which_a_block_was_no_number_is_left_out(tmp_path: Path) -> No
         rows[-1]["block1/output_variance"] = math.inf
         return rows
 
-    cells = short(peri_ln_study.peri_ln("smoke"), steps=10)[:1]
+    cells = short(peri_ln_study.cells("smoke"), steps=10)[:1]
     sweep = simulate_runs(cells, lambda _: AT_INIT, curve=overflows, runs_dir=tmp_path / "runs").with_columns(
         arm=pl.lit("pre"), size=pl.lit(1.0), lr=pl.lit(0.1)
     )

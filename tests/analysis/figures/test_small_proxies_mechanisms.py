@@ -23,7 +23,7 @@ from conf.compose import compose
 from conf.vocab import vocab_size
 from sweeps.cells.grid import Settings, overrides
 from sweeps.studies.small_proxies import epsilon, gradient_rms, logit_prediction, qk_norm, transplanted_logits
-from sweeps.studies.small_proxies.recipe import SCALES, recipe, size
+from sweeps.studies.small_proxies.recipe import SCALES, recipe
 from tests.analysis.figures.simulate_runs import Row, bowl, simulate_runs
 from train.record.manifest import Profile
 from train.timetable.cost import run_cost
@@ -68,7 +68,7 @@ def draw_logits(tmp_path: Path, logit: Callable[[Run], float], loss: Callable[[R
         later = [{"step": 21, LOGIT: 1e6}] if run["n_steps"] > 20 else []
         return [{"step": 1, LOGIT: 3.0}, {"step": 11, LOGIT: early}, *later]
 
-    runs = simulate_runs(logit_prediction.logit_prediction("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
+    runs = simulate_runs(logit_prediction.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     return logit_figure.draw(runs, tmp_path)
 
 
@@ -113,7 +113,7 @@ def draw_transplanted(tmp_path: Path, rise: float, share: float) -> list[Claim]:
     def curve(run: Run) -> list[Row]:
         return [{"step": 1, LOGIT: share * run["model.qk_rms"]}] if run["model.depth"] else [{"step": 1}]
 
-    cells = transplanted_logits.transplanted_logits("cpu")
+    cells = transplanted_logits.cells("cpu")
     runs = simulate_runs(cells, loss, curve=curve, runs_dir=tmp_path / "runs")
     return transplanted_figure.draw(runs, tmp_path)
 
@@ -139,7 +139,7 @@ def draw_gradients(tmp_path: Path, of_size: float, of_rate: float) -> list[Claim
         names = [f"block{k}/{tensor}/gradient_rms" for k in range(run["model.depth"]) for tensor in ("up", "key")]
         return [{"step": 10 * k + 1, **dict.fromkeys(names, g if k >= 22 else 100 * g)} for k in range(25)]
 
-    runs = simulate_runs(gradient_rms.gradient_rms("cpu"), bowl, curve=curve, runs_dir=tmp_path / "runs")
+    runs = simulate_runs(gradient_rms.cells("cpu"), bowl, curve=curve, runs_dir=tmp_path / "runs")
     return gradient_figure.draw(runs, tmp_path)
 
 
@@ -203,7 +203,7 @@ def draw_epsilon(tmp_path: Path, meets: float, harm: float, gain: float) -> list
         probes = {"block0/up/gradient_rms": run["optim.eps"] / x, "block0/up/adam_rms": update}
         return [{"step": step, "train_loss": 3.0, **probes} for step in (1, 11)]
 
-    runs = simulate_runs(epsilon.epsilon("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs", noise=0.002)
+    runs = simulate_runs(epsilon.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs", noise=0.002)
     return epsilon_figure.draw(runs, tmp_path)
 
 
@@ -235,10 +235,10 @@ def test_cells_that_other_studies_have_are_the_same_runs() -> None:
             if all(cell[key] == value for key, value in only.items())
         }
 
-    bare, head = (keys(qk_norm.qk_norm("cpu"), **{"model.qk_norm": arm}) for arm in ("none", "head"))
-    assert bare < keys(logit_prediction.logit_prediction("cpu"), **{"model.qk_norm": "none"})
-    assert head < keys(gradient_rms.gradient_rms("cpu"), **{"model.qk_norm": "head"})
-    shared = keys(epsilon.epsilon("cpu"), **{"optim.eps": 1e-8, "model.qk_norm": "head"})
+    bare, head = (keys(qk_norm.cells("cpu"), **{"model.qk_norm": arm}) for arm in ("none", "head"))
+    assert bare < keys(logit_prediction.cells("cpu"), **{"model.qk_norm": "none"})
+    assert head < keys(gradient_rms.cells("cpu"), **{"model.qk_norm": "head"})
+    shared = keys(epsilon.cells("cpu"), **{"optim.eps": 1e-8, "model.qk_norm": "head"})
     assert len(shared) == 12
     assert shared < head
 
@@ -246,7 +246,7 @@ def test_cells_that_other_studies_have_are_the_same_runs() -> None:
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_first_steps_have_the_learning_rates_of_whole_runs(profile: Profile) -> None:
     def rates(cell: Settings) -> list[float]:
-        config = compose(overrides(recipe(profile) | size(profile, 128, 3) | {"optim.lr": 0.1} | cell))
+        config = compose(overrides(recipe(profile) | SCALES[profile].model(128, 3) | {"optim.lr": 0.1} | cell))
         schedule = build_schedule(config.schedule, peak=0.1, cost=run_cost(config, vocab_size(config.data)))
         return [schedule(step) for step in range(schedule.n_steps)]
 

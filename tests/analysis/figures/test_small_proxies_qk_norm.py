@@ -11,7 +11,7 @@ from analysis.figures.small_proxies.qk_norm import KEY, LOGIT, QUERY, RISE, draw
 from sweeps.studies.small_proxies import qk_norm as study
 from tests.analysis.figures.simulate_runs import simulate_runs
 
-CELLS = study.qk_norm("cpu")
+CELLS = study.cells("cpu")
 
 
 def size(run):

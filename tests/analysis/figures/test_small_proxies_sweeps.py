@@ -42,23 +42,21 @@ def test_studies_share_the_runs_of_the_recipe() -> None:
             if (cell["model.width"], cell["model.depth"]) == (32, 2)
         }
 
-    of_recipe = smallest([cell for cell in qk_norm_study.qk_norm("cpu") if cell["model.qk_norm"] == "head"])
+    of_recipe = smallest([cell for cell in qk_norm_study.cells("cpu") if cell["model.qk_norm"] == "head"])
     assert len(of_recipe) == 18
     for cells in (
-        warmup_study.warmup("cpu"),
-        weight_decay_study.weight_decay("cpu"),
-        width_depth_study.width_depth("cpu"),
-        steps_and_batch_study.steps_and_batch("cpu"),
+        warmup_study.cells("cpu"),
+        weight_decay_study.cells("cpu"),
+        width_depth_study.cells("cpu"),
+        steps_and_batch_study.cells("cpu"),
     ):
         assert of_recipe <= smallest(cells)
-    for part, shared in ((z_loss_study.z_loss("cpu"), 12), (mup_study.mup("cpu"), 15)):
+    for part, shared in ((z_loss_study.cells("cpu"), 12), (mup_study.cells("cpu"), 15)):
         assert len(of_recipe & smallest(part)) == shared  # without the lowest rates
 
 
 def test_batch_and_steps_keep_the_tokens() -> None:
-    tokens = {
-        (cell["train.batch_size"], cell["train.duration"]) for cell in steps_and_batch_study.steps_and_batch("cpu")
-    }
+    tokens = {(cell["train.batch_size"], cell["train.duration"]) for cell in steps_and_batch_study.cells("cpu")}
     same = [pair for pair in tokens if pair[0] * int(str(pair[1]).removesuffix("steps")) == 16 * 250]  # type: ignore[operator]  # numbers
     assert len(tokens) == 5
     assert len(same) == 3
@@ -77,7 +75,7 @@ def test_warmup(helps: float, expected: list[str], tmp_path: Path) -> None:
         above = max(0.0, math.log10(run["optim.lr"] / 1e-2))
         return bowl(run) + 0.1 * (1 + decades(run)) * cost * above
 
-    claims = warmup.draw(simulate_runs(warmup_study.warmup("cpu"), loss), tmp_path)
+    claims = warmup.draw(simulate_runs(warmup_study.cells("cpu"), loss), tmp_path)
     assert verdicts(claims) == expected
     assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].measured.n_runs == 180
 
@@ -91,7 +89,7 @@ def weight_decay_claims(tmp_path: Path, *, coupled: float, moved: float) -> list
         stronger = not is_coupled and run["optim.weight_decay"] > 0.02
         return bowl(run, best=1e-2 * 10 ** (moved * stronger), width=coupled if is_coupled else 1.0)
 
-    return weight_decay.draw(simulate_runs(weight_decay_study.weight_decay("cpu"), loss), tmp_path)
+    return weight_decay.draw(simulate_runs(weight_decay_study.cells("cpu"), loss), tmp_path)
 
 
 def test_weight_decay(tmp_path: Path) -> None:
@@ -107,7 +105,7 @@ def test_a_coupled_optimum_that_is_shifted_is_judged_in_the_window_that_suits_it
         shifted = run["optim.decay"] == "coupled"
         return bowl(run, best=math.sqrt(1e-2 * 3e-2) / (3.2 if shifted else 1.0))
 
-    runs = simulate_runs(weight_decay_study.weight_decay("cpu"), loss)
+    runs = simulate_runs(weight_decay_study.cells("cpu"), loss)
     claim = weight_decay.draw(runs, tmp_path)[0]
     assert claim.measured.estimate == pytest.approx(0, abs=0.03)
     single = weight_decay.draw(runs.filter(pl.col("optim.lr") > 5e-4), tmp_path)[0]
@@ -126,7 +124,7 @@ def test_width_depth(steep: str, expected: str, tmp_path: Path) -> None:
         growth = math.log2(run[steep] / {"model.depth": 2, "model.width": 32}[steep])
         return bowl(run, width=1 + growth, lowest=2 * 10 ** (-0.1 * decades(run)))
 
-    runs = simulate_runs(width_depth_study.width_depth("cpu"), loss)
+    runs = simulate_runs(width_depth_study.cells("cpu"), loss)
     claims = width_depth.draw(runs, tmp_path)
     assert claims[0].verdict == expected
     # By width and by depth to one size, and by both interpolated to it.
@@ -138,7 +136,7 @@ def test_depth_may_lead_and_both_may_lead(tmp_path: Path) -> None:
         alone = {(64, 2): 0.1, (32, 8): 0.05}.get((run["model.width"], run["model.depth"]), 0.0)
         return bowl(run, lowest=2 * 10 ** (-0.1 * decades(run)) + alone)
 
-    claims = width_depth.draw(simulate_runs(width_depth_study.width_depth("cpu"), loss), tmp_path)
+    claims = width_depth.draw(simulate_runs(width_depth_study.cells("cpu"), loss), tmp_path)
     assert [claim.verdict for claim in claims[2:]] == [REPRODUCED] * 2
 
 
@@ -158,7 +156,7 @@ def mup_claims(tmp_path: Path, *, shift: float, gain: float, without_norm: float
         width = 0.4 if standard and wider > 1 else 1 - gained
         return bowl(run, best=best, width=width, lowest=1.8 - gained) + broken
 
-    return mup.draw(simulate_runs(mup_study.mup("cpu"), loss), tmp_path)
+    return mup.draw(simulate_runs(mup_study.cells("cpu"), loss), tmp_path)
 
 
 def test_mup(tmp_path: Path) -> None:
@@ -183,7 +181,7 @@ def test_an_optimum_at_an_edge_is_not_quoted(tmp_path: Path) -> None:
 
 def test_no_optimum_within_the_grid(tmp_path: Path) -> None:
     """As in the few steps of `smoke`: nothing to say of the best rate, and something of the rest."""
-    claims = mup.draw(simulate_runs(mup_study.mup("cpu"), lambda run: bowl(run, best=1.0)), tmp_path)
+    claims = mup.draw(simulate_runs(mup_study.cells("cpu"), lambda run: bowl(run, best=1.0)), tmp_path)
     assert [claim.measured.estimate is None for claim in claims] == [True] * 4 + [False] * 7
 
 
@@ -203,7 +201,7 @@ def test_steps_and_batch(of_steps: float, of_batch: float, expected: list[str], 
         steps, batch = math.log2(run["n_steps"] / 250), math.log2(run["train.batch_size"] / 16)
         return bowl(run, width=1 + of_steps * steps + of_batch * batch)
 
-    claims = steps_and_batch.draw(simulate_runs(steps_and_batch_study.steps_and_batch("cpu"), loss), tmp_path)
+    claims = steps_and_batch.draw(simulate_runs(steps_and_batch_study.cells("cpu"), loss), tmp_path)
     assert verdicts(claims) == expected
 
 
@@ -229,7 +227,7 @@ def z_loss_claims(tmp_path: Path, *, sign: float) -> list[Claim]:
             rows.append({"step": step, "train_loss": 2.0, "log_z_mean": log_z, "logit_mean": log_z - 10})
         return rows
 
-    runs = simulate_runs(z_loss_study.z_loss("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
+    runs = simulate_runs(z_loss_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     return z_loss.draw(runs, tmp_path)
 
 

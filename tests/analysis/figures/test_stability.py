@@ -48,9 +48,9 @@ def test_studies_share_the_runs_of_qk_norm() -> None:
     def keys(cells: list[Any]) -> set[str]:
         return {str(sorted(map(str, cell.items()))) for cell in cells}
 
-    shared = keys(qk_norm_study.qk_norm("cpu"))
-    assert len(shared & keys(softcap_study.softcap_vs_qk_norm("cpu"))) == 24
-    assert len(shared & keys(entropy_study.entropy_collapse("cpu"))) == 36
+    shared = keys(qk_norm_study.cells("cpu"))
+    assert len(shared & keys(softcap_study.cells("cpu"))) == 24
+    assert len(shared & keys(entropy_study.cells("cpu"))) == 36
 
 
 # --- capped logits ---------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def softcap_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
             return attention_rows(logit=cap, query_key=10 * grown**0.9, entropy=0.1)
         return attention_rows(logit=2 * cap, query_key=10 * grown**0.1, entropy=0.7)
 
-    runs = simulate_runs(softcap_study.softcap_vs_qk_norm("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
+    runs = simulate_runs(softcap_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     return softcap_vs_qk_norm.draw(runs, tmp_path)
 
 
@@ -120,7 +120,7 @@ def entropy_claims(tmp_path: Path, *, collapses: str) -> list[Claim]:
         entropy = 0.7 * 10 ** (-4 * harm(run)) if falls else 0.6 + 0.1 * harm(run)
         return attention_rows(logit=10 * (1 + harm(run)), query_key=10, entropy=entropy)
 
-    runs = simulate_runs(entropy_study.entropy_collapse("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
+    runs = simulate_runs(entropy_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     return entropy_collapse.draw(runs, tmp_path)
 
 
@@ -181,7 +181,7 @@ def spike_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
     def loss(run: dict[str, Any]) -> float:
         return 2.4 if as_published or run["optim.name"] == "adamw" else 2.6
 
-    runs = simulate_runs(beta2_study.beta2_spikes("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
+    runs = simulate_runs(beta2_study.cells("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     runs = runs.with_columns(pl.lit(1024).alias("tokens_per_step"), pl.lit(50_000).alias("n_params_total"))
     return beta2_spikes.draw(runs, tmp_path)
 

@@ -11,7 +11,7 @@ from sweeps.__main__ import main
 from sweeps.cells.file import read_study
 from sweeps.cells.graph import grown
 from sweeps.plan.plan import make_plan
-from sweeps.studies.registry import STUDIES
+from sweeps.studies.find import studies
 from tests.sweeps.fake_train import FINISH, RAISE, TRAINER
 from train.record.manifest import Manifest
 
@@ -91,8 +91,8 @@ BAD_FILES = {
     "a list": ([CELL], "holds a list"),
     "no study": ({"cells": [CELL]}, "study is None"),
     "bad name": (GOOD | {"study": "../up"}, "study: '../up'"),
-    "another study": (GOOD | {"study": next(iter(STUDIES))}, "another study's folder"),
-    "inside another": (GOOD | {"study": f"{next(iter(STUDIES))}/more"}, "another study's folder"),
+    "another study": (GOOD | {"study": next(iter(studies()))}, "another study's folder"),
+    "inside another": (GOOD | {"study": f"{next(iter(studies()))}/more"}, "another study's folder"),
     "no cells": (GOOD | {"cells": []}, "cells is empty"),
     "cells missing": ({"study": "planned/x"}, "cells is null"),
     "a cell of text": (GOOD | {"cells": ["model.width=16"]}, "cell 1 is a text"),

@@ -42,7 +42,7 @@ DEEP = {"model.depth": 4, "train.duration": "10steps"}
 
 
 def a_study(*cells):
-    return Study("fake/graph", "A graph.", lambda profile: cells)  # noqa: ARG005
+    return Study(name="fake/graph", claim="A graph.", cells=lambda profile: cells)  # noqa: ARG005
 
 
 def a_plan(tmp_path, *cells, **how):

@@ -180,7 +180,7 @@ def sweep(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(machine, "usable_cores", lambda: 2)
 
     def go(final_loss, *, command="run", widen=Widen(at_most=2), profile="cpu", cells=CELLS):  # noqa: B008  # frozen
-        study = Study("fake/wide", "Wide.", lambda _: cells, widen=widen)
+        study = Study(name="fake/wide", claim="Wide.", cells=lambda _: cells, widen=widen)
         calls: list[int] = []
         monkeypatch.setitem(ENGINES, "local", Engine(this_machine, engine_of(final_loss, calls)))
         argv = [command, study.name, "--profile", profile, "--runs-dir", str(tmp_path)]
@@ -235,7 +235,7 @@ def test_an_interrupt_ends_the_sweep_before_it_is_widened(tmp_path, monkeypatch,
         return replace(engine_of(valley(0.09), [])(plan, trainer, console), stopped_by=2)
 
     monkeypatch.setitem(ENGINES, "local", Engine(this_machine, interrupted))
-    study = Study("fake/wide", "Wide.", lambda _: CELLS, widen=Widen())
+    study = Study(name="fake/wide", claim="Wide.", cells=lambda _: CELLS, widen=Widen())
     assert main(["run", study.name, "--runs-dir", str(tmp_path)], studies={study.name: study}) == 130
     assert "added" not in capsys.readouterr().out
     assert len(Manifest.read(tmp_path, "fake/wide", "cpu").run_ids) == 4
@@ -245,7 +245,7 @@ def test_runs_that_another_study_has_are_linked_before_and_after_the_grid_is_wid
     calls: list[int] = []
     monkeypatch.setitem(ENGINES, "local", Engine(this_machine, engine_of(valley(0.09), calls)))
     for name in ("fake/one", "fake/two"):
-        study = Study(name, "Wide.", lambda _: CELLS, widen=Widen())
+        study = Study(name=name, claim="Wide.", cells=lambda _: CELLS, widen=Widen())
         assert main(["run", name, "--runs-dir", str(tmp_path)], studies={name: study}) == 0
     assert sum(calls) == 8
     assert "4 runs linked" in capsys.readouterr().out
@@ -254,7 +254,7 @@ def test_runs_that_another_study_has_are_linked_before_and_after_the_grid_is_wid
 
 def test_the_added_runs_are_those_of_a_wider_study(tmp_path):
     """A cell that was added has the id that the study would give it, had it been in the grid."""
-    study = Study("fake/wide", "Wide.", lambda _: CELLS, widen=Widen())
+    study = Study(name="fake/wide", claim="Wide.", cells=lambda _: CELLS, widen=Widen())
     engine_of(valley(0.03), [])(make_plan(study, "cpu", runs_dir=tmp_path), None, None)
     added = make_plan(study, "cpu", runs_dir=tmp_path).missing
     wide = replace(study, widen=None, cells=lambda _: [cell | {"optim.lr": 0.1} for cell in CELLS[:2]])

@@ -12,13 +12,13 @@ from sweeps.engines import machine
 from sweeps.engines.machine import this_machine
 from sweeps.plan.capacity import one_at_a_time
 from sweeps.plan.plan import make_plan
-from sweeps.studies.registry import MODULES, STUDIES
+from sweeps.studies.find import find_study, studies
 from train.record.manifest import PROFILES
 from train.record.run import locked, write_run
 
 
 def a_study(*cells):
-    return Study("fake/plan", "A plan.", lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
+    return Study(name="fake/plan", claim="A plan.", cells=lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
 
 
 def ids(plan):
@@ -144,14 +144,10 @@ def test_more_work_is_estimated_to_take_longer(tmp_path):
     assert short.seconds < long.seconds
 
 
-def test_every_study_is_registered_once():
-    assert len(STUDIES) == sum(len(module.STUDIES) for module in MODULES)
-
-
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", studies())
 def test_every_study_composes_and_keeps_to_its_time(name, profile, tmp_path):
-    plan = make_plan(STUDIES[name], profile, runs_dir=tmp_path)
+    plan = make_plan(find_study(name), profile, runs_dir=tmp_path)
     assert len(plan.wanted) == plan.n_cells > 0
     device = {run.config.runtime.device for run in plan.runs}
     assert device == {"cuda" if profile == "gpu" else "cpu"}

@@ -20,7 +20,7 @@ TWO = ONE | {"seed": 1}
 
 
 def plan_of(name, cells, tmp_path):
-    return make_plan(Study(name, "A study.", lambda _: cells), "smoke", runs_dir=tmp_path)
+    return make_plan(Study(name=name, claim="A study.", cells=lambda _: cells), "smoke", runs_dir=tmp_path)
 
 
 def end(run, state="finished"):

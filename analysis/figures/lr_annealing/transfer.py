@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from analysis.claims.claim import Claim
+from analysis.claims.region import at_most, below, between
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
+from analysis.figures.fitted import Estimate, finished, measured
 from analysis.fits.words import print_fit
 from analysis.fitter.fit import fit
 from analysis.fitter.predict import predict
 from analysis.fitter.result import FitResult
 from analysis.laws.annealing import lr_annealing, read_areas
 from analysis.laws.power import power_law
-from analysis.tables import select
 from analysis.tables.columns import Array
 from analysis.tables.curves import Curves
 from analysis.tables.runs import read_curves
-from conf.command_line import counted
-from train.record.files import write_bytes, write_json
+from train.record.files import write_json
 
 FITTED = ("constant", "cosine")
 # S2 remembers a reduction for 1/(1 - decay) steps. The published 0.999 is a twentieth of the 20000 steps of its runs;
@@ -41,8 +42,6 @@ MOST_ERROR = 0.003
 # Most points of a curve lie before its decay, so the decay is judged by itself too.
 FALL = (0.75, 1.25)
 SEGMENT = 0.1  # of a curve; points are drawn anew within each
-
-Estimate = tuple[float, tuple[float, float]]  # a value and its 95 % interval
 
 
 @dataclass(frozen=True)
@@ -109,17 +108,15 @@ def _redrawn(shape: tuple[int, ...]) -> NDArray[np.int64]:
     return np.random.default_rng(0).integers(begin_N, np.minimum(begin_N + length, N), size=shape)
 
 
-def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `transfer` and `memory` into `out`, print the law and its errors, and return the three claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `transfer` and `memory` into `folder`, print the law and its errors, and return the three claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of schedules times seeds, all of one length. Those of `FITTED` are
         fitted.
     """
     console = Console(highlight=False)
-    done = select.with_loss(runs)
-    if len(done) < len(runs):
-        console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
+    done = finished(runs, console)
     done = done.with_columns(_schedule_names(done))
     reason = _missing(runs.with_columns(_schedule_names(runs)), done)
     if reason is not None:
@@ -131,7 +128,7 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
     laws = _fit(points, schedules, best["decay"], bootstrap=BOOTSTRAP)
     forward = _fit(points, schedules, None, bootstrap=BOOTSTRAP)
     for seed, result in laws.items():
-        write_json(out / f"fit_seed_{seed}.json", result.to_json())
+        write_json(folder / f"fit_seed_{seed}.json", result.to_json())
         print_fit(result, console)
     drawn = points.with_columns(
         pl.when(pl.col("schedule").is_in(FITTED)).then(pl.lit("fitted")).otherwise(pl.lit("held out")).alias("kind"),
@@ -139,8 +136,8 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
         pl.Series("without_S2", _predict(forward, points, schedules)),
     )
     statistics = _held_out(drawn.filter(pl.col("kind") == "held out"), schedules, laws, forward).statistics()
-    _draw_transfer(drawn, out)
-    _draw_memory(memory, best, out)
+    _draw_transfer(drawn, folder)
+    _draw_memory(memory, best, folder)
     console.print(
         f"decay {best['decay']:.6g}, a memory of {100 * best['memory']:g}% of the run, fits {' and '.join(FITTED)} "
         f"best. Mean error there {_percent(drawn, 'fitted')}, of the held-out curves {_percent(drawn, 'held out')}; "
@@ -240,7 +237,7 @@ def _predict(fits: Fits, points: pl.DataFrame, schedules: pl.DataFrame) -> Array
 def _scan(points: pl.DataFrame, schedules: pl.DataFrame, *, n_steps: int) -> pl.DataFrame:
     """Objective on the fitted curves for each memory of S2, and the mean error on the held-out ones."""
     unseen = points.filter(~pl.col("schedule").is_in(FITTED))
-    found = []
+    scanned = []
     for memory in MEMORIES:
         if memory * n_steps < 1:
             continue
@@ -248,28 +245,28 @@ def _scan(points: pl.DataFrame, schedules: pl.DataFrame, *, n_steps: int) -> pl.
         fits = _fit(points, schedules, decay, bootstrap=0)
         error = np.abs(np.log(_predict(fits, unseen, schedules) / unseen["loss"].to_numpy())).mean()
         objective = sum(result.objective["value"] for result in fits.values())
-        found.append({"memory": memory, "decay": decay, "objective": objective, "held_out_error": float(error)})
-    return pl.DataFrame(found)
+        scanned.append({"memory": memory, "decay": decay, "objective": objective, "held_out_error": float(error)})
+    return pl.DataFrame(scanned)
 
 
 def _held_out(held: pl.DataFrame, schedules: pl.DataFrame, laws: Fits, forward: Fits) -> Held:
     """Measured and predicted ln loss in arrays."""
     n_schedules = held["schedule"].n_unique()
-    measured: list[Array] = []
+    seen: list[Array] = []
     law: list[Array] = []
     plain: list[Array] = []
     for seed in laws:
         rows = held.filter(pl.col("seed") == seed).sort("schedule", "step")
         areas = read_areas(Curves(rows, schedules), laws[seed].options)
-        measured.append(np.log(rows["loss"].to_numpy()).reshape(n_schedules, -1))
-        for found, losses in (
+        seen.append(np.log(rows["loss"].to_numpy()).reshape(n_schedules, -1))
+        for arrays, losses in (
             (law, lr_annealing(areas, **_draws(laws[seed]))),
             (plain, power_law({"x": areas["area"]}, **_draws(forward[seed]))),
         ):
-            found.append(np.log(losses).reshape(len(losses), n_schedules, -1))
+            arrays.append(np.log(losses).reshape(len(losses), n_schedules, -1))
     lr_LN = rows["lr"].to_numpy().reshape(n_schedules, -1)  # the same for every seed
     decaying_LN = lr_LN < lr_LN[:, :1] * (1 - 1e-9)
-    return Held(np.stack(measured, axis=1), np.stack(law, axis=2), np.stack(plain, axis=2), decaying_LN)
+    return Held(np.stack(seen, axis=1), np.stack(law, axis=2), np.stack(plain, axis=2), decaying_LN)
 
 
 def _draws(result: FitResult) -> dict[str, Array]:
@@ -285,42 +282,29 @@ def _draws(result: FitResult) -> dict[str, Array]:
 def _claims(
     done: pl.DataFrame, statistics: dict[str, Estimate] | None = None, *, reason: str | None = None
 ) -> list[Claim]:
-    common: dict[str, Any] = {
-        "n_seeds": done["seed"].n_unique() if len(done) else 0,
-        "n_runs": len(done),
-        "reason": reason,
-    }
-    error, ratio, fall = (statistics[name] if statistics else (None, None) for name in ("error", "ratio", "fall"))
+    error, ratio, fall = (
+        measured(statistics[name] if statistics else None, done, reason) for name in ("error", "ratio", "fall")
+    )
     return [
         Claim(
-            sentence="A law fitted to a constant and a cosine schedule predicts the loss curves of unseen late decays "
-            "within 0.3 per cent.",
+            "A law fitted to a constant and a cosine schedule predicts the loss curves of unseen late decays within "
+            "0.3 per cent.",
+            of=error,
             statistic="mean absolute relative error over the held-out curves",
-            estimate=error[0],
-            interval=error[1],
-            threshold=f"at most {MOST_ERROR:g}",
-            high=MOST_ERROR,
-            **common,
+            accept=at_most(MOST_ERROR),
         ),
         Claim(
-            sentence="The annealing term is what predicts them: without S2 the same law, fitted to the same curves, is "
-            "further off.",
+            "The annealing term is what predicts them: without S2 the same law, fitted to the same curves, is further "
+            "off.",
+            of=ratio,
             statistic="mean absolute relative error over the held-out curves, with S2 over without",
-            estimate=ratio[0],
-            interval=ratio[1],
-            threshold="below 1",
-            high=1.0,
-            **common,
+            accept=below(1.0),
         ),
         Claim(
-            sentence="The law predicts how far the loss falls during the late decays.",
+            "The law predicts how far the loss falls during the late decays.",
+            of=fall,
             statistic="fall of ln loss from just before the decay to its end, predicted over measured",
-            estimate=fall[0],
-            interval=fall[1],
-            threshold=f"within {FALL[0]:g} and {FALL[1]:g}",
-            low=FALL[0],
-            high=FALL[1],
-            **common,
+            accept=between(*FALL),
         ),
     ]
 
@@ -328,7 +312,7 @@ def _claims(
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_transfer(drawn: pl.DataFrame, out: Path) -> None:
+def _draw_transfer(drawn: pl.DataFrame, folder: Path) -> None:
     """`transfer`: the fitted curves and each held-out one with the law of its seed, and by how much they exceed it."""
     held = [name for name in drawn["schedule"].unique(maintain_order=True) if name not in FITTED]
     panels = [list(FITTED), *([name] for name in held)]
@@ -351,8 +335,7 @@ def _draw_transfer(drawn: pl.DataFrame, out: Path) -> None:
         axes[0, 0].set_ylabel("validation loss (nats per token)")
         axes[1, 0].set_ylabel("over law (%)")
         axes[1, -1].set_title(f"grey: ±{100 * MOST_ERROR:g}%", fontsize=7.5, loc="right", color=style.REFERENCE)
-        style.save(figure, out / "transfer")
-    write_bytes(out / "transfer.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "transfer")
 
 
 def _draw_curve(top: Axes, bottom: Axes, rows: pl.DataFrame, colour: Any) -> None:
@@ -367,7 +350,7 @@ def _draw_curve(top: Axes, bottom: Axes, rows: pl.DataFrame, colour: Any) -> Non
             top.plot(step, curve["without_S2"], "--", color=style.REFERENCE, linewidth=0.9)
 
 
-def _draw_memory(memory: pl.DataFrame, best: dict[str, Any], out: Path) -> None:
+def _draw_memory(memory: pl.DataFrame, best: dict[str, Any], folder: Path) -> None:
     """`memory`: how well the law fits, and predicts, with S2 remembering for longer and longer."""
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS)
@@ -383,5 +366,4 @@ def _draw_memory(memory: pl.DataFrame, best: dict[str, Any], out: Path) -> None:
             axes.set_xticks([], minor=True)
             axes.set_xlabel("memory of S2, 1/(1 - decay), in % of the run")
             axes.set_ylim(bottom=0)
-        style.save(figure, out / "memory")
-    write_bytes(out / "memory.csv", memory.write_csv().encode())
+    write_picture(figure, memory, folder / "memory")

@@ -13,14 +13,16 @@ from rich.console import Console
 
 from analysis.claims import student
 from analysis.claims.claim import Claim
+from analysis.claims.region import between, containing
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
+from analysis.figures.fitted import Estimate, finished, measured
 from analysis.fits.words import print_fit
 from analysis.fitter.fit import fit
 from analysis.fitter.predict import predict
 from analysis.fitter.result import FitResult
-from analysis.tables import select
 from conf.command_line import counted, human
-from train.record.files import write_bytes, write_json
+from train.record.files import write_json
 
 LAW = "chinchilla"
 CONSTANTS = 5
@@ -48,8 +50,8 @@ def known_truth(runs: pl.DataFrame) -> Truth:
     return Truth(float(runs["data_entropy"][0]), a, a / (1 + a))
 
 
-def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `known_floor` into `out`, print the law, and return the claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `known_floor` into `folder`, print the law, and return the claims.
 
     N counts the weights of the blocks: embedding and readout grow with the number of symbols, and hold none of the
     table beyond what is additive in the digits.
@@ -58,11 +60,9 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.tables.runs.read_runs` of sizes times budgets on one Zipf source.
     """
     console = Console(highlight=False)
-    done = select.with_loss(runs)
-    if len(done) < len(runs):
-        console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
+    done = finished(runs, console)
     if done.is_empty():
-        return _claims(done, None, Found(None, None, None), "no run has finished")
+        return _claims(done, None, Fits(None, None), None, "no run has finished")
     truth = known_truth(done)
     points = done.select(
         "run_id",
@@ -71,41 +71,33 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
         "loss",
         (pl.col("loss") - truth.floor).alias("excess"),
     ).sort("n_params", "n_tokens")
-    found, reason = Found(None, None, largest_model_slope(points)), None
+    fits, reason = Fits(None, None), None
     if len(points) <= CONSTANTS or any(points[name].n_unique() == 1 for name in ("n_params", "n_tokens")):
         reason = (
             f"{counted(len(points), 'finished run')} cannot determine the {CONSTANTS} constants of the law; "
             f"at least {CONSTANTS + 1} that differ in size and in tokens are needed"
         )
     else:
-        free = fit(LAW, points, objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP)
-        held = fit(LAW, points, objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP, fixed={"E": truth.floor})
-        found = found._replace(free=free, held=held)
+        how: dict[str, Any] = {"objective": "huber_log", "delta": DELTA, "bootstrap": BOOTSTRAP}
+        free, held = fit(LAW, points, **how), fit(LAW, points, **how, fixed={"E": truth.floor})
+        fits = Fits(free, held)
         for name, result in (("fit", free), ("fit_known_floor", held)):
-            write_json(out / f"{name}.json", result.to_json())
+            write_json(folder / f"{name}.json", result.to_json())
             print_fit(result, console)
         console.print(f"Known: E {truth.floor:.4f}, alpha {truth.alpha:.3g}, beta {truth.beta:.3g}.")
-    draw(points, truth, found.free, out)
-    return _claims(done, truth, found, reason)
+    _draw(points, truth, fits.free, folder)
+    return _claims(done, truth, fits, largest_model_slope(points), reason)
 
 
-class Slope(NamedTuple):
-    """-d ln(excess) / d ln D with its 95 % interval."""
-
-    value: float
-    interval: tuple[float, float]
-
-
-class Found(NamedTuple):
-    """The law with E free and with E held at the floor, and the slope of the largest model; None: impossible."""
+class Fits(NamedTuple):
+    """The law with E free and with E held at the floor; None: impossible."""
 
     free: FitResult | None
     held: FitResult | None
-    slope: Slope | None
 
 
-def largest_model_slope(points: pl.DataFrame) -> Slope | None:
-    """The exponent in tokens of the largest model with the floor known: least squares in ln, Student's interval.
+def largest_model_slope(points: pl.DataFrame) -> Estimate | None:
+    """-d ln(excess) / d ln D of the largest model, the floor being known: least squares in ln, Student's interval.
 
     None where fewer than three losses lie above the floor.
     """
@@ -117,58 +109,43 @@ def largest_model_slope(points: pl.DataFrame) -> Slope | None:
     value = -float(x @ y / (x @ x))
     error = float(np.sqrt(((y + value * x) ** 2).sum() / (len(x) - 2) / (x @ x)))
     half = student.reach(len(x) - 2) * error
-    return Slope(value, (value - half, value + half))
+    return value, (value - half, value + half)
 
 
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def _claims(done: pl.DataFrame, truth: Truth | None, found: Found, reason: str | None) -> list[Claim]:
-    common: dict[str, Any] = {"n_seeds": done["seed"].n_unique() if len(done) else 0, "n_runs": len(done)}
-
-    def constant(
-        result: FitResult | None, name: str, sentence: str, statistic: str, known: float | None, tolerance: float
-    ) -> Claim:
+def _claims(
+    done: pl.DataFrame, truth: Truth | None, fits: Fits, slope: Estimate | None, reason: str | None
+) -> list[Claim]:
+    def constant(result: FitResult | None, name: str, sentence: str, statistic: str, known: float | None) -> Claim:
         """The interval must contain the known value, and lie within the tolerance around it."""
         estimate = result.params[name] if result is not None else None
-        low, high = ((1 - tolerance) * known, (1 + tolerance) * known) if known else (-np.inf, np.inf)
         return Claim(
-            sentence=sentence,
+            sentence,
+            of=measured((estimate.value, estimate.ci95) if estimate and estimate.ci95 else None, done, reason),
             statistic=statistic,
-            estimate=estimate.value if estimate else None,
-            interval=estimate.ci95 if estimate else None,
-            threshold=f"contains the known value, and lies within {100 * tolerance:g} per cent of it",
-            low=low,
-            high=high,
-            truth=known,
-            reason=None if estimate else reason,
-            **common,
+            accept=containing(known, share=E_TOLERANCE if name == "E" else EXPONENT_TOLERANCE),
         )
 
     floor, alpha, beta = truth or (None, None, None)
-    free, held, slope = found
     few = "the largest model has fewer than three losses above the floor" if truth else reason
+    apart = (slope[0] - beta, (slope[1][0] - beta, slope[1][1] - beta)) if slope and beta else None
     return [
-        constant(free, "E", "A free fit of E + A/N^alpha + B/D^beta finds the entropy of the source.",
-                 "E, nats per token", floor, E_TOLERANCE),
-        constant(free, "alpha", "A free fit finds the parameter exponent a of theory.",
-                 "alpha, N without embedding and readout", alpha, EXPONENT_TOLERANCE),
-        constant(free, "beta", "A free fit finds the data exponent a/(1 + a) of theory.",
-                 "beta", beta, EXPONENT_TOLERANCE),
-        constant(held, "alpha", "With E held at the entropy, the fit finds the parameter exponent a of theory.",
-                 "alpha, N without embedding and readout, E held", alpha, EXPONENT_TOLERANCE),
-        constant(held, "beta", "With E held at the entropy, the fit finds the data exponent a/(1 + a) of theory.",
-                 "beta, E held", beta, EXPONENT_TOLERANCE),
+        constant(fits.free, "E", "A free fit of E + A/N^alpha + B/D^beta finds the entropy of the source.",
+                 "E, nats per token", floor),
+        constant(fits.free, "alpha", "A free fit finds the parameter exponent a of theory.",
+                 "alpha, N without embedding and readout", alpha),
+        constant(fits.free, "beta", "A free fit finds the data exponent a/(1 + a) of theory.", "beta", beta),
+        constant(fits.held, "alpha", "With E held at the entropy, the fit finds the parameter exponent a of theory.",
+                 "alpha, N without embedding and readout, E held", alpha),
+        constant(fits.held, "beta", "With E held at the entropy, the fit finds the data exponent a/(1 + a) of theory.",
+                 "beta, E held", beta),
         Claim(
-            sentence="Above the entropy, the loss of the largest model falls with tokens as theory says.",
+            "Above the entropy, the loss of the largest model falls with tokens as theory says.",
+            of=measured(apart, done, few),
             statistic="-d ln(loss - entropy) / d ln D of the largest model, minus a/(1 + a)",
-            estimate=slope.value - beta if slope and beta else None,
-            interval=(slope.interval[0] - beta, slope.interval[1] - beta) if slope and beta else None,
-            threshold=f"within -{SLOPE_TOLERANCE:g} and {SLOPE_TOLERANCE:g}",
-            low=-SLOPE_TOLERANCE,
-            high=SLOPE_TOLERANCE,
-            reason=None if slope and beta else few,
-            **common,
+            accept=between(-SLOPE_TOLERANCE, SLOPE_TOLERANCE),
         ),
     ]  # fmt: skip
 
@@ -176,7 +153,7 @@ def _claims(done: pl.DataFrame, truth: Truth | None, found: Found, reason: str |
 # --- figure ----------------------------------------------------------------------------------------------
 
 
-def draw(points: pl.DataFrame, truth: Truth, result: FitResult | None, out: Path) -> None:
+def _draw(points: pl.DataFrame, truth: Truth, result: FitResult | None, folder: Path) -> None:
     """`known_floor`: the excess over the true floor against tokens and against parameters, with the slopes of theory
     and the fitted law; and the bootstrap of E beside the true floor. Without a fit the first two are drawn alone."""
     colours = style.size_colours(points["n_params"].to_numpy())
@@ -189,13 +166,12 @@ def draw(points: pl.DataFrame, truth: Truth, result: FitResult | None, out: Path
         style.size_bar(figure, panels[1], colours, "parameters of the blocks")
         if result:
             _draw_floor(panels[2], points, truth, result)
-        style.save(figure, out / "known_floor")
     parts = [points.with_columns(kind=pl.lit("run"))]
     if result and lines is not None:
         draws = pl.DataFrame({"bootstrap_E": result.bootstrap["params"]["E"]})
         parts += [lines.with_columns(kind=pl.lit("law")), draws.with_columns(kind=pl.lit("bootstrap"))]
     table = pl.concat(parts, how="diagonal").with_columns(true_floor=pl.lit(truth.floor))
-    write_bytes(out / "known_floor.csv", table.write_csv().encode())
+    write_picture(figure, table, folder / "known_floor")
 
 
 def _law_lines(points: pl.DataFrame, truth: Truth, result: FitResult) -> pl.DataFrame:
@@ -236,15 +212,9 @@ def _draw_over_params(
             law = lines.filter((pl.col("along") == "n_params") & (pl.col("n_tokens") == tokens))
             axes.plot(law["n_params"], law["excess"], color=style.REFERENCE, linewidth=1.0, alpha=0.7)
         last = rows.tail(1)
-        axes.annotate(
-            human(tokens),
-            (last["n_params"][0], last["excess"][0]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7.5,
-            color=style.REFERENCE,
-        )
+        place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+        at = last["n_params"][0], last["excess"][0]
+        axes.annotate(human(tokens), at, fontsize=7.5, color=style.REFERENCE, **place)
         for row in rows.iter_rows(named=True):
             colour = colours[row["n_params"]]
             axes.plot(row["n_params"], row["excess"], "o", color=colour, mec="white", mew=0.6, markersize=5.5, zorder=4)
@@ -281,7 +251,7 @@ def _finish(
 def _draw_floor(axes: Axes, points: pl.DataFrame, truth: Truth, result: FitResult) -> None:
     """The bootstrap of the fitted floor, its 95 % interval, the true floor, and the lowest loss seen."""
     draws = np.array(result.bootstrap["params"]["E"])
-    found, lowest = result.params["E"], float(points["loss"].to_numpy().min())
+    fitted, lowest = result.params["E"], float(points["loss"].to_numpy().min())
     low = min(float(np.quantile(draws, 0.005)), truth.floor * (1 - 1.5 * E_TOLERANCE))
     high = max(float(np.quantile(draws, 0.995)), truth.floor * (1 + 1.5 * E_TOLERANCE), lowest)
     margin = 0.06 * (high - low)
@@ -291,13 +261,13 @@ def _draw_floor(axes: Axes, points: pl.DataFrame, truth: Truth, result: FitResul
     top = 1.08 * counts.max()
     for value, colour, line, label in (
         (truth.floor, style.HELD_OUT, "-", f"entropy of the source, {truth.floor:.4f}"),
-        (found.value, style.ARMS[0], "-", f"fitted E, {found.value:.4f}, and its 95% interval"),
+        (fitted.value, style.ARMS[0], "-", f"fitted E, {fitted.value:.4f}, and its 95% interval"),
         (lowest, style.REFERENCE, ":", f"lowest loss, {lowest:.4f}"),
     ):
         axes.vlines(value, 0, top, color=colour, linestyle=line, linewidth=1.4, label=label)
-    if found.ci95:
-        axes.hlines(0.5 * top, *found.ci95, color=style.ARMS[0], linewidth=1.4)
-        axes.plot(found.ci95, [0.5 * top] * 2, "|", color=style.ARMS[0], markersize=8)
+    if fitted.ci95:
+        axes.hlines(0.5 * top, *fitted.ci95, color=style.ARMS[0], linewidth=1.4)
+        axes.plot(fitted.ci95, [0.5 * top] * 2, "|", color=style.ARMS[0], markersize=8)
     axes.set_xlim(low - margin, high + margin)
     axes.set_ylim(0, 1.38 * top)
     axes.set_yticks([])

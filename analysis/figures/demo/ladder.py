@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from analysis.claims.claim import Claim
+from analysis.claims.region import between
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
+from analysis.figures.fitted import Estimate, finished, measured
 from analysis.fits.words import print_fit
 from analysis.fitter.fit import fit
 from analysis.fitter.predict import predict
@@ -21,8 +24,8 @@ from analysis.fitter.result import FitResult
 from analysis.laws.registry import get_law
 from analysis.tables import select
 from analysis.tables.runs import read_curves
-from conf.command_line import counted, human
-from train.record.files import write_bytes, write_json
+from conf.command_line import human
+from train.record.files import write_json
 
 LAW = "chinchilla"
 # Huber's loss turns linear beyond a delta of ln loss. Chinchilla's 1e-3 lies below the noise of a small run (0.002
@@ -34,8 +37,8 @@ TOLERANCE = 0.02
 _NORMAL_95 = 1.959964
 
 
-def ladder(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `curves` and `law` into `out`, print the law and its prediction, and return the two claims.
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `curves` and `law` into `folder`, print the law and its prediction, and return the two claims.
 
     Args:
         runs: `analysis.tables.runs.read_runs` of a ladder of sizes and token budgets. The largest model at its most
@@ -44,31 +47,30 @@ def ladder(runs: pl.DataFrame, out: Path) -> list[Claim]:
     console = Console(highlight=False)
     # Split first: if the largest run broke, another one must not quietly take its place.
     fitted, held = (select.with_loss(part) for part in select.hold_out_largest(runs))
+    finished(runs, console)
     done = pl.concat([fitted, held])
-    if len(done) < len(runs):
-        console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
     if done.is_empty():
         return _claims(done, reason="no run has finished")
     result, reason = _fit(fitted)
     if held.is_empty():
         result, reason = None, "the held-out run has not finished, so there is nothing to compare with"
-    draw_curves(done, out)
-    draw_law(fitted, held, result, out)
+    _draw_curves(done, folder)
+    _draw_law(fitted, held, result, folder)
     if result is None:
         return _claims(done, reason=reason)
 
-    write_json(out / "fit.json", result.to_json())
+    write_json(folder / "fit.json", result.to_json())
     print_fit(result, console)
     prediction = {name: float(values[0]) for name, values in predict(result, held).items()}
-    measured = float(np.exp(np.log(held["loss"].to_numpy()).mean()))
-    error, low, high = (prediction[name] / measured - 1 for name in ("predicted", "pi_lo95", "pi_hi95"))
+    loss = float(np.exp(np.log(held["loss"].to_numpy()).mean()))
+    error, low, high = (prediction[name] / loss - 1 for name in ("predicted", "pi_lo95", "pi_hi95"))
     largest = f"{human(held['n_params'][0])} parameters after {human(held['n_tokens'][0])} tokens"
     console.print(
         f"The held-out run ({largest}, not in the fit): predicted loss {prediction['predicted']:.4f} nats per token, "
         f"95% interval of a measurement {prediction['pi_lo95']:.4f} to {prediction['pi_hi95']:.4f}; "
-        f"measured {measured:.4f}; error {100 * error:+.2f}%."
+        f"measured {loss:.4f}; error {100 * error:+.2f}%."
     )
-    deviation = standardised_deviation(measured, prediction, degrees_of_freedom=result.n - len(result.params))
+    deviation = standardised_deviation(loss, prediction, degrees_of_freedom=result.n - len(result.params))
     return _claims(done, error=(error, (low, high)), deviation=deviation)
 
 
@@ -85,46 +87,27 @@ def _fit(fitted: pl.DataFrame) -> tuple[FitResult | None, str | None]:
 
 # --- claims ----------------------------------------------------------------------------------------------
 
-Measured = tuple[float, tuple[float, float]]  # an estimate and its 95 % interval
-
 
 def _claims(
-    done: pl.DataFrame,
-    *,
-    error: Measured | None = None,
-    deviation: Measured | None = None,
-    reason: str | None = None,
+    done: pl.DataFrame, *, error: Estimate | None = None, deviation: Estimate | None = None, reason: str | None = None
 ) -> list[Claim]:
-    common: dict[str, Any] = {
-        "n_seeds": done["seed"].n_unique() if len(done) else 0,
-        "n_runs": len(done),
-        "reason": reason,
-    }
     return [
         Claim(
-            sentence="A law fitted to the smaller runs predicts the loss of the largest run within 2 per cent.",
+            "A law fitted to the smaller runs predicts the loss of the largest run within 2 per cent.",
+            of=measured(error, done, reason),
             statistic="predicted over measured loss of the held-out run, minus 1",
-            estimate=error[0] if error else None,
-            interval=error[1] if error else None,
-            threshold=f"within -{TOLERANCE:g} and {TOLERANCE:g}",
-            low=-TOLERANCE,
-            high=TOLERANCE,
-            **common,
+            accept=between(-TOLERANCE, TOLERANCE),
         ),
         Claim(
-            sentence="The law's 95% prediction interval contains the measured loss of the largest run.",
+            "The law's 95% prediction interval contains the measured loss of the largest run.",
+            of=measured(deviation, done, reason),
             statistic="measured minus predicted ln loss of the held-out run, in predictive standard deviations",
-            estimate=deviation[0] if deviation else None,
-            interval=deviation[1] if deviation else None,
-            threshold="within -1.96 and 1.96",
-            low=-_NORMAL_95,
-            high=_NORMAL_95,
-            **common,
+            accept=between(-_NORMAL_95, _NORMAL_95, form=".2f"),
         ),
     ]
 
 
-def standardised_deviation(measured: float, prediction: dict[str, float], *, degrees_of_freedom: int) -> Measured:
+def standardised_deviation(loss: float, prediction: dict[str, float], *, degrees_of_freedom: int) -> Estimate:
     """How far a measurement lies from its prediction, in predictive standard deviations z, with a 95 % interval.
 
     |z| < 1.96 says that the prediction interval contains the measurement. What is uncertain about z is the standard
@@ -136,7 +119,7 @@ def standardised_deviation(measured: float, prediction: dict[str, float], *, deg
 
     width = math.log(prediction["pi_hi95"] / prediction["pi_lo95"])
     centre = math.log(prediction["pi_hi95"] * prediction["pi_lo95"]) / 2
-    z = (math.log(measured) - centre) / (width / (2 * _NORMAL_95))
+    z = (math.log(loss) - centre) / (width / (2 * _NORMAL_95))
     nu = degrees_of_freedom
     ends = sorted(z * math.sqrt(float(chdtri(nu, tail)) / nu) for tail in (0.975, 0.025))
     return z, (ends[0], ends[1])
@@ -145,7 +128,7 @@ def standardised_deviation(measured: float, prediction: dict[str, float], *, deg
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def draw_curves(runs: pl.DataFrame, out: Path) -> None:
+def _draw_curves(runs: pl.DataFrame, folder: Path) -> None:
     """`curves`: smoothed training loss (lines) and validation loss (markers) against training FLOPs."""
     metrics = read_curves([Path(folder) for folder in runs["folder"]])
     sizes = dict(zip(runs["run_id"], runs["n_params"], strict=True))
@@ -159,36 +142,13 @@ def draw_curves(runs: pl.DataFrame, out: Path) -> None:
             smooth = smooth_over_flops(rows)
             axes.plot(smooth["flops"], smooth["train_loss"], color=colour, linewidth=0.9, alpha=0.75)
             validated = rows.filter(pl.col("val_loss").is_not_null() & (pl.col("flops") > 0))
-            axes.plot(
-                validated["flops"],
-                validated["val_loss"],
-                "o",
-                color=colour,
-                markersize=2.6,
-                alpha=0.55,
-                mew=0,
-            )
-            last = validated.tail(1)
-            axes.plot(
-                last["flops"],
-                last["val_loss"],
-                "o",
-                color=colour,
-                markersize=5,
-                mec="white",
-                mew=0.6,
-                zorder=4,
-            )
-            for kind, part, loss in (
-                ("training", smooth, "train_loss"),
-                ("validation", validated, "val_loss"),
-            ):
-                named = part.select(
-                    pl.lit(str(curve)).alias("curve"), pl.col("flops").cast(pl.Float64), pl.col(loss).alias("loss")
-                )
-                drawn.append(
-                    named.with_columns(pl.lit(kind).alias("kind"), pl.lit(sizes[str(curve)]).alias("n_params"))
-                )
+            x, y, last = validated["flops"], validated["val_loss"], slice(len(validated) - 1, None)
+            axes.plot(x, y, "o", color=colour, markersize=2.6, alpha=0.55, mew=0)
+            axes.plot(x[last], y[last], "o", color=colour, markersize=5, mec="white", mew=0.6, zorder=4)
+            for kind, part, loss in (("training", smooth, "train_loss"), ("validation", validated, "val_loss")):
+                flops = pl.col("flops").cast(pl.Float64)
+                named = part.select(pl.lit(str(curve)).alias("curve"), flops, pl.col(loss).alias("loss"))
+                drawn.append(named.with_columns(kind=pl.lit(kind), n_params=pl.lit(sizes[str(curve)])))
         # The first steps fall from ln V; the axis leaves them out to show how the curves part.
         table = pl.concat(drawn)
         ends = runs["loss"].to_numpy()
@@ -203,8 +163,7 @@ def draw_curves(runs: pl.DataFrame, out: Path) -> None:
         axes.plot([], [], "o", color=style.REFERENCE, markersize=5, label="validation at the end")
         axes.legend(loc="upper right")
         style.size_bar(figure, axes, colours, "parameters")
-        style.save(figure, out / "curves")
-    write_bytes(out / "curves.csv", table.write_csv().encode())
+    write_picture(figure, table, folder / "curves")
 
 
 def smooth_over_flops(rows: pl.DataFrame, per_decade: int = 12) -> pl.DataFrame:
@@ -221,8 +180,8 @@ def _reach(flops: Any, ceiling: float, loss: Any) -> tuple[float, float]:
     return seen.min() / 1.3, seen.max() * 1.6
 
 
-def draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None, out: Path) -> None:
-    """`law`: loss against tokens with the law and its 95 % band, and what is left over against training FLOPs.
+def _draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None, folder: Path) -> None:
+    """`law`: loss against tokens with the law and its 95 % band, and the residuals against training FLOPs.
 
     Without a fit the points alone are drawn.
     """
@@ -255,8 +214,7 @@ def draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None,
             left.errorbar([], [], yerr=[], fmt="none", color=style.HELD_OUT, capsize=2.5, label="its 95% prediction")
         left.legend(loc="upper right")
         style.size_bar(figure, right[-1] if right else left, colours, "parameters")
-        style.save(figure, out / "law")
-    write_bytes(out / "law.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "law")
 
 
 def _in_numbers(result: FitResult) -> str:
@@ -280,16 +238,9 @@ def _draw_lines(
         lines.append(line)
     axes.set_xlim(tokens.min() / 1.25, tokens.max() * 1.25)
     at = predict(result, held[:1])
-    axes.errorbar(
-        held["n_tokens"][:1],
-        at["predicted"],
-        yerr=[at["predicted"] - at["pi_lo95"], at["pi_hi95"] - at["predicted"]],
-        fmt="none",
-        color=style.HELD_OUT,
-        capsize=4.5,
-        linewidth=1.1,
-        zorder=5,
-    )
+    bar = [at["predicted"] - at["pi_lo95"], at["pi_hi95"] - at["predicted"]]
+    look: dict[str, Any] = {"color": style.HELD_OUT, "capsize": 4.5, "linewidth": 1.1, "zorder": 5}
+    axes.errorbar(held["n_tokens"][:1], at["predicted"], yerr=bar, fmt="none", **look)
     loss = both["loss"].to_numpy()
     axes.set_ylim(min(loss.min(), at["pi_lo95"].min()) * 0.98, loss.max() * 1.05)
     return pl.concat(lines)
@@ -321,15 +272,8 @@ def _draw_residuals(axes: Axes, points: pl.DataFrame, colours: dict[float, Any])
     axes.set_xlim(flops.min() / 1.8, flops.max() * 1.8)
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("measured over predicted loss (%)")
-    axes.text(
-        0.03,
-        100 * TOLERANCE,
-        "±2%",
-        transform=axes.get_yaxis_transform(),
-        va="top",
-        fontsize=7.5,
-        color=style.REFERENCE,
-    )
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "top"}
+    axes.text(0.03, 100 * TOLERANCE, "±2%", fontsize=7.5, color=style.REFERENCE, **place)
 
 
 def _as_columns(values: dict[str, Any]) -> list[pl.Series]:

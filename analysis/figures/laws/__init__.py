@@ -1,0 +1,1 @@
+"""Laws put to a source whose entropy and exponents are known."""

@@ -1,0 +1,1 @@
+"""The demonstration: a law of small runs predicts a larger one."""
