@@ -31,10 +31,10 @@ class Position:
 def latest(folder: Path, *, until: int | None = None) -> Path | None:
     """The newest complete checkpoint of a run folder; with `until` the newest at or before that step, of those that are
     kept for others too."""
-    found = (folder / CHECKPOINT).glob("step-*")
+    complete = (folder / CHECKPOINT).glob("step-*")
     if until is None:
-        return max(found, default=None)
-    early = (one for one in (*found, *(folder / KEPT).glob("step-*")) if step_of(one) <= until)
+        return max(complete, default=None)
+    early = (one for one in (*complete, *(folder / KEPT).glob("step-*")) if step_of(one) <= until)
     return max(early, key=step_of, default=None)
 
 

@@ -60,9 +60,9 @@ def run(config: Config) -> Record:
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     folder = run_dir(config)
-    if (found := _final(folder)) and not _unkept(folder, found, config):
-        log.info("already %s, nothing to do", found["state"])
-        return found
+    if (ended := _final(folder)) and not _unkept(folder, ended, config):
+        log.info("already %s, nothing to do", ended["state"])
+        return ended
     with join(config.runtime.device) as ranks:
         shown = ranks.leads and wants_progress(config.runtime.progress)
         corpus = open_corpus(config.data, cache_dir=Path(config.runtime.cache_dir), progress=shown)
@@ -90,10 +90,10 @@ def run(config: Config) -> Record:
 
 def _final(folder: Path) -> Record | None:
     """The record of a run that has ended for good."""
-    found = read_run(folder)
-    if found is None or found["state"] not in FINAL:
+    record = read_run(folder)
+    if record is None or record["state"] not in FINAL:
         return None
-    return found
+    return record
 
 
 def _unkept(folder: Path, record: Record, config: Config) -> list[int]:
@@ -110,8 +110,8 @@ def _unkept(folder: Path, record: Record, config: Config) -> list[int]:
 def _keep_passed(job: Job, record: Record, steps: list[int]) -> None:
     """From the last checkpoint before the first of the steps, or from the start, as the run made them."""
     torch.set_num_threads(record["hardware"]["threads"])
-    found = latest(job.folder, until=steps[0])
-    keep_passed(job, load_checkpoint(found, job.model, job.optimizer) if found else begin(job), steps)
+    checkpoint = latest(job.folder, until=steps[0])
+    keep_passed(job, load_checkpoint(checkpoint, job.model, job.optimizer) if checkpoint else begin(job), steps)
 
 
 def _lead(job: Job) -> Record:
@@ -137,15 +137,15 @@ def _lead(job: Job) -> Record:
 
 def _begin(job: Job) -> Record:
     """Write the config and the record of a run in progress; a resumed one keeps what it said when it began."""
-    found, checkpoint = read_run(job.folder), latest(job.folder)
-    if found is None:
+    record_so_far, checkpoint = read_run(job.folder), latest(job.folder)
+    if record_so_far is None:
         record = describe.facts(job)
-    elif found["data_fingerprint"] != job.corpus.fingerprint:
+    elif record_so_far["data_fingerprint"] != job.corpus.fingerprint:
         raise RecordError(f"{job.folder}: was begun on other data; allowed: the same data, or another study name")
     else:
         step = step_of(checkpoint) if checkpoint else 0
-        resumed = [*found["resumed"], describe.resumption(step)]
-        record = {key: value for key, value in found.items() if key not in {"error", "ended"}}
+        resumed = [*record_so_far["resumed"], describe.resumption(step)]
+        record = {key: value for key, value in record_so_far.items() if key not in {"error", "ended"}}
         record |= {"state": "running", "resumed": resumed}
     write_bytes(job.folder / "config.yaml", to_yaml(job.config).encode())
     write_run(job.folder, record)

@@ -66,14 +66,14 @@ def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
     if how.depth == "learn":  # whose blocks come from all of the base's
         _check_no_fewer(base.n_blocks, cfg.n_blocks, _blocks_setting(cfg))
         return
-    found = origins(base, cfg, how)
+    places = origins(base, cfg, how)
     as_they_were = [Origin(block, intact=True) for block in range(base.n_blocks)]
-    if found == as_they_were and how.depth in {"interpolate", "zero", "random"}:
+    if places == as_they_were and how.depth in {"interpolate", "zero", "random"}:
         raise GrowthError(
             f"grow.depth: {how.depth!r} does nothing between two models of {base.n_blocks} blocks; "
             "allowed: stack, or more blocks"
         )
-    for block, origin in enumerate(found):
+    for block, origin in enumerate(places):
         if origin is None:
             continue
         old, new = base.placement(origin.block), cfg.placement(block)

@@ -110,17 +110,17 @@ def find_base(config: Config, *, fingerprint: str, vocab_size: int) -> Base | No
         )
     record = read_run(folder)
     try:
-        found = read_config(folder / "config.yaml")
+        settings = read_config(folder / "config.yaml")
     except ConfigError as error:
         raise RecordError(f"{folder / 'config.yaml'}: {error}") from None
     if record is None or record.get("data_fingerprint") != fingerprint:
         raise ConfigError(f"grow.base: {config.grow.base} was trained on other data; allowed: a run on the same data")
-    runtime = dataclasses.replace(found.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
-    found = dataclasses.replace(found, runtime=runtime)
-    before = find_base(found, fingerprint=fingerprint, vocab_size=vocab_size)
-    cost = run_cost(found, vocab_size, base=before.cost if before else None)
-    check_start(config, found, cost)
-    return Base(folder, found, cost, config.grow.step, before)
+    runtime = dataclasses.replace(settings.runtime, runs_dir=config.runtime.runs_dir)  # the folders may have been moved
+    settings = dataclasses.replace(settings, runtime=runtime)
+    before = find_base(settings, fingerprint=fingerprint, vocab_size=vocab_size)
+    cost = run_cost(settings, vocab_size, base=before.cost if before else None)
+    check_start(config, settings, cost)
+    return Base(folder, settings, cost, config.grow.step, before)
 
 
 def check_start(config: Config, base: Config, base_cost: RunCost) -> None:

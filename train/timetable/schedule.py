@@ -84,8 +84,8 @@ def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedu
         ConfigError: the warm-up, or the warm-up and the cool-down, do not fit into the run; or the cool-down of a
             schedule that goes on would have begun before this run.
     """
-    begun, own = cost.begun, cost.n_steps
-    cost = replace(cost, n_steps=begun + own)
+    begun, n_own = cost.begun, cost.n_steps
+    cost = replace(cost, n_steps=begun + n_own)
     n_steps, warmup = cost.n_steps, cost.steps(cfg.warmup)
     cooldown = cost.steps(cfg.cooldown) if cfg.shape == "wsd" else 0
     if warmup >= n_steps:
@@ -95,10 +95,10 @@ def build_schedule(cfg: ScheduleConfig, *, peak: float, cost: RunCost) -> Schedu
             f"schedule.cooldown: {cfg.cooldown!r} is {cooldown} steps, after {warmup} of warm-up; "
             f"allowed: at most {n_steps - warmup} of the run's {n_steps}"
         )
-    if begun and cooldown > own:
+    if begun and cooldown > n_own:
         raise ConfigError(
-            f"schedule.cooldown: {cfg.cooldown!r} is {cooldown} steps, of which this run makes only the last {own}; "
-            f"allowed: at most {own} with grow.schedule=continue"
+            f"schedule.cooldown: {cfg.cooldown!r} is {cooldown} steps, of which this run makes only the last {n_own}; "
+            f"allowed: at most {n_own} with grow.schedule=continue"
         )
     floor = cfg.floor / peak if cfg.floor_is == "absolute" else cfg.floor
     return Schedule(cfg.shape, n_steps, warmup, cooldown, floor, begun)
