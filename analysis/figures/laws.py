@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,9 +16,10 @@ from scipy.special import stdtrit
 from analysis.claims.claim import Claim
 from analysis.drawing import style
 from analysis.fits.words import print_fit
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
+from analysis.fitter.fit_json import to_json
+from analysis.fitter.law import FitResult
+from analysis.fitter.options import FitOptions
+from analysis.laws.registry import find_law
 from analysis.tables import select
 from conf.command_line import counted, human
 from train.record.files import write_bytes, write_json
@@ -78,11 +80,12 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
             f"at least {CONSTANTS + 1} that differ in size and in tokens are needed"
         )
     else:
-        free = fit(LAW, points, objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP)
-        held = fit(LAW, points, objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP, fixed={"E": truth.floor})
+        asked = FitOptions(objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP)
+        free = find_law(LAW).fit(points, asked)
+        held = find_law(LAW).fit(points, dataclasses.replace(asked, fixed={"E": truth.floor}))
         found = found._replace(free=free, held=held)
         for name, result in (("fit", free), ("fit_known_floor", held)):
-            write_json(out / f"{name}.json", result.to_json())
+            write_json(out / f"{name}.json", to_json(result))
             print_fit(result, console)
         console.print(f"Known: E {truth.floor:.4f}, alpha {truth.alpha:.3g}, beta {truth.beta:.3g}.")
     draw(points, truth, found.free, out)
@@ -206,7 +209,7 @@ def _law_lines(points: pl.DataFrame, truth: Truth, result: FitResult) -> pl.Data
         grid = np.geomspace(reach.min(), reach.max(), 40)
         for value in points[fixed].unique().sort():
             line = pl.DataFrame({fixed: np.full(len(grid), value), free: grid}).select("n_params", "n_tokens")
-            law = predict(result, line)["predicted"] - truth.floor
+            law = result.predict(line)["predicted"] - truth.floor
             parts.append(line.with_columns(pl.Series("excess", law), pl.lit(free).alias("along")))
     return pl.concat(parts)
 

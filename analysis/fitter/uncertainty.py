@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.fitter.law import Law
+from analysis.fitter.formula import Formula
 from analysis.fitter.resample import Codes
 from analysis.fitter.solve import Problem, Solution, huber, minimise, project, start_grid
 from analysis.tables.columns import Array
@@ -21,7 +21,7 @@ Kind = Literal["classical", "sandwich"]
 PROFILE_STARTS = 128  # the part of the grid that a held value chooses its own starts from
 
 
-def to_params(law: Law, theta_SP: Any, centre: Any) -> dict[str, Any]:
+def to_params(law: Formula, theta_SP: Any, centre: Any) -> dict[str, Any]:
     """Parameters in the units of the table, each (S, 1): one that carries a variable takes back x0 to its power."""
     raw = {p.name: theta_SP[:, k, None] for k, p in enumerate(law.parameters)}
     params = {}
@@ -31,7 +31,7 @@ def to_params(law: Law, theta_SP: Any, centre: Any) -> dict[str, Any]:
     return params
 
 
-def to_theta(law: Law, params_SP: Array, centre: Any) -> Array:
+def to_theta(law: Formula, params_SP: Array, centre: Any) -> Array:
     """The inverse of `to_params`, from an array (S, P) of values within the parameters' ranges."""
     theta = np.array(params_SP, dtype=float)
     raw = {p.name: theta[:, k].copy() for k, p in enumerate(law.parameters)}

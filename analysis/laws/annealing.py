@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Family, Law, Option, Options, Parameter
+from analysis.fitter.family import Family
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import N
 from analysis.laws.power import coefficient, exponent
 from analysis.tables.columns import Array, Columns, FitError, read_column
@@ -340,7 +342,7 @@ LAWS = (
         formula="L = L0 + A S1^-alpha - C S2",
         question="the loss under any learning-rate schedule, from one or two curves",
         source=SOURCE,
-        options=(DECAY, WARMUP),
+        choices=(DECAY, WARMUP),
         resolve=_resolve,
         build=_build_annealing,
         example={"decay": DECAY.default, "warmup": WARMUP.default},
@@ -350,7 +352,7 @@ LAWS = (
         formula="L = L0 + A S1^-alpha + B N^-beta - C S2 N^gamma",
         question="the loss under any learning-rate schedule at any size, from curves of a few sizes",
         source=SOURCE,
-        options=(DECAY, WARMUP),
+        choices=(DECAY, WARMUP),
         resolve=_resolve,
         build=_build_annealing_size,
         example={"decay": DECAY.default, "warmup": WARMUP.default},

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Option, Options, Procedure, Steps
+from analysis.fitter.formula import Option, Options
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
 from analysis.laws.chinchilla import D, N
 from analysis.tables.columns import Array, Columns, FitError
@@ -279,7 +280,7 @@ LAWS = (
         estimate=estimate,
         inputs=(FLOPS,),
         predict=predict_allocation,
-        options=OPTIONS,
+        choices=OPTIONS,
         groups=budgets,
         resample="within groups",
     ),

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import coefficient, exponent
 from analysis.tables.columns import Array, Column, Columns

@@ -9,15 +9,14 @@ import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Family, Law, Learner, Option, Options, Parameter
+from analysis.fitter.family import Family, Learner
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column
-
-if TYPE_CHECKING:
-    pass
 
 SLACK = 0.02  # published shares are rounded; a sum further from one lacks a domain, or is in percent
 STEEPEST = 30.0  # |t|: e^30 between two domains is no loss
@@ -283,7 +282,7 @@ LINEAR = Family(
     formula="L = sum_j c_j w_j",
     question="which domains lower a loss, and how mixtures rank",
     source="Liu et al. 2024, arXiv 2407.01492",
-    options=(WEIGHTS, PRIOR),
+    choices=(WEIGHTS, PRIOR),
     resolve=_resolve,
     build=_build_linear,
     example=_SHOWN,
@@ -293,7 +292,7 @@ EXPONENTIAL = Family(
     formula="L = c + k exp(sum_j t_j w_j), t = 0 for the reference domain",
     question="the loss of any mixture of a few domains; k exp(t_j) is the reducible loss at domain j alone",
     source="Ye et al. 2024, arXiv 2403.16952",
-    options=(
+    choices=(
         WEIGHTS,
         PRIOR,
         Option("reference", "the domain whose t is 0; by default the one of the largest share in `prior`"),
@@ -307,7 +306,7 @@ LIGHTGBM = Learner(
     formula="L = sum of boosted regression trees in the w_j",
     question="how mixtures rank, from hundreds of small runs; needs the extra `mixtures`",
     source="Liu et al. 2024, arXiv 2407.01492",
-    options=(WEIGHTS, PRIOR, TREES, RATE),
+    choices=(WEIGHTS, PRIOR, TREES, RATE),
     resolve=_resolve_lightgbm,
     build=_build_lightgbm,
     example=_SHOWN | {"trees": TREES.default, "rate": RATE.default},

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Option, Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.chinchilla import D, N
 from analysis.laws.kaplan import BATCH
 from analysis.tables.columns import LOSS, Array, Column, Columns, FitError, read_column
@@ -336,7 +337,7 @@ LAWS = (
         predict=tuned,
         groups=cells,
         resample="groups",
-        options=(
+        choices=(
             Option(
                 "method",
                 "near_optimal: lines through all runs close to the best of their cell; surface: lines through the "

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.fitter.solve import Problem, minimise
 from analysis.laws.chinchilla import N
 from analysis.laws.kaplan import BATCH, STEP, STEPS, critical_batch_loss, min_steps, scale

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitter.law import Law, Option, Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.power import coefficient, exponent
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
@@ -374,7 +376,7 @@ LAWS = (
         inputs=(FLOPS,),
         predict=_predict_lines,
         target=LOSS_U,
-        options=(EXPONENTS,),
+        choices=(EXPONENTS,),
         groups=runs,
         resample="groups",
     ),
@@ -392,7 +394,7 @@ LAWS = (
         inputs=(N_NON_VOCAB,),
         predict=_predict_vocab,
         target=WIDTH,
-        options=(*CONSTANTS, ANCHOR),
+        choices=(*CONSTANTS, ANCHOR),
     ),
     Law(
         name="compression",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Steps
 from analysis.fitter.predict import predict as engine_predict
+from analysis.fitter.procedure import Steps
 from analysis.laws.kaplan import kaplan_steps
 from analysis.laws.unraveling import curve_loss, estimate, predict, steps_to_loss
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_kaplan import CURVE_CONSTANTS, curves
 
 # Bisection of the published constants (Kaplan et al. 2020, table 3 and section 5.1) at S = 1e3, 1e4, 1e5.
