@@ -1,4 +1,8 @@
-"""What the settings of a run may be: each in its range, and all of them beside each other. Raises; repairs nothing."""
+"""What the settings of a run may be: `check(Settings(…))` raises `ConfigError`, or does nothing.
+
+Each setting in its range first, as `conf.schema` says beside it, then all of them beside each other. An error is one
+line with the key's full path, the value and what is allowed. Nothing is repaired.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +61,7 @@ def check(config: Settings) -> None:
         raise ConfigError(f"study: {config.study!r} is not allowed; allowed: names joined by '/'")
 
 
-# Settings that would be passed over without a word, and the user would take other data for the own.
+# Settings that would be passed over without a word: the run would be on other data than the user thinks.
 _DATA_NEEDS = (
     ("path", "source", ("text",)),
     ("name", "source", ("hub",)),

@@ -1,10 +1,14 @@
-"""What the command lines share: errors in one line, close matches, options from a class, and numbers in words.
+"""What the command lines share: errors in one line, close matches, options from a class, a console, numbers in words.
 
+Parser(prog="python -m analysis fit")                 argparse whose errors are `UserError`s
 pick("law", "chinchila", LAWS)                        UserError: did you mean chinchilla? allowed: …
 delta: float = option(1e-3, "where it turns linear")  a field of a frozen dataclass, and the home of its default
 add_options(parser, FitOptions)                       an argument for each such field
 options_of(FitOptions, parser.parse_args())           the class with what was given
-human(1234567)                                        "1.23M"
+human(1_234_567), human(2e15, SI)                     '1.23M', '2P'
+counted(1, "run"), counted(2, "run")                  '1 run', '2 runs'
+in_words(12), in_words(200)                           '12 s', '3.3 min'
+wide_console().print(table)                           as wide as the terminal, and wide enough for a table
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NoReturn, TypeVar
+
+from rich.console import Console
 
 from conf.schema import UserError
 
@@ -21,6 +28,9 @@ T = TypeVar("T")
 
 COUNTS = "KMBT"  # of parameters and tokens
 SI = "kMGTPE"  # of FLOPs
+SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+_PIPE_WIDTH = 160  # columns of a table that no terminal limits
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,6 +149,17 @@ def human(number: float, prefixes: str = COUNTS) -> str:
     return f"{number:.3g}{prefix}"
 
 
+def in_words(seconds: float) -> str:
+    """`12 s`, `3.4 min`, `1.5 h` or `2.0 d`: the largest unit that makes at least 1.5 of it."""
+    unit = next((unit for unit, length in reversed(SECONDS.items()) if seconds >= 1.5 * length), "s")
+    return f"{seconds:.0f} s" if unit == "s" else f"{seconds / SECONDS[unit]:.1f} {unit}"
+
+
 def counted(n: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def wide_console(**options: Any) -> Console:
+    """A console as wide as the terminal; where the output goes elsewhere, wide enough for a table."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, **options)

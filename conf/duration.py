@@ -1,4 +1,9 @@
-"""Lengths of training, and lists of steps, as they are written in settings."""
+"""Lengths of training, and lists of steps, as they are written in settings.
+
+Duration.parse("20tok/param")                    Duration(value=20.0, unit='tok/param'); ValueError without a unit
+Duration.parse("5%").steps(…, run_steps=200)     10
+parse_steps("0,200")                              [0, 200]
+"""
 
 from __future__ import annotations
 

@@ -1,42 +1,34 @@
-"""Every setting of a run: its default, its meaning and its range; and what a run's identity is made of.
+"""Which runs are the same run.
 
-The YAML files beside this module only say what differs from the defaults here. Constructing a `Config` checks it
-(`conf.checks`): a `ConfigError` is one line that names the key's full path, the value and what is allowed.
+run_id(resolve(config, cuda=False))     '0f3c…', 16 hexadecimal digits: two configs that measure the same have the same
+identity(config)                        {'seed': 0, 'data.source': 'stdlib', …}: what those digits are the hash of
+NOT_IDENTITY                            ('study', 'train.micro_batch', …): settings that leave what is measured as it is
+
+The more of a config is in its identity, the fewer runs are found again; what is left out must change no number beyond
+the rounding of sums. The kind of a setting decides (`conf.schema.Kind`), and the record stores what was hashed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 from conf.config import Config
-from conf.schema import walk
+from conf.schema import paths, walk
 
-# Keys that cannot change what a run measures beyond the rounding of sums; `conf.identity.run_id` leaves them out.
-NOT_IDENTITY = (
-    "study",
-    "track",
-    "train.micro_batch",
-    "train.checkpoint_every",
-    "train.keep",
-    "eval.batch_size",
-    "runtime.device",
-    "runtime.threads",
-    "runtime.compile",
-    "runtime.progress",
-    "runtime.runs_dir",
-    "runtime.cache_dir",
-)
+NOT_IDENTITY = paths("progress", "where")
+
+
+def settings_of(config: Config, *, without: Collection[str]) -> dict[str, Any]:
+    """The settings of a config as a cell holds them, by their full paths in the order of the schema, but for some."""
+    return {path: value for path, _, value in walk(config) if path not in without}
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What a run id is the hash of: every setting but those of `conf.identity.NOT_IDENTITY`."""
-    return {
-        path: value
-        for path, _, value in walk(config)
-        if not any(path == key or path.startswith(f"{key}.") for key in NOT_IDENTITY)
-    }
+    """What a run id is the hash of: every setting but those of `NOT_IDENTITY`."""
+    return settings_of(config, without=NOT_IDENTITY)
 
 
 def run_id(config: Config) -> str:

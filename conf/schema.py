@@ -1,26 +1,54 @@
-"""Every setting of a run: its default, its meaning and its range; and what a run's identity is made of.
+"""Every setting of a run: its default, its meaning, its range, and what it changes.
 
-The YAML files beside this module only say what differs from the defaults here. Constructing a `Config` checks it
-(`conf.checks`): a `ConfigError` is one line that names the key's full path, the value and what is allowed.
+Settings()                                    every setting at its default, not checked; `conf.config.Config` is
+paths("seen")                                 ('train.log_every', …, 'probe.recorder_steps'): settings of one kind
+paths("size", grows="width")                  ('model.width', 'model.mlp_hidden', 'model.param_tokens')
+kind("optim.lr"), kind("optim")               'update', 'update': a group of YAML files is of its settings' usual kind
+walk(Settings())                              every (full path, field, value), depth first
+
+The YAML files beside this module only say what differs from the defaults here. Lists of settings are nowhere written
+down: each is a question asked of `paths`, so that a new setting says beside its default which lists it is in.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from math import floor
+from typing import Any, Literal
 
 from conf.duration import RUN_LENGTHS, SHARES, DurationUnit
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend. Every door prints its one line and exits with status 2."""
+    """A mistake that the user can mend. Every command line prints its one line and exits with status 2."""
 
 
 class ConfigError(UserError):
     """A setting that is unknown, of the wrong type, out of range, or impossible beside another one."""
+
+
+Kind = Literal[
+    "draw",  # which of many equal runs it is
+    "update",  # what an update of the weights is, its data, model, loss and rule
+    "size",  # the same: how many weights the model has
+    "proportion",  # the same: how the model's parts share its size, which may have to follow it
+    "schedule",  # the learning rate over the run
+    "phase",  # how long a part of that schedule lasts
+    "length",  # how long the run is
+    "growth",  # what the run starts from, and how
+    "validation",  # what the validation loss is measured on
+    "seen",  # when and what of the run is measured, and no loss
+    "progress",  # in which pieces the run is carried out and saved
+    "where",  # on which machine it is carried out, into which folder, and who is shown it
+]
+"""What a setting changes. The last two change no number beyond the rounding of sums (`conf.identity`)."""
+
+Direction = Literal["depth", "width"]
+"""What of a model becomes larger when it grows (`models.growth`)."""
 
 
 def setting(
@@ -33,10 +61,20 @@ def setting(
     le: float | None = None,
     choices: tuple[str, ...] = (),
     duration: tuple[DurationUnit, ...] = (),
+    changes: Kind | None = None,
+    grows: Direction | None = None,
+    in_sweeps: str = "",
 ) -> Any:
-    """A dataclass field with its meaning and what it may be; `check` and `--help` read both."""
+    """A dataclass field with its meaning and what it may be; `check` and `--help` read both.
+
+    Args:
+        changes: the kind of the setting; that of its group when None.
+        grows: in which direction a model that grows may change it; not at all when None.
+        in_sweeps: for a setting that a sweep decides itself, what says it there.
+    """
     bounds = {name: bound for name, bound in (("gt", gt), ("ge", ge), ("lt", lt), ("le", le)) if bound is not None}
-    return field(default=default, metadata={"doc": doc, "bounds": bounds, "choices": choices, "duration": duration})
+    metadata = {"doc": doc, "bounds": bounds, "choices": choices, "duration": duration}
+    return field(default=default, metadata=metadata | {"changes": changes, "grows": grows, "in_sweeps": in_sweeps})
 
 
 BOUND_SIGN = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -96,15 +134,23 @@ class DataConfig:
 class ModelConfig:
     """The architecture: sizes L, D, H and the choices of `models.blocks`."""
 
-    depth: int = setting(5, "blocks (L); without any the model is a table of bigrams", ge=0)
-    width: int = setting(128, "residual stream (D)", ge=1)
-    heads: int = setting(4, "attention heads (H); must divide the width", ge=1)
+    depth: int = setting(
+        5, "blocks (L); without any the model is a table of bigrams", ge=0, changes="size", grows="depth"
+    )
+    width: int = setting(128, "residual stream (D)", ge=1, changes="size", grows="width")
+    heads: int = setting(4, "attention heads (H); must divide the width", ge=1, changes="proportion", grows="width")
     mlp_hidden: int | None = setting(
-        None, "hidden units of the MLP (F); 4D, or 8D/3 for swiglu, when null; muP assumes that it grows with D", ge=1
+        None,
+        "hidden units of the MLP (F); 4D, or 8D/3 for swiglu, when null; muP assumes that it grows with D",
+        ge=1,
+        changes="size",
+        grows="width",
     )
     norm: str = setting("rmsnorm", "normalisation, with gain and without bias", choices=("rmsnorm", "layernorm"))
     norm_placement: str = setting("pre", "where each block normalises", choices=("pre", "post", "peri", "mix"))
-    mix_fraction: float = setting(0.25, "mix: share of the first blocks that are post-norm", ge=0, le=1)
+    mix_fraction: float = setting(
+        0.25, "mix: share of the first blocks that are post-norm", ge=0, le=1, changes="proportion", grows="depth"
+    )
     layernorm_scaling: bool = setting(False, "divide the norms of block l by sqrt(l); needs norm_placement=pre")
     qk_norm: str = setting(
         "none",
@@ -130,15 +176,30 @@ class ModelConfig:
         None,
         "tokenformer: parameter tokens of each of q, k, v and out; the MLP has mlp_hidden of them; matrices when null",
         ge=1,
+        changes="size",
+        grows="width",
     )
     param_tau: float = setting(
-        1.0, "tokenformer: tau² over the number of parameter tokens; 1/2 keeps tau when they are doubled", gt=0, le=1
+        1.0,
+        "tokenformer: tau² over the number of parameter tokens; 1/2 keeps tau when they are doubled",
+        gt=0,
+        le=1,
+        changes="proportion",
+        grows="width",
     )
     stages: int | None = setting(
-        None, "so many blocks are trained, each of them repeated in its part of the depth; all differ when null", ge=1
+        None,
+        "so many blocks are trained, each of them repeated in its part of the depth; all differ when null",
+        ge=1,
+        changes="size",
+        grows="depth",
     )
     templates: int | None = setting(
-        None, "each matrix of a block is a learned combination of so many templates, which all blocks share", ge=1
+        None,
+        "each matrix of a block is a learned combination of so many templates, which all blocks share",
+        ge=1,
+        changes="size",
+        grows="depth",
     )
 
     @property
@@ -156,6 +217,12 @@ class ModelConfig:
         if self.mlp_hidden is not None:
             return self.mlp_hidden
         return max(1, round(8 * self.width / 3)) if self.activation == "swiglu" else 4 * self.width
+
+    def placement(self, layer: int) -> str:
+        """Where block `layer` (from 0) normalises; `mix` is post in the first blocks and pre after (Li et al. 2024)."""
+        if self.norm_placement != "mix":
+            return self.norm_placement
+        return "post" if layer < floor(self.mix_fraction * self.depth + 1e-9) else "pre"  # 0.29 * 100 is 28.999…
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +301,8 @@ class ScheduleConfig:
     """The learning rate over the run, relative to its peak."""
 
     shape: str = setting("cosine", "after the warm-up", choices=("constant", "cosine", "linear", "wsd", "inverse_sqrt"))
-    warmup: str = setting("5%", "linear warm-up from zero", duration=SHARES)
-    cooldown: str = setting("20%", "wsd: the decay at the end", duration=SHARES)
+    warmup: str = setting("5%", "linear warm-up from zero", duration=SHARES, changes="phase")
+    cooldown: str = setting("20%", "wsd: the decay at the end", duration=SHARES, changes="phase")
     floor: float = setting(0.0, "lowest learning rate of cosine, linear and wsd", ge=0)
     floor_is: str = setting("relative", "the floor as a share of the peak, or a rate", choices=("relative", "absolute"))
 
@@ -244,13 +311,19 @@ class ScheduleConfig:
 class TrainConfig:
     """How long, in which batches, and when a run counts as diverged."""
 
-    duration: str = setting("20tok/param", "length of the run; params are n_params_total", duration=RUN_LENGTHS)
-    batch_size: int = setting(32, "sequences per optimiser step, over all processes (B)", ge=1)
-    micro_batch: int | None = setting(None, "sequences per forward pass at most; as many as fit when null", ge=1)
-    log_every: str = setting("1steps", "a row of training metrics", duration=SHARES)
-    checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES)
-    keep: str | None = setting(None, "steps whose checkpoints are kept for others to start from: 0,200")
-    diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1)
+    duration: str = setting(
+        "20tok/param", "length of the run; params are n_params_total", duration=RUN_LENGTHS, changes="length"
+    )
+    batch_size: int = setting(32, "sequences per optimiser step, over all processes (B)", ge=1, changes="update")
+    micro_batch: int | None = setting(
+        None, "sequences per forward pass at most; as many as fit when null", ge=1, changes="progress"
+    )
+    log_every: str = setting("1steps", "a row of training metrics", duration=SHARES, changes="seen")
+    checkpoint_every: str = setting("10%", "save weights and optimiser", duration=SHARES, changes="progress")
+    keep: str | None = setting(
+        None, "steps whose checkpoints are kept for others to start from: 0,200", changes="progress"
+    )
+    diverged_above: float = setting(3.0, "a training loss above so many ln V has exploded", gt=1, changes="seen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,10 +364,12 @@ class GrowConfig:
 class EvalConfig:
     """The validation loss."""
 
-    every: str = setting("10%", "how often; the end of the run always", duration=SHARES)
-    sequences: int = setting(256, "validation windows, the same ones every time", ge=2)
-    batch_size: int = setting(64, "sequences per forward pass", ge=1)
-    layers: bool = setting(False, "at the end: the loss without each block, and angles between the blocks' inputs")
+    every: str = setting("10%", "how often; the end of the run always", duration=SHARES, changes="seen")
+    sequences: int = setting(256, "validation windows, the same ones every time", ge=2, changes="validation")
+    batch_size: int = setting(64, "sequences per forward pass", ge=1, changes="progress")
+    layers: bool = setting(
+        False, "at the end: the loss without each block, and angles between the blocks' inputs", changes="seen"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,31 +396,35 @@ class RuntimeConfig:
     """Where and how a run is carried out; beyond rounding, only the precision can change its result."""
 
     device: str = setting("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
-    precision: str = setting("auto", "auto: fp32 on cpu, bf16 on cuda", choices=("auto", "fp32", "bf16"))
-    threads: int | None = setting(None, "CPU threads; torch's own choice when null", ge=1)
+    precision: str = setting(
+        "auto", "auto: fp32 on cpu, bf16 on cuda", choices=("auto", "fp32", "bf16"), changes="update"
+    )
+    threads: int | None = setting(None, "CPU threads; torch's own choice when null", ge=1, in_sweeps="use --jobs")
     compile: bool = setting(False, "torch.compile the model")
     progress: str = setting("auto", "progress bar; auto: if stderr is a terminal", choices=("auto", "on", "off"))
-    runs_dir: str = setting("runs", "where run folders go")
+    runs_dir: str = setting("runs", "where run folders go", in_sweeps="use --runs-dir")
     cache_dir: str = setting("cache", "where tokenised corpora and the measured matmul rate are kept")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of one run, not yet checked; `conf.config.Config` is."""
+    """All settings of one run, not yet checked; `conf.config.Config` is. Beside a group its settings' usual kind."""
 
-    study: str = setting("scratch", "the run's folder is runs_dir/study/run_id")
-    seed: int = setting(0, "draws the weights and the order of the data", ge=0, lt=2**63)
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    param: ParamConfig = field(default_factory=ParamConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    grow: GrowConfig = field(default_factory=GrowConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
-    track: TrackConfig = field(default_factory=TrackConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    study: str = setting(
+        "scratch", "the run's folder is runs_dir/study/run_id", changes="where", in_sweeps="it is the study's name"
+    )
+    seed: int = setting(0, "draws the weights and the order of the data", ge=0, lt=2**63, changes="draw")
+    data: DataConfig = field(default_factory=DataConfig, metadata={"changes": "update"})
+    model: ModelConfig = field(default_factory=ModelConfig, metadata={"changes": "update"})
+    param: ParamConfig = field(default_factory=ParamConfig, metadata={"changes": "update"})
+    optim: OptimConfig = field(default_factory=OptimConfig, metadata={"changes": "update"})
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig, metadata={"changes": "schedule"})
+    train: TrainConfig = field(default_factory=TrainConfig, metadata={"changes": None})
+    grow: GrowConfig = field(default_factory=GrowConfig, metadata={"changes": "growth"})
+    eval: EvalConfig = field(default_factory=EvalConfig, metadata={"changes": None})
+    probe: ProbeConfig = field(default_factory=ProbeConfig, metadata={"changes": "seen"})
+    track: TrackConfig = field(default_factory=TrackConfig, metadata={"changes": "where"})
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig, metadata={"changes": "where"})
 
 
 def walk(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -356,6 +435,47 @@ def walk(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[
             yield from walk(value, f"{prefix}{spec.name}.")
         else:
             yield f"{prefix}{spec.name}", spec, value
+
+
+@cache
+def _fields() -> dict[str, dataclasses.Field[Any]]:
+    """The field of every setting by its full path, and of every group by its name."""
+    groups = {spec.name: spec for spec in dataclasses.fields(Settings)}
+    return groups | {path: spec for path, spec, _ in walk(Settings())}
+
+
+def kind(key: str) -> Kind:
+    """What a setting changes, by its full path, or what those of a group change that say nothing themselves.
+
+    Raises:
+        KeyError: no such setting, or a group whose settings all say it themselves.
+    """
+    changes: Kind | None = _fields()[key].metadata["changes"] or _fields()[key.partition(".")[0]].metadata["changes"]
+    if changes is None:
+        raise KeyError(key)
+    return changes
+
+
+def paths(*changes: Kind, grows: Direction | None = None) -> tuple[str, ...]:
+    """The full paths of all settings of these kinds, in the order of the schema.
+
+    Args:
+        grows: only those that a model may change when it grows in this direction.
+    """
+    return tuple(
+        path for path, spec, _ in walk(Settings()) if kind(path) in changes and grows in (None, spec.metadata["grows"])
+    )
+
+
+def grouped(keys: Collection[str]) -> tuple[str, ...]:
+    """The keys, with the name of a group in place of all its settings: `track` for `track.to`, `track.mode`, …."""
+    whole = {name for name in _fields() if all(path in keys for path in _fields() if path.startswith(f"{name}."))}
+    return tuple(dict.fromkeys(name if (name := key.partition(".")[0]) in whole else key for key in keys))
+
+
+def set_by_sweeps() -> dict[str, str]:
+    """The settings that a sweep decides itself, by full path, and what says each of them there."""
+    return {path: spec.metadata["in_sweeps"] for path, spec, _ in walk(Settings()) if spec.metadata["in_sweeps"]}
 
 
 RUN = re.compile(r"(.*/)?(?P<id>[0-9a-f]{16})/?")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.schema import ModelConfig
-from models.roles import Role
+from models.roles import Axis, Role, Weight
 
 NORM_EPS = 1e-6
 
@@ -24,8 +24,13 @@ Tap = Callable[[str, int, Tensor], None]
 Show = Callable[[str, Tensor], None]
 """`show(name, tensor)`: a tap at one place in the depth. A block does not know its place: it may have several."""
 
-MakeLinear = Callable[[str, int, int, Role], nn.Module]
-"""`linear(name, fan_in, fan_out, role)` makes one of a block's linear maps, `query` to `down`."""
+MakeLinear = Callable[[str, Axis, Axis, Role], nn.Module]
+"""`linear(name, inputs, outputs, role)` makes one of a block's linear maps, `query` to `down`."""
+
+
+def stream(cfg: ModelConfig) -> Axis:
+    """The residual stream's channels (D)."""
+    return Axis("residual", cfg.width)
 
 
 # --- matrices and tables ---------------------------------------------------------------------------------
@@ -34,10 +39,10 @@ MakeLinear = Callable[[str, int, int, Role], nn.Module]
 class Linear(nn.Module):
     """y = x Wᵀ. `models.build` draws the weights."""
 
-    def __init__(self, fan_in: int, fan_out: int, role: Role) -> None:
+    def __init__(self, inputs: Axis, outputs: Axis, role: Role) -> None:
         super().__init__()
-        self.role = role
-        self.weight = nn.Parameter(torch.empty(fan_out, fan_in))
+        self.declared = {"weight": Weight(role, (outputs.name, inputs.name), summed=1)}
+        self.weight = nn.Parameter(torch.empty(outputs.size, inputs.size))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
@@ -57,7 +62,7 @@ class SigmaReparam(nn.Module):
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__()
-        self.role = Role.MATRIX_GAIN
+        self.declared = {"gamma": Weight(Role.MATRIX_GAIN, ())}
         self.gamma = nn.Parameter(torch.empty(()))
         self.register_buffer("u", torch.empty(fan_out))
         self.register_buffer("v", torch.empty(fan_in))
@@ -85,9 +90,9 @@ class SigmaReparam(nn.Module):
 class SigmaLinear(Linear):
     """A `Linear` whose largest singular value is learned apart from its direction."""
 
-    def __init__(self, fan_in: int, fan_out: int, role: Role) -> None:
-        super().__init__(fan_in, fan_out, role)
-        self.sigma = SigmaReparam(fan_in, fan_out)
+    def __init__(self, inputs: Axis, outputs: Axis, role: Role) -> None:
+        super().__init__(inputs, outputs, role)
+        self.sigma = SigmaReparam(inputs.size, outputs.size)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.sigma(self.weight))
@@ -96,10 +101,10 @@ class SigmaLinear(Linear):
 class Table(nn.Module):
     """Rows looked up by index. `models.build` draws them."""
 
-    def __init__(self, rows: int, width: int, role: Role) -> None:
+    def __init__(self, rows: Axis, width: Axis, role: Role) -> None:
         super().__init__()
-        self.role = role
-        self.weight = nn.Parameter(torch.empty(rows, width))
+        self.declared = {"weight": Weight(role, (rows.name, width.name))}
+        self.weight = nn.Parameter(torch.empty(rows.size, width.size))
 
     def forward(self, index: Tensor) -> Tensor:
         return F.embedding(index, self.weight)
@@ -122,14 +127,20 @@ NORMS = {"rmsnorm": rms_norm, "layernorm": layer_norm}
 
 
 class Norm(nn.Module):
-    """A norm with a learned gain, and a fixed scale on its output (Sun et al. 2025, LayerNorm scaling)."""
+    """A norm with a learned gain, and a fixed scale on its output (Sun et al. 2025, LayerNorm scaling).
 
-    def __init__(self, kind: str, width: int, role: Role, scale: float = 1.0) -> None:
+    Args:
+        over: what is normalised.
+        summed: whether what reads the output sums over it by no weights of its own, so that the gain has to be shared
+            out where channels are copied (`models.growth.width`).
+    """
+
+    def __init__(self, kind: str, over: Axis, role: Role, *, scale: float = 1.0, summed: bool = False) -> None:
         super().__init__()
-        self.role = role
+        self.declared = {"gain": Weight(role, (over.name,), summed=0 if summed else None)}
         self.normalise = NORMS[kind]
         self.scale = scale
-        self.gain = nn.Parameter(torch.empty(width))
+        self.gain = nn.Parameter(torch.empty(over.size))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.normalise(x, self.gain if self.scale == 1 else self.gain * self.scale)
@@ -182,7 +193,8 @@ class Attention(nn.Module):
 
     def __init__(self, cfg: ModelConfig, linear: MakeLinear) -> None:
         super().__init__()
-        D = cfg.width
+        residual, head = stream(cfg), Axis("head", cfg.head_dim)
+        query, key, value = (Axis(name, cfg.width) for name in ("query", "key", "value"))
         self.heads = cfg.heads
         self.qk_norm = cfg.qk_norm
         self.kappa = cfg.qk_rms
@@ -190,16 +202,16 @@ class Attention(nn.Module):
         self.rope = cfg.position == "rope"
         self.scale = ATTENTION_SCALES[cfg.attention_scale](cfg.head_dim)
         normalised = cfg.qk_norm != "none" or cfg.qk_rms is not None or cfg.sigma_reparam
-        self.query = linear("query", D, D, Role.HIDDEN if normalised else Role.QUERY)
-        self.key = linear("key", D, D, Role.HIDDEN)
-        self.value = linear("value", D, D, Role.HIDDEN)
-        self.out = linear("out", D, D, Role.RESIDUAL)
+        self.query = linear("query", residual, query, Role.HIDDEN if normalised else Role.QUERY)
+        self.key = linear("key", residual, key, Role.HIDDEN)
+        self.value = linear("value", residual, value, Role.HIDDEN)
+        self.out = linear("out", value, residual, Role.RESIDUAL)
         if cfg.qk_norm != "none":
-            width = D if cfg.qk_norm == "model" else cfg.head_dim
-            self.query_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
-            self.key_norm = Norm(cfg.norm, width, Role.BLOCK_NORM)
+            whole = cfg.qk_norm == "model"
+            self.query_norm = Norm(cfg.norm, query if whole else head, Role.BLOCK_NORM)
+            self.key_norm = Norm(cfg.norm, key if whole else head, Role.BLOCK_NORM)
         if cfg.qk_norm == "qkv":
-            self.value_norm = Norm(cfg.norm, cfg.head_dim, Role.BLOCK_NORM)
+            self.value_norm = Norm(cfg.norm, head, Role.BLOCK_NORM)
 
     def forward(self, x_BTD: Tensor, cos_TK2: Tensor, sin_TK2: Tensor, show: Show | None = None) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.query(x_BTD), self.key(x_BTD), self.value(x_BTD)
@@ -247,9 +259,10 @@ class MLP(nn.Module):
 
     def __init__(self, cfg: ModelConfig, linear: MakeLinear, activate: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        residual, hidden = stream(cfg), Axis("hidden", cfg.hidden)
         self.activate = activate
-        self.up = linear("up", cfg.width, cfg.hidden, Role.HIDDEN)
-        self.down = linear("down", cfg.hidden, cfg.width, Role.RESIDUAL)
+        self.up = linear("up", residual, hidden, Role.HIDDEN)
+        self.down = linear("down", hidden, residual, Role.RESIDUAL)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activate(self.up(x_BTD)))
@@ -260,9 +273,10 @@ class GatedMLP(nn.Module):
 
     def __init__(self, cfg: ModelConfig, linear: MakeLinear) -> None:
         super().__init__()
-        self.gate = linear("gate", cfg.width, cfg.hidden, Role.HIDDEN)
-        self.up = linear("up", cfg.width, cfg.hidden, Role.HIDDEN)
-        self.down = linear("down", cfg.hidden, cfg.width, Role.RESIDUAL)
+        residual, hidden = stream(cfg), Axis("hidden", cfg.hidden)
+        self.gate = linear("gate", residual, hidden, Role.HIDDEN)
+        self.up = linear("up", residual, hidden, Role.HIDDEN)
+        self.down = linear("down", hidden, residual, Role.RESIDUAL)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
@@ -302,7 +316,7 @@ class Sublayer(nn.Module):
         scale = 1 / sqrt(layer + 1) if cfg.layernorm_scaling else 1.0
 
         def norm_at(place: str) -> nn.Module:
-            return Norm(cfg.norm, cfg.width, Role.BLOCK_NORM, scale) if place in places else nn.Identity()
+            return Norm(cfg.norm, stream(cfg), Role.BLOCK_NORM, scale=scale) if place in places else nn.Identity()
 
         self.norm_input = norm_at("input")
         self.norm_branch = norm_at("branch")

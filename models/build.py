@@ -1,4 +1,4 @@
-"""Config -> initialised model. The one door for variants."""
+"""`build(cfg, param, vocab_size=256, context=64, seed=0)`: a `GPT` of any architecture, with its weights drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conf.schema import ModelConfig, ParamConfig
 from models.blocks import SigmaLinear
 from models.gpt import GPT
 from models.parametrize import Rule, Shape, logit_multiplier, residual_multiplier, rule
-from models.roles import GAINS, Role, named_roles
+from models.roles import Role, named_roles, named_weights
 
 
 def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int, seed: int) -> GPT:
@@ -50,14 +50,7 @@ def build(cfg: ModelConfig, param: ParamConfig, *, vocab_size: int, context: int
 def parameter_rules(model: GPT, param: ParamConfig) -> dict[str, Rule]:
     """The rule of every parameter, by its name."""
     shape = Shape(model.cfg.width, model.cfg.depth)
-    return {name: rule(role, _fan_in(name, role, p), param, shape) for name, p, role in named_roles(model)}
-
-
-def _fan_in(name: str, role: Role, parameter: torch.nn.Parameter) -> int:
-    if role in GAINS or role in {Role.EMBEDDING, Role.TIED_EMBEDDING}:
-        return 1
-    # Values of parameter tokens are summed over the tokens, their rows.
-    return parameter.shape[0 if name.endswith(".values") else -1]
+    return {name: rule(w.role, w.fan_in(p.shape), param, shape) for name, p, w in named_weights(model)}
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -31,9 +31,9 @@ from models.blocks import (
     Tap,
     rope_tables,
     soft_cap,
+    stream,
 )
-from models.growth.rules import placement
-from models.roles import Role
+from models.roles import Axis, Role
 from models.templates import Templates
 from models.tokenformer import Pattention, TokenMLP
 
@@ -66,15 +66,17 @@ class GPT(nn.Module):
         self.logit_multiplier = logit_multiplier
         tied = cfg.tie_embeddings
         table_role = Role.TIED_EMBEDDING if tied else Role.EMBEDDING
-        self.tokens = Table(vocab_size, cfg.width, table_role)
-        self.positions = Table(context, cfg.width, table_role) if cfg.position == "learned" else None
+        residual, vocabulary, positions = stream(cfg), Axis("vocabulary", vocab_size), Axis("positions", context)
+        self.tokens = Table(vocabulary, residual, table_role)
+        self.positions = Table(positions, residual, table_role) if cfg.position == "learned" else None
         # Peri-LN normalises the embedding too, or branches of unit variance would drown it (Kim et al. 2025).
-        self.embedding_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM) if cfg.norm_placement == "peri" else None
+        self.embedding_norm = Norm(cfg.norm, residual, Role.EDGE_NORM) if cfg.norm_placement == "peri" else None
         self.templates = None if cfg.templates is None else Templates(cfg.templates)
         linear = linear_maker(cfg, self.templates)
         self.blocks = nn.ModuleList(Block(cfg, layer, linear, residual_multiplier) for layer in range(cfg.n_blocks))
-        self.final_norm = Norm(cfg.norm, cfg.width, Role.EDGE_NORM)
-        self.readout = None if tied else Linear(cfg.width, vocab_size, Role.READOUT)
+        # A tied readout sums over the channels of a table whose rows are also looked up, and so cannot be shared out.
+        self.final_norm = Norm(cfg.norm, residual, Role.EDGE_NORM, summed=tied)
+        self.readout = None if tied else Linear(residual, vocabulary, Role.READOUT)
 
         cos_TK2, sin_TK2 = rope_tables(context, cfg.head_dim, cfg.rope_base)
         self.register_buffer("cos_TK2", cos_TK2, persistent=False)
@@ -143,7 +145,7 @@ class Block(nn.Module):
 
     def __init__(self, cfg: ModelConfig, layer: int, linear: MakeLinear, residual_multiplier: float) -> None:
         super().__init__()
-        places = PLACEMENTS[placement(cfg, layer)]
+        places = PLACEMENTS[cfg.placement(layer)]
         # Norms of q, k and v take the place of the one norm before them (Rybakov et al. 2024).
         attention_places = places - {"input"} if cfg.qk_norm == "qkv" else places
         mlp = MLPS[cfg.activation](cfg, linear) if cfg.param_tokens is None else TokenMLP(cfg)
@@ -166,9 +168,11 @@ def linear_maker(cfg: ModelConfig, templates: Templates | None) -> MakeLinear:
         return templates.linear
     if cfg.param_tokens is not None:
         n, tau = cfg.param_tokens, cfg.param_tau
-        return lambda _, fan_in, fan_out, role: Pattention(fan_in, fan_out, role, n_tokens=n, param_tau=tau)
+        return lambda name, inputs, outputs, role: Pattention(
+            inputs, outputs, role, tokens=Axis(f"{name}_tokens", n), param_tau=tau
+        )
     matrix = SigmaLinear if cfg.sigma_reparam else Linear
-    return lambda _, fan_in, fan_out, role: matrix(fan_in, fan_out, role)
+    return lambda _, inputs, outputs, role: matrix(inputs, outputs, role)
 
 
 def _at_layer(tap: Tap | None, layer: int) -> Show | None:

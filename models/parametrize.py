@@ -88,8 +88,8 @@ def rule(role: Role, fan_in: int, param: ParamConfig, shape: Shape) -> Rule:
 
     Args:
         role: what the parameter is.
-        fan_in: inputs that each of its outputs sums over; K for the coefficients of K templates; 1 for a table of
-            rows or a gain.
+        fan_in: inputs that each of its outputs sums over (`models.roles.Weight.fan_in`); K for the coefficients of K
+            templates; a table of rows and a gain do not go by it.
         param: the parametrisation and its base.
         shape: width and depth of the model at hand.
     """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.roles import Role
+from models.roles import Axis, Role, Weight
 
 
 class Templates(nn.Module):
@@ -24,13 +24,13 @@ class Templates(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
-        self.roles: dict[str, Role] = {}
+        self.declared: dict[str, Weight] = {}
 
-    def linear(self, name: str, fan_in: int, fan_out: int, role: Role) -> TemplateLinear:
+    def linear(self, name: str, inputs: Axis, outputs: Axis, role: Role) -> TemplateLinear:
         """A map of kind `name`; the first one of its kind brings the templates into being."""
-        if name not in self.roles:
-            self.roles[name] = role
-            self.register_parameter(name, nn.Parameter(torch.empty(self.count, fan_out, fan_in)))
+        if name not in self.declared:
+            self.declared[name] = Weight(role, ("templates", outputs.name, inputs.name), summed=2)
+            self.register_parameter(name, nn.Parameter(torch.empty(self.count, outputs.size, inputs.size)))
         return TemplateLinear(self, name)
 
     def combine(self, name: str, coefficients: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class TemplateLinear(nn.Module):
 
     def __init__(self, templates: Templates, name: str) -> None:
         super().__init__()
-        self.role = Role.COEFFICIENT
+        self.declared = {"coefficients": Weight(Role.COEFFICIENT, ("templates",), summed=0)}
         self.name = name
         self.combine = templates.combine  # a method and not the module, which would be a child of every block
         self.coefficients = nn.Parameter(torch.empty(templates.count))

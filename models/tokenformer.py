@@ -18,26 +18,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conf.schema import ModelConfig
-from models.blocks import fix_rms
-from models.roles import Role
+from models.blocks import fix_rms, stream
+from models.roles import Axis, Role, Weight
 
 
 class Pattention(nn.Module):
     """GELU(tau A / |A|_2) V with A = x Kᵀ, tau = sqrt(param_tau N) (section 3.2 of the paper, where param_tau = 1).
 
     Args:
-        fan_in, fan_out: widths of the keys (N, fan_in) and of the values (N, fan_out).
+        inputs, outputs: of the keys (N, inputs) and of the values (N, outputs).
         role: of the matrix that this stands for.
-        n_tokens: N.
+        tokens: the N parameter tokens.
         param_tau: tau²/N. Halved while zero keys double N, it keeps tau, and so the function.
     """
 
-    def __init__(self, fan_in: int, fan_out: int, role: Role, *, n_tokens: int, param_tau: float) -> None:
+    def __init__(self, inputs: Axis, outputs: Axis, role: Role, *, tokens: Axis, param_tau: float) -> None:
         super().__init__()
-        self.roles = {"keys": Role.HIDDEN, "values": role}
+        self.declared = {
+            "keys": Weight(Role.HIDDEN, (tokens.name, inputs.name), summed=1),
+            "values": Weight(role, (tokens.name, outputs.name), summed=0),
+        }
         self.param_tau = param_tau
-        self.keys = nn.Parameter(torch.empty(n_tokens, fan_in))
-        self.values = nn.Parameter(torch.empty(n_tokens, fan_out))
+        self.keys = nn.Parameter(torch.empty(tokens.size, inputs.size))
+        self.values = nn.Parameter(torch.empty(tokens.size, outputs.size))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         # tau / |A|_2 = sqrt(param_tau) / RMS(A)
@@ -50,8 +53,8 @@ class TokenMLP(nn.Module):
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        D = cfg.width
-        self.tokens = Pattention(D, D, Role.RESIDUAL, n_tokens=cfg.hidden, param_tau=cfg.param_tau)
+        residual, hidden = stream(cfg), Axis("hidden", cfg.hidden)
+        self.tokens = Pattention(residual, residual, Role.RESIDUAL, tokens=hidden, param_tau=cfg.param_tau)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         y_BTD: Tensor = self.tokens(x_BTD)

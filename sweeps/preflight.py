@@ -1,5 +1,8 @@
 """Before compute is spent: does the study's code do what the study asks, does it fit, and how long will it take.
 
+    preflight(plan, console)        0, with a line for each check: "pass  switch optim.lr  weights after two steps …"
+    questions(plan)                 {"switches": [{"key": "optim.lr", "values": ["0.001", "0.01"], …}], …}
+
 This side makes the questions from a plan and shows the answers; `train.preflight`, a process of its own, has the model.
 """
 
@@ -10,31 +13,32 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from conf.command_line import in_words
 from conf.compose import compose
 from conf.config import Config, resolve
-from conf.schema import ParamConfig, UserError
+from conf.schema import Kind, ParamConfig, UserError, kind
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.grid import Settings, overrides
 from sweeps.cells.study import DEVICE
 from sweeps.engines.base import child_environment
-from sweeps.engines.board import duration
-from sweeps.plan.cost import makespan, run_seconds
+from sweeps.plan.cost import run_seconds
 from sweeps.plan.plan import Plan, PlannedRun
 from train.timetable.cost import run_cost
+from train.timetable.makespan import makespan
 from train.timetable.schedule import build_schedule
 
-# Keys that say how long, which seed, or what is measured: none of them has to change the model or its update.
-NOT_SWITCHES = (
-    *("seed", "train.duration", "train.log_every", "train.diverged_above", "train.keep"),
-    *("eval.", "probe.", "grow."),
-)
+# The kinds of keys that have to change the model or its update where a study varies them.
+SWITCHES: frozenset[Kind] = frozenset({"update", "size", "proportion", "schedule", "phase"})
+# The kinds of keys that may tell two runs apart that are each taken `alone`.
+TELLING: frozenset[Kind] = SWITCHES | {"validation", "seen"}
 
 LARGER = (1, 2, 4)  # times the base width or depth, in the coordinate check
 COORDINATE_LR = 3e-3
@@ -48,23 +52,11 @@ Question = dict[str, Any]
 def preflight(plan: Plan, console: Console) -> int:
     """Ask, print a line per check as it is answered, and return the exit status: 1 if a check failed."""
     console.print(f"{plan.study.name} ({plan.profile})", style="bold", end="  ")
-    console.print(f"{len(plan.runs)} runs, {plan.threads} threads each", soft_wrap=True)
+    console.print(f"{len(plan.runs)} runs, {plan.capacity.threads} threads each", soft_wrap=True)
     failed, measured = 0, list[tuple[PlannedRun, float]]()
     timed = timed_runs(plan)
-    with (
-        console.status("torch is imported") as status,
-        subprocess.Popen(
-            [sys.executable, "-m", "train.preflight"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | child_environment(),
-        ) as process,
-    ):
-        assert process.stdin is not None
+    with console.status("torch is imported") as status, _asked(questions(plan)) as process:
         assert process.stdout is not None
-        json.dump(questions(plan), process.stdin)
-        process.stdin.close()
         for line in process.stdout:
             answer = json.loads(line)
             if "doing" in answer:
@@ -81,16 +73,35 @@ def preflight(plan: Plan, console: Console) -> int:
         _say(console, "FAIL", "preflight", f"its process ended with exit status {process.returncode}")
         return 1
     if measured:
-        seconds = makespan(study_seconds(plan, measured), plan.jobs)
-        planned = makespan((run.seconds for run in plan.runs), plan.jobs)
-        _say(
-            console,
-            "note",
-            "time",
-            f"{duration(seconds)} for all {len(plan.runs)} runs, {plan.jobs} at a time, as measured one by one; "
-            f"the plan says {duration(planned)}",
-        )
+        _say(console, "note", "time", _time(plan, measured))
     return 1 if failed else 0
+
+
+@contextmanager
+def _asked(asked: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    """The process that has the model, with the questions at its standard input."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "train.preflight"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | child_environment(),
+    ) as process:
+        assert process.stdin is not None
+        json.dump(asked, process.stdin)
+        process.stdin.close()
+        yield process
+
+
+def _time(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> str:
+    """How long the study takes, as measured and as planned."""
+    jobs = plan.capacity.jobs
+    seconds = makespan(study_seconds(plan, measured), jobs)
+    planned = makespan((run.seconds for run in plan.runs), jobs)
+    return (
+        f"{in_words(seconds)} for all {len(plan.runs)} runs, {jobs} at a time, as measured one by one; "
+        f"the plan says {in_words(planned)}"
+    )
 
 
 def _say(console: Console, state: str, check: str, evidence: str) -> None:
@@ -105,10 +116,10 @@ def questions(plan: Plan) -> dict[str, Any]:
     runs = sorted(plan.runs, key=_flops_per_token)
     return {
         "device": DEVICE[plan.profile],
-        "threads": plan.threads,
-        "jobs": plan.jobs,
+        "threads": plan.capacity.threads,
+        "jobs": plan.capacity.jobs,
         "coordinates": coordinate_questions(runs),
-        "switches": [q for key in plan.varied if not key.startswith(NOT_SWITCHES) for q in switch_questions(runs, key)],
+        "switches": [q for key in plan.varied if kind(key) in SWITCHES for q in switch_questions(runs, key)],
         "architectures": architecture_questions(runs),
         "growths": growth_questions(plan),
         "largest": alone(max(plan.runs, key=lambda run: (run.cost.n_params, run.cost.tokens_per_step))),
@@ -129,31 +140,33 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     on_purpose = len({param.without for param in smallest}) > 1
     found: list[Question] = []
     for param, run in smallest.items():
-        head = run.config.model.head_dim
         smallest_depth = min(other.config.model.depth for other in deep)
-        shared: Cell = {
+        shared: Settings = {
             "optim.lr": COORDINATE_LR,
             "param.readout_scale": min(param.readout_scale, COORDINATE_READOUT),
             "schedule": "constant",
             "schedule.floor": 0.0,
         }
 
-        def cell(width: int, depth: int, run: PlannedRun = run, shared: Cell = shared, head: int = head) -> list[str]:
-            heads = width // head if width % head == 0 else 1
-            return changed(run, shared | {"model.width": width, "model.heads": heads, "model.depth": depth})
-
         excuse = "" if param.scales_width else "width transfer is not promised"
         if on_purpose and param.without != "none":
             excuse = "the study itself switches the rule off"
         question = {"name": _told(param, smallest), "excuse": excuse}
         widths = [param.base_width * times for times in LARGER]
-        cells = [cell(width, smallest_depth) for width in widths]
+        cells = [_sized(run, shared, width, smallest_depth) for width in widths]
         found.append(question | {"along": "width", "sizes": widths, "cells": cells})
         if param.name == "completep":
             depths = [param.base_depth * times for times in LARGER]
-            cells = [cell(param.base_width, depth) for depth in depths]
+            cells = [_sized(run, shared, param.base_width, depth) for depth in depths]
             found.append(question | {"along": "depth", "sizes": depths, "cells": cells})
     return found
+
+
+def _sized(run: PlannedRun, shared: Settings, width: int, depth: int) -> list[str]:
+    """`changed` to another size, with heads as wide as the run's if they fit."""
+    head = run.config.model.head_dim
+    heads = width // head if width % head == 0 else 1
+    return changed(run, shared | {"model.width": width, "model.heads": heads, "model.depth": depth})
 
 
 def _told(param: ParamConfig, others: Iterable[ParamConfig]) -> str:
@@ -175,14 +188,14 @@ def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:
     another setting to do something. Two values that no cell can have both are looked at in the study's own cells that
     are nearest to each other, and the other keys that differ there are named.
     """
-    setting = [run for run in runs if key in run.cell]
-    values = list({repr(run.cell[key]): run.cell[key] for run in setting}.values())
+    setting = [run for run in runs if key in run.cell.settings]
+    values = list({repr(run.cell.settings[key]): run.cell.settings[key] for run in setting}.values())
     names = [_shown(value) for value in values]
-    having = [[run for run in setting if repr(run.cell[key]) == repr(value)] for value in values]
+    having = [[run for run in setting if repr(run.cell.settings[key]) == repr(value)] for value in values]
     absent = len(values) == 1
     if absent:
         names.append("the default")
-        having.append([run for run in runs if key not in run.cell])
+        having.append([run for run in runs if key not in run.cell.settings])
     bases: list[list[list[str] | None]] = []
     spelt_out = False
     for base in _bases(setting, key):
@@ -203,14 +216,14 @@ def switch_questions(runs: Sequence[PlannedRun], key: str) -> list[Question]:
 def architecture_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     """The smallest cell of every architecture; sizes alone do not make another."""
 
-    def kind(config: Config) -> tuple[tuple[str, Any], ...]:
+    def architecture(config: Config) -> tuple[tuple[str, Any], ...]:
         sizes = {"width", "heads", "mlp_hidden", "mix_fraction"}
         settings = {name: value for name, value in vars(config.model).items() if name not in sizes}
         return tuple(sorted((settings | {"depth": settings["depth"] > 0}).items()))
 
     smallest: dict[tuple[tuple[str, Any], ...], PlannedRun] = {}
     for run in runs:
-        smallest.setdefault(kind(run.config), run)
+        smallest.setdefault(architecture(run.config), run)
     every = [dict(settings) for settings in smallest]
     varied = [name for name in every[0] if len({repr(one[name]) for one in every}) > 1]
     names = [" ".join(f"{name}={_shown(one[name])}" for name in varied) for one in every]
@@ -231,10 +244,10 @@ def growth_questions(plan: Plan) -> list[Question]:
         sizes = [(one.config.model, one.config.param) for one in (base, run)]
         operator = (grow.depth, grow.pattern, grow.ramp is not None, grow.width, grow.noise > 0)
         grows = grow.noise or sizes[0] != sizes[1]
-        kind = repr((grow.optimizer, (operator, sizes) if grows else "as it is"))
+        growth = repr((grow.optimizer, (operator, sizes) if grows else "as it is"))
         how = [text for text in run.overrides if text.startswith("grow.")]
         name = f"{base.run_id[:8]} to {run.run_id[:8]}"
-        found.setdefault(kind, {"name": name, "base": alone(base), "argv": alone(run) + how})
+        found.setdefault(growth, {"name": name, "base": alone(base), "argv": alone(run) + how})
     return list(found.values())
 
 
@@ -249,7 +262,7 @@ def study_seconds(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> l
     """Seconds of every run: the plan's estimate times the ratio of measured to estimated steps, between the measured
     ones by the logarithm of a step's FLOPs."""
     sizes = [np.log(_flops_per_step(run)) for run, _ in measured]
-    pace = plan.speed
+    pace = plan.capacity.speed
     ratios = [seconds / (_flops_per_step(run) / pace.flops_per_second + pace.step_seconds) for run, seconds in measured]
     found: list[float] = []
     for run in plan.runs:
@@ -270,7 +283,7 @@ def alone(run: PlannedRun) -> list[str]:
     return [*own, f"train.duration={run.cost.begun + run.cost.n_steps}steps"]
 
 
-def changed(run: PlannedRun, settings: Cell, *, without: str | None = None) -> list[str]:
+def changed(run: PlannedRun, settings: Settings, *, without: str | None = None) -> list[str]:
     """`alone` with other settings, and without one key."""
     gone = {*settings, without}
     return [text for text in alone(run) if text.partition("=")[0] not in gone] + overrides(settings)
@@ -295,19 +308,17 @@ def _bases(runs: Sequence[PlannedRun], key: str) -> list[PlannedRun]:
     small = [run for run in runs if run.cost.n_params <= LARGEST_BASE] or [runs[0]]
     variants: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in small:
-        words = {k: v for k, v in run.cell.items() if isinstance(v, (str, bool)) and k != key and _tells(k)}
+        words = {
+            k: v for k, v in run.cell.settings.items() if isinstance(v, (str, bool)) and k != key and kind(k) in TELLING
+        }
         variants.setdefault(tuple(f"{k}={v}" for k, v in words.items()), []).append(run)
     chosen = [small[0], *(run for variant in variants.values() for run in (variant[0], variant[-1]))]
     return list({run.run_id: run for run in chosen}.values())[:MOST_BASES]
 
 
 def _differing(a: PlannedRun, b: PlannedRun) -> set[str]:
-    return {key for key in a.cell.keys() | b.cell.keys() if _tells(key) and a.cell.get(key) != b.cell.get(key)}
-
-
-def _tells(key: str) -> bool:
-    """Whether a key may tell two runs apart that are each taken `alone`."""
-    return not key.startswith(("seed", "train.duration", "train.keep", "grow."))
+    a_sets, b_sets = a.cell.settings, b.cell.settings
+    return {key for key in a_sets.keys() | b_sets.keys() if kind(key) in TELLING and a_sets.get(key) != b_sets.get(key)}
 
 
 def _shown(value: Any) -> str:

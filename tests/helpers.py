@@ -17,7 +17,11 @@ from conf.compose import compose
 from conf.config import resolve
 from models.build import build
 from models.gpt import GPT
-from train import loop
+from train import loop, traced_step
+
+EXPLODING = {"param.readout_scale": 4, "train.diverged_above": 1.0001}
+"""Settings of a run that diverges at its first step on every processor: logits of a standard deviation of 4, whose loss
+is far above ln V, and a limit that is not."""
 
 
 def gpt(*overrides: str, vocab_size: int = 50, context: int = 16, seed: int = 0) -> GPT:
@@ -39,6 +43,18 @@ def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run, read without the project's own reader."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def lose_at(patch: pytest.MonkeyPatch, step: int, loss: float) -> None:
+    """The training loss of this step is this one, whether the run comes to it for the first time or again."""
+    original = traced_step.train_step
+
+    def lose(forward: Any, parameters: Any, optimizer: torch.optim.Optimizer, *rest: Any, **how: Any) -> Any:
+        row = original(forward, parameters, optimizer, *rest, **how)
+        done = next(iter(optimizer.state.values()))["step"]
+        return row | ({"train_loss": torch.tensor(loss)} if done == step else {})
+
+    patch.setattr(traced_step, "train_step", lose)
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:

@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(config: Config) -> int:
     from train.job import Interrupted
+    from train.record.run import divergence
     from train.run import run
 
     try:
@@ -74,7 +75,7 @@ def _run(config: Config) -> int:
         return 1
     folder = f"{config.runtime.runs_dir}/{record['study']}/{record['run_id']}"
     if record["state"] == "diverged":
-        print(f"diverged at step {record['diverged_at_step']}: {folder}")
+        print(f"diverged: {folder}: {divergence(record)}")
     elif record["state"] == "finished":  # of several processes only one writes the end, and tells of it
         cost = f"{human(record['flops'], SI)} FLOPs"
         if record.get("flops_inherited"):

@@ -82,7 +82,8 @@ def result(job: Job, outcome: Outcome) -> Record:
     if outcome.flight_events is not None:
         ended["flight_events"] = outcome.flight_events
     if outcome.diverged_at_step is not None:
-        return ended | {"state": "diverged", "diverged_at_step": outcome.diverged_at_step}
+        why = {"diverged_at_step": outcome.diverged_at_step, "diverged_because": outcome.diverged_because}
+        return ended | {"state": "diverged", **why}
     tail = torch.tensor([row["train_loss"] for row in rows if "train_loss" in row], dtype=torch.float64)
     tail = tail[-max(1, len(tail) // 20) :]  # one batch is noisy; the last twentieth is not yet another model
     return ended | {

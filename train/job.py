@@ -1,4 +1,10 @@
-"""When to step, evaluate, probe, save and stop. What a step does is in `train.step`."""
+"""All that the training loop is given, and when it does what.
+
+Job(config, cost, cadence, model, …)      made by `train.run.assemble`; frozen
+Cadence.of(config, cost)                  every how many steps a run is logged, evaluated, saved, probed, shifted
+Clock(start, "cpu")                       seconds since the run began, and those of training alone
+Outcome(position, diverged_at_step)       how the loop ended; `Interrupted` where it was asked to stop
+"""
 
 from __future__ import annotations
 
@@ -141,4 +147,5 @@ class Outcome:
 
     position: Position
     diverged_at_step: int | None = None
+    diverged_because: str | None = None
     flight_events: list[Row] | None = None  # None where there was no recorder

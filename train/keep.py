@@ -1,4 +1,8 @@
-"""When to step, evaluate, probe, save and stop. What a step does is in `train.step`."""
+"""Checkpoints of steps that a run has made already: `keep_passed(job, start, [50, 200])`.
+
+Someone wants to start from a step whose checkpoint is gone. The steps are made again from an earlier one, compared with
+what the run recorded, and nothing but `kept/` is written.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""When to step, evaluate, probe, save and stop. What a step does is in `train.step`."""
+"""`train(job, start, writer, stop_signal)`: from a step to the end, a divergence, or a request to stop.
+
+The loop decides when to evaluate, probe, save and stop; what an update is stands in `train.traced_step`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 
 from train.checkpoint import Position, keep_checkpoint, save_checkpoint
 from train.job import Clock, Interrupted, Job, Outcome, Row
+from train.measure.dead import cause_of_death
 from train.measure.layers import measure_layers
 from train.measure.loss import evaluate
 from train.measure.recorder import Recorder, hash_batch
@@ -18,6 +22,9 @@ from train.traced_step import spent_by, step_row, to_numbers, whole_batch
 
 # A row with anything else in it was measured for its own sake, and is written whatever `train.log_every` says.
 _EVERY_STEP = {metric.name for metric in METRICS if metric.cadence == "log"}
+
+# Nats per token: a standard error over windows that is below this says that all have one loss but for rounding.
+_ALIKE = 1e-6
 
 
 def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: Callable[[], int | None]) -> Outcome:
@@ -76,8 +83,8 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
             keep(0)
     for step in range(start.step, n_steps):
         row = step_row(job, clock, step, probed=job.ranks.leads and (recorder is not None or job.cadence.probes(step)))
-        if pending is not None and _emit(job, clock, writer, recorder, pending):
-            return Outcome(clock.position(pending["step"]), pending["step"], events)
+        if pending is not None and (cause := _emit(job, clock, writer, recorder, pending)):
+            return Outcome(clock.position(pending["step"]), pending["step"], cause, events)
         pending, done = row, step + 1
         last = done == n_steps
         if last or done % job.cadence.evaluate == 0:
@@ -87,8 +94,8 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
         stopping = stop_signal()
         saving = last or stopping is not None or done % job.cadence.checkpoint == 0
         if saving or done in job.cadence.keep:
-            if _emit(job, clock, writer, recorder, pending):
-                return Outcome(clock.position(done), done, events)
+            if cause := _emit(job, clock, writer, recorder, pending):
+                return Outcome(clock.position(done), done, cause, events)
             pending = None
             if done in job.cadence.keep:
                 keep(done)
@@ -96,7 +103,7 @@ def train(job: Job, start: Position, writer: MetricsWriter | None, stop_signal: 
                 save(done)
             if stopping is not None and not last:
                 raise Interrupted(stopping)
-    return Outcome(clock.position(n_steps), None, events)
+    return Outcome(clock.position(n_steps), flight_events=events)
 
 
 def _open_recorder(job: Job, start: Position) -> Recorder:
@@ -108,15 +115,12 @@ def _open_recorder(job: Job, start: Position) -> Recorder:
     )
 
 
-def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Recorder | None, row: Row) -> bool:
-    """Write a row whose turn it is, and show it to the recorder; returns whether its losses say that the run has
-    diverged."""
+def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Recorder | None, row: Row) -> str | None:
+    """Write a row that is due, and show it to the recorder; returns why the run has diverged, if it has."""
     probes = row.pop("probes", {})
     row = to_numbers(row)
     check_declared(row | probes)
-    limit = job.config.train.diverged_above * math.log(job.corpus.vocab_size)
-    losses = [row[name] for name in ("train_loss", "val_loss") if name in row]
-    diverged = any(not loss <= limit for loss in losses)  # also true of NaN
+    diverged = _cause_of_divergence(job, clock, row)
     step = row["step"]
     if recorder is not None and step:
         recorder.see(row | probes, diverged=diverged)
@@ -131,3 +135,23 @@ def _emit(job: Job, clock: Clock, writer: MetricsWriter | None, recorder: Record
         utilisation = job.cost.flops / job.cost.n_tokens * tokens_per_second / (job.matmul_rate * job.ranks.world)
         job.progress.update(step, loss=row["train_loss"], tokens_per_second=tokens_per_second, utilisation=utilisation)
     return diverged
+
+
+def _cause_of_divergence(job: Job, clock: Clock, row: Row) -> str | None:
+    """What a row of numbers says of a run that has diverged: `not finite: …`, `exploded: …` or `dead: …`; else None."""
+    limit = job.config.train.diverged_above * math.log(job.corpus.vocab_size)
+    for name in ("train_loss", "val_loss"):
+        if name in row and not math.isfinite(row[name]):
+            return f"not finite: {name} {row[name]}"
+        if name in row and row[name] > limit:
+            return f"exploded: {name} {row[name]:.4g}, above {limit:.4g}"
+    # Both are free to look at, and neither is certain: the targets may be balanced, or the readout still zero. So the
+    # model is looked at too, even if its weights have made one more step than those of the row.
+    no_gradient = row.get("grad_norm") == 0 and row["train_loss"] > 0
+    all_alike = row.get("val_loss_se", 1.0) < _ALIKE
+    if not (no_gradient or all_alike):
+        return None
+    with clock.aside():
+        # The validation windows are those of every process, which must all come to the same end.
+        windows_NT1 = torch.from_numpy(job.corpus.val_windows(job.config.eval.sequences)).to(job.device)
+        return cause_of_death(job.model, windows_NT1[: job.config.eval.batch_size, :-1], job.autocast)

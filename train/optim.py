@@ -89,13 +89,7 @@ def build_optimizer(model: nn.Module, rules: Mapping[str, Rule], cfg: OptimConfi
             decay = cfg.weight_decay * rule.decay_scale
         groups[name if stable else "", rule.lr_scale, cfg.eps * rule.eps_scale, decay].append(parameter)
     settings: list[dict[str, Any]] = [
-        {
-            "params": parameters,
-            "lr": cfg.lr * lr_scale,
-            "lr_scale": lr_scale,
-            "eps": eps,
-            "weight_decay": decay,
-        }
+        {"params": parameters, "lr_scale": lr_scale, "eps": eps, "weight_decay": decay}
         for (_, lr_scale, eps, decay), parameters in groups.items()
     ]
     betas = (cfg.beta1, cfg.beta2)
@@ -104,6 +98,7 @@ def build_optimizer(model: nn.Module, rules: Mapping[str, Rule], cfg: OptimConfi
         optimizer = StableAdamW(settings, independent_decay=cfg.decay == "independent", betas=betas)
     else:
         optimizer = torch.optim.AdamW(settings, betas=betas, fused=True)
+    set_lr(optimizer, cfg.lr)
     scalars = ["step", "norm_mean"] if cfg.clip_by == "tensor" else ["step"]
     for parameter in model.parameters():
         optimizer.state[parameter] = {
@@ -115,7 +110,8 @@ def build_optimizer(model: nn.Module, rules: Mapping[str, Rule], cfg: OptimConfi
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its share of the base learning rate."""
+    """Give every group its rate, `lr` (the peak times the schedule's multiplier) times the scale of its rule. The only
+    place that writes it, but for a step of `StableAdamW`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
 

@@ -35,11 +35,14 @@ from train.data.corpus import Corpus, open_corpus
 from train.distributed import Ranks
 from train.growth.begin import begin
 from train.job import Clock, Job
+from train.measure.memory import kept_bytes
 from train.measure.probes import probe_activations
 from train.record.lineage import Base
+from train.record.metrics import block_name
 from train.run import assemble
 from train.step import sequence_losses
 from train.timetable.cost import run_cost
+from train.timetable.memory import state_bytes
 from train.timetable.schedule import Schedule
 from train.traced_step import step_row, whole_batch
 
@@ -167,7 +170,7 @@ def _coordinates(argv: Sequence[str], seed: int) -> list[dict[str, float]]:
     for step in range(COORDINATE_STEPS + 1):
         row = probe_activations(job.model, tokens_BT, job.autocast)
         rows.append({name: value for name, value in row.items() if name.endswith(STREAM)})
-        rows[-1]["last block/output_abs"] = row[f"block{job.config.model.depth - 1}/output_abs"]
+        rows[-1]["last block/output_abs"] = row[f"{block_name(job.config.model.depth - 1)}/output_abs"]
         if step < COORDINATE_STEPS:
             step_row(job, clock, step, probed=False)
     return rows
@@ -364,19 +367,8 @@ def check_memory(argv: Sequence[str], jobs: int, *, there: bool) -> Answer:
     """
     config = config_of(argv, sequences=None)
     job = job_of(config)
-    kept: dict[int, int] = {}
-
-    def pack(x: Tensor) -> Tensor:
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-        return x
-
-    tokens_BT = _inputs(job)[:1]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x), job.autocast:
-        loss = job.model(tokens_BT).float().logsumexp(-1).mean()
-    weights = {parameter.untyped_storage().data_ptr() for parameter in job.parameters}
-    per_sequence = sum(size for place, size in kept.items() if place not in weights)
-    del loss
-    state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in job.parameters)
+    per_sequence = kept_bytes(job.model, _inputs(job)[:1], job.autocast)
+    state = state_bytes(job.cost.n_params)
     need = jobs * (state + job.micro_batch * per_sequence)
     evidence = (
         f"{_gigabytes(need)} for {jobs} at a time: weights, gradients and moments {_gigabytes(state)}, "

@@ -32,16 +32,13 @@ from train.record.files import write_bytes
 from train.record.lineage import Base, check_base_lies_within, find_base
 from train.record.metrics_file import MetricsWriter, write_parquet
 from train.record.run import FINAL, RecordError, diverged_by, locked, read_run, run_dir, write_run
-from train.step import auto_micro_batch
 from train.timetable.cost import RunCost, run_cost
+from train.timetable.memory import ACTIVATION_SHARE, activation_bytes, auto_micro_batch
 from train.timetable.schedule import build_schedule
 from train.watch.progress import RunProgress, wants_progress
 from train.watch.track import NoTracker, build_tracker, check_tracker
 
 log = logging.getLogger(__name__)
-
-# The share of the memory that activations may take: several runs share a machine, and a GPU.
-_ACTIVATION_SHARE = 1 / 8
 
 
 def run(config: Config) -> Record:
@@ -203,15 +200,9 @@ def assemble(
 
 
 def _micro_batch(config: Config, vocab_size: int, share: int) -> int:
-    """As many of this process's sequences as the memory takes: backward keeps about 12 streams and 3 MLP layers per
-    block, 4 copies of the logits, and of the attention logits too where no fused kernel takes care of them."""
-    model, bytes_each, device = config.model, 4, config.runtime.device
-    scores = 0 if model.attention_softcap is None else 4 * model.heads * config.data.context
-    if model.param_tokens is not None:
-        scores += 3 * 4 * model.param_tokens
-    per_token = model.depth * (12 * model.width + 3 * model.hidden + scores) + 4 * vocab_size
-    budget = _ACTIVATION_SHARE * hardware.memory_bytes(device)
-    return auto_micro_batch(share, bytes_each * per_token * config.data.context, budget)
+    """As many of this process's sequences as the memory takes."""
+    each = activation_bytes(config.model, vocab_size=vocab_size, context=config.data.context)
+    return auto_micro_batch(share, each, ACTIVATION_SHARE * hardware.memory_bytes(config.runtime.device))
 
 
 @contextlib.contextmanager

@@ -79,9 +79,3 @@ def train_step(
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimizer.step()
     return {"train_loss": total, "grad_norm": norm}
-
-
-def auto_micro_batch(batch_size: int, bytes_per_sequence: float, budget_bytes: float) -> int:
-    """The largest divisor of `batch_size` whose activations fit into the budget; 1 if none does."""
-    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * bytes_per_sequence <= budget_bytes]
-    return max(fitting, default=1)

@@ -1,4 +1,12 @@
-"""When to step, evaluate, probe, save and stop. What a step does is in `train.step`."""
+"""One update of a job, and what is seen of it.
+
+step_row(job, clock, 7, probed=True)     {'step': 8, 'tokens': …, 'lr': …, 'train_loss': tensor, 'probes': {…}}
+to_numbers(row)                          the same without tensors; waits for the device
+whole_batch(job, 7)                      the batch of that update, (B, T+1)
+spent_by(job, 8)                         {'tokens': …, 'flops': …} of the weights after eight updates
+
+The update itself is `train.step.train_step`, which knows no job.
+"""
 
 from __future__ import annotations
 

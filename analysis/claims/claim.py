@@ -1,76 +1,70 @@
-"""A claim of a paper, put to the runs: an interval, a region, and the verdict that follows from the two."""
+"""A claim of a paper, put to the runs: what was measured, a region, and the verdict that follows from the two.
+
+Claim("Peri-LN bears a higher learning rate than pre-LN.",
+      of=arms_apart(fails, "lr_fail", "peri", "pre"),
+      statistic="log10 failing rate, Peri-LN minus pre-LN",
+      accept=above(0)).verdict
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.claims.region import Region
+from analysis.claims.sample import Measured, Sample
 from train.record.files import write_json
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Claim:
     """What a paper says, and what was measured.
 
     Attributes:
         sentence: the claim in words.
+        of: the values of the seeds, or an estimate made in another way.
         statistic: what is estimated, with its unit.
-        estimate: its value; None where it could not be estimated.
-        interval: its 95 % interval; None where it could not be estimated. An end is infinite where the estimate is only
-            a bound.
-        threshold: the accepted region in words.
-        low, high: the accepted region; one of them may be infinite.
-        truth: a value known from elsewhere, which the interval must contain besides lying within the region: the
-            region alone would pass an interval that excludes the truth, and the truth alone one of any width.
-        n_seeds: seeds per setting behind the estimate.
-        n_runs: runs behind the estimate.
-        reason: why there is no estimate.
-        scale: where smaller runs than the paper's cannot show the effect, what it takes to see it.
+        accept: the accepted region.
+        needs: where smaller runs than the paper's cannot show the effect, what it takes to see it.
+        measured: the estimate with its interval and the runs behind it, or the reason why there is none.
     """
 
     sentence: str
-    statistic: str
-    estimate: float | None
-    interval: tuple[float, float] | None
-    threshold: str
-    low: float = -math.inf
-    high: float = math.inf
-    truth: float | None = None
-    n_seeds: int
-    n_runs: int
-    reason: str | None = None
-    scale: str | None = None
+    of: Sample | Measured = field(kw_only=True)
+    statistic: str = field(kw_only=True)
+    accept: Region = field(kw_only=True)
+    needs: str | None = field(default=None, kw_only=True)
+    measured: Measured = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"the accepted region [{self.low}, {self.high}] is empty")
-        if self.truth is not None and not self.low <= self.truth <= self.high:
-            raise ValueError(f"the accepted region [{self.low}, {self.high}] leaves out the truth {self.truth}")
-        if (self.interval is None) != (self.estimate is None) or (self.interval is None) != (self.reason is not None):
-            raise ValueError("a claim has an estimate with its interval, or else a reason why not")
-        if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise ValueError(f"the interval {self.interval} is upside down or not a number")
+        object.__setattr__(self, "measured", self.of.measured())
 
     @property
     def verdict(self) -> Verdict:
         """From the interval, never from the point: inside the region, apart from it (or from the truth), or neither."""
-        if self.interval is None:
+        if self.measured.interval is None:
             return "inconclusive"
-        low, high = self.interval
-        if self.truth is not None and not low <= self.truth <= high:
+        (low, high), region = self.measured.interval, self.accept
+        if region.truth is not None and not low <= region.truth <= high:
             return "not reproduced"
-        if low == high and low in (self.low, self.high):  # on the border, and no spread to judge it by
+        if low == high and low in (region.low, region.high):  # on the border, and no spread to judge it by
             return "inconclusive"
-        if self.low <= low and high <= self.high:
+        if region.low <= low and high <= region.high:
             return "reproduced"
-        if high < self.low or low > self.high:
+        if high < region.low or low > region.high:
             return "not reproduced"
         return "inconclusive"
+
+    def add_to_reason(self, text: str) -> Claim:
+        """The claim, which says this besides where it has no estimate."""
+        if self.measured.reason is None:
+            return self
+        return replace(self, of=replace(self.measured, reason=f"{self.measured.reason} ({text})"))
 
     def to_json(self) -> dict[str, Any]:
         """An infinite end of the region or the interval is null: JSON has no infinity."""
@@ -78,20 +72,21 @@ class Claim:
         def ends(*values: float) -> list[float | None]:
             return [value if math.isfinite(value) else None for value in values]
 
-        low, high = ends(self.low, self.high)
+        measured, region = self.measured, self.accept
+        low, high = ends(region.low, region.high)
         return {
             "sentence": self.sentence,
-            "statistic": self.statistic,
-            "estimate": self.estimate,
-            "interval": ends(*self.interval) if self.interval else None,
-            "threshold": self.threshold,
+            "statistic": self.statistic + measured.note,
+            "estimate": measured.estimate,
+            "interval": ends(*measured.interval) if measured.interval else None,
+            "threshold": region.words,
             "low": low,
             "high": high,
-            **({"truth": self.truth} if self.truth is not None else {}),
-            "n_seeds": self.n_seeds,
-            "n_runs": self.n_runs,
-            "reason": self.reason,
-            **({"scale": self.scale} if self.scale is not None else {}),
+            **({"truth": region.truth} if region.truth is not None else {}),
+            "n_seeds": measured.n_seeds,
+            "n_runs": measured.n_runs,
+            "reason": measured.reason,
+            **({"scale": self.needs} if self.needs is not None else {}),
             "verdict": self.verdict,
         }
 

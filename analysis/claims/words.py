@@ -1,4 +1,4 @@
-"""Fits and claims in words for a terminal."""
+"""Claims in words for a terminal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def print_claims(claims: Sequence[Claim], console: Console | None = None) -> Non
     console = console or Console(highlight=False)
     for claim in claims:
         console.print(Text.assemble((claim.verdict, _COLOURS[claim.verdict]), f": {claim.sentence}"))
-        if claim.interval is None or claim.estimate is None:
-            console.print(f"  {claim.reason}")
+        measured = claim.measured
+        if measured.interval is None:
+            console.print(f"  {measured.reason}")
             continue
-        low, high = claim.interval
+        low, high = measured.interval
         console.print(
-            f"  {claim.statistic}: {claim.estimate:.3g}, 95% interval {low:.3g} to {high:.3g}; "
-            f"accepted: {claim.threshold}"
+            f"  {claim.statistic}{measured.note}: {measured.estimate:.3g}, 95% interval {low:.3g} to {high:.3g}; "
+            f"accepted: {claim.accept.words}"
         )

@@ -11,8 +11,8 @@ from typing import Any, get_args
 from rich.table import Table
 
 from analysis.claims.claim import Verdict
-from analysis.drawing.words import wide_console
 from analysis.tables.csv import TableError
+from conf.command_line import wide_console
 from train.record.manifest import PROFILES
 
 Found = dict[str, Any]

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from analysis.drawing.pictures import check_picture
+from analysis.tables import select
 from analysis.tables.csv import TableError, load_csv, rename, where
 from analysis.tables.curves import Curves
 from analysis.tables.lineage import with_bases, with_growth
@@ -109,7 +108,7 @@ def read_table(options: argparse.Namespace, *, curves: bool = False, with_loss: 
             print(f"{error}; columns grown.* are left out", file=sys.stderr)
         if with_loss:
             loss = dict(options.map).get("loss", "loss")
-            measured = points.filter(pl.col(loss).is_not_null()) if loss in points.columns else points
+            measured = select.with_loss(points, loss) if loss in points.columns else points
             if measured.is_empty():
                 raise UsageError(f"none of {counted(len(points), 'run')} has a loss: diverged, failed or unfinished")
             if len(measured) < len(points):

@@ -33,11 +33,12 @@ from analysis.laws.registry import find_law
 from analysis.tables.columns import Column, FitError, read_column
 from analysis.tables.csv import where
 from analysis.tables.runs import read_runs, runs_matching, runs_of_study
+from analysis.tables.select import with_loss
+from conf.command_line import SECONDS
 from train.record.files import write_json
 
 # Hydra takes a while to import and matplotlib too; they wait until a plan needs them.
 
-BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 WIDTHS = (16, 24, 32, 48, 64)
 RATIOS = (5.0, 200.0)  # tokens per parameter; below 2 to 5 the two terms of a loss do not add
 RATIO_OF_LR = 20.0
@@ -61,7 +62,7 @@ class Allowance(NamedTuple):
             raise FitError(f"--budget: {text!r} is not allowed; allowed: such as 2h, 30min, 45s, 1d or 1e17flops")
         if match["unit"] == "flops":
             return cls(None, value)
-        return cls(value * BUDGET_UNITS[match["unit"]], None)
+        return cls(value * SECONDS[match["unit"]], None)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +194,7 @@ def _measured(options: argparse.Namespace) -> pl.DataFrame | None:
         folders = runs_of_study(options.runs_dir, options.study, options.profile)
     else:
         folders = runs_matching(options.runs)
-    points = read_runs(folders, params=options.params).filter(pl.col("loss").is_not_null())
+    points = with_loss(read_runs(folders, params=options.params))
     for condition in options.where:
         points = where(points, condition)
     return points

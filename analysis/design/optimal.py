@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.tables.columns import Array
+from train.timetable.makespan import makespan
 
 Counts = NDArray[np.int64]
 
@@ -134,11 +135,8 @@ class Limits:
         return self.makespan(count_M) <= self.budget
 
     def makespan(self, count_M: Counts) -> float:
-        """What the fullest slot holds, the runs being started most expensive first."""
-        slots = [0.0] * self.slots
-        for cost in sorted(np.repeat(self.costs_M, count_M).tolist(), reverse=True):
-            slots[slots.index(min(slots))] += cost
-        return max(slots)
+        """What the runs of the fullest slot cost together, the most expensive being started first."""
+        return makespan(np.repeat(self.costs_M, count_M).tolist(), self.slots)
 
 
 def search(aim: Aim, limits: Limits, starts: Sequence[Counts] = ()) -> Counts:

@@ -16,11 +16,9 @@ from rich.table import Table
 
 from analysis.design.optimal import Limits
 from analysis.design.planner import Design, Expected, Planner
-from analysis.drawing.words import number, wide_console
+from analysis.drawing.words import number
 from analysis.fitter.law import Law
-from conf.command_line import SI, counted, human
-
-_TIMES = {"d": 86400.0, "h": 3600.0, "min": 60.0}
+from conf.command_line import SI, counted, human, in_words, wide_console
 
 
 def describe(
@@ -90,7 +88,7 @@ def print_plan(design: Design, planner: Planner, limits: Limits, content: Mappin
         )
 
     console.print(_cells(design, planner))
-    time = "" if content["seconds"] is None else f", about {_time(content['seconds'])}"
+    time = "" if content["seconds"] is None else f", about {in_words(content['seconds'])}"
     slots = f" with {limits.slots} at a time" if limits.slots > 1 else ""
     flops = f"{human(content['flops'], SI)} of {human(limits.slots * limits.budget, SI)} FLOPs"
     console.print(f"{counted(len(content['cells']), 'run')}, {flops}{time}{slots}; the cells are in {out}")
@@ -136,10 +134,3 @@ def _cells(design: Design, planner: Planner) -> Table:
 
 def _sd(quantity: Expected, sd: float) -> str:
     return f"{sd:.1%}" if quantity.log else f"{sd:.2g}"
-
-
-def _time(seconds: float) -> str:
-    for unit, length in _TIMES.items():
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,5 +1,10 @@
 """The difference of two arms over pairs of runs: interval, smallest detectable effect, seeds that are missing.
 
+    units = units_of(pairs)                    ->  the measurements that count as independent
+    difference(units, margin=0.01)             ->  mean of B - A, interval, verdict, smallest detectable difference
+    plan_looks(have=3, most_new=7)             ->  [0, 2, 4, 5, 7], the seeds added until each look
+    pocock_level(3, [0, 2, 4, 5, 7])           ->  the level of each, so that all together err at `LEVEL`
+
 The statistic is the mean of B - A over the pairs, with Student's t. How many measurements that are, `units_of` decides:
 pairs of one seed share the draws of weights and batches, so they count once where they can be averaged.
 
@@ -20,12 +25,12 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.difference.pairs import LOSSES, Pairs
+from analysis.claims.student import LEVEL, reach
+from analysis.difference.pairs import Pairs
 from analysis.fitter.resample import Codes, codes
 from analysis.tables.columns import Array
 from conf.command_line import counted
 
-LEVEL = 0.05  # two-sided
 POWER = 0.8
 MOST_SEEDS = 10_000  # beyond it, a count of missing seeds says no more
 
@@ -169,15 +174,8 @@ def interval_of(units: Units, *, level: float = LEVEL) -> tuple[float, float] | 
     if not units.df:
         return None
     d_U = units.b_U - units.a_U
-    half = _bound(level, units.df) * math.sqrt(_variance(d_U, units) / len(d_U))
+    half = reach(units.df, level) * math.sqrt(_variance(d_U, units) / len(d_U))
     return float(d_U.mean()) - half, float(d_U.mean()) + half
-
-
-def _bound(level: float, df: int) -> float:
-    """How many standard errors Student's t exceeds, on either side, with probability `level`."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 1 - level / 2))
 
 
 def judge(interval: tuple[float, float] | None, margin: float | None) -> Verdict:
@@ -192,18 +190,6 @@ def judge(interval: tuple[float, float] | None, margin: float | None) -> Verdict
     return "equal" if margin is not None and -margin <= low and high <= margin else "undecided"
 
 
-def sentence(found: Difference, metric: str) -> str:
-    """The verdict in words; only of a loss is it known that lower is better."""
-    nats = " nats" if metric in LOSSES else ""
-    if found.verdict == "equal":
-        return f"no difference larger than {found.margin:g}{nats}"
-    if found.verdict == "undecided":
-        return "undecided"
-    better = "better" if metric in LOSSES else "lower"
-    small = found.interval and found.margin and max(map(abs, found.interval)) <= found.margin
-    return f"{found.verdict} is {better}" + (f", by no more than {found.margin:g}{nats}" if small else "")
-
-
 # --- power -----------------------------------------------------------------------------------------------
 
 
@@ -216,14 +202,14 @@ def power(effect: float, se: float, df: int, *, level: float = LEVEL) -> float:
     Args:
         effect: true difference, in the units of `se`, the standard error of its estimate.
     """
-    from scipy.special import chdtri, ndtr  # dear to import, and only used here
+    from scipy.special import chdtri, ndtr  # costly to import
 
     if se == 0:
         return 1.0 if effect else level
     shift = abs(effect) / se
     # The estimated standard error in units of the true one, at Gauss-Legendre nodes of its probability.
     se_N = np.sqrt(chdtri(df, (1 - _NODES) / 2) / df)
-    bound_N = _bound(level, df) * se_N
+    bound_N = reach(df, level) * se_N
     return float((ndtr(shift - bound_N) + ndtr(-shift - bound_N)) @ _WEIGHTS / 2)
 
 
@@ -235,7 +221,7 @@ def detectable_effect(se: float, df: int, *, level: float = LEVEL) -> float:
     from scipy.optimize import brentq
 
     # Student's t has no heavier tail than at one degree of freedom, where 1.3 times the bound is enough.
-    most = 2.0 * _bound(level, df) + 2.0
+    most = 2.0 * reach(df, level) + 2.0
     return se * float(brentq(lambda shift: power(shift, 1.0, df, level=level) - POWER, 0.0, most))
 
 
@@ -299,12 +285,3 @@ def plan_looks(have: int, most_new: int, *, looks: int = 5) -> list[int]:
     first = min(max(0, 3 - have), most_new)
     spaced = np.unique(np.linspace(first, most_new, looks).round().astype(int))
     return [int(new) for new in spaced]
-
-
-def seeds_in_words(found: Difference) -> str:
-    """`3 more seeds are missing`, for the effect that is asked about."""
-    if found.missing_seeds is None:
-        return f"more than {MOST_SEEDS} seeds are missing"
-    if found.missing_seeds == 0:
-        return "no seed is missing"
-    return f"{counted(found.missing_seeds, 'more seed')} {'is' if found.missing_seeds == 1 else 'are'} missing"

@@ -1,5 +1,9 @@
 """Runs of two arms as pairs that differ in nothing but the arm: same seed, same data in the same order, and every
-other setting alike, so that what a seed does to both cancels in their difference."""
+other setting alike, so that what a seed does to both cancels in their difference.
+
+    read_side(table, "val_loss", bases)  ->  the runs of one side, each with its value and settings
+    pair_runs(a, b)                      ->  the pairs, the settings that tell A from B, and the runs without a partner
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,14 @@ from typing import Any
 import polars as pl
 
 from analysis.tables.csv import TableError
+from analysis.tables.runs import capped_loss
 from conf.command_line import counted
 from conf.config import Config
 from conf.identity import identity
+from train.record.run import FINAL
 
 LOSSES = ("val_loss", "loss", "capped_loss", "train_loss")
-"""Metrics in nats per token. A diverged run counts with its loss at initialisation, and so does one that ends above
-it, or a run that breaks would beat one that nearly does."""
+"""Metrics in nats per token, of which a run counts with `analysis.tables.runs.capped_loss`."""
 
 SIDES = ("A", "B")
 DATA = "data_fingerprint"
@@ -57,7 +62,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Lonely:
+class Unpaired:
     """A run without a partner, or without the metric."""
 
     side: str
@@ -74,7 +79,7 @@ class Pairs:
     cell_names: tuple[str, ...]
     """Settings that vary among the pairs and are the same within each."""
     pairs: tuple[Pair, ...]
-    unpaired: tuple[Lonely, ...]
+    unpaired: tuple[Unpaired, ...]
 
     @property
     def cells(self) -> list[tuple[Any, ...]]:
@@ -122,28 +127,29 @@ def read_side(table: pl.DataFrame, metric: str, bases: pl.DataFrame | None = Non
 
 def _settings(row: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], prefix: str = "") -> dict[str, Any]:
     """The settings of a run, and as `base.*` and `base.base.*` those of what it has grown out of, whatever the seed."""
-    own = {f"{prefix}{name}": row[name] for name in identity(Config()) if name != "seed"}
+    settings = {f"{prefix}{name}": row[name] for name in identity(Config()) if name != "seed"}
     if row["grow.base"] is None:
-        return own
+        return settings
     base = known.get(row["grow.base"])
     if base is None:
         raise TableError(f"grow.base: {row['grow.base']}, which {row['folder']} starts from, is not among the runs")
-    return own | {f"{prefix}grow.base": "another run"} | _settings(base, known, f"{prefix}base.")
+    return settings | {f"{prefix}grow.base": "another run"} | _settings(base, known, f"{prefix}base.")
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
-    if row["state"] == "diverged" and metric in LOSSES:
-        if row.get("loss_at_init") is None:
-            raise TableError(
-                f"{row['folder']}: diverged, and its record has no loss_at_init to count it at; "
-                "leave it out with --where \"state = 'finished'\""
-            )
-        return float(row["loss_at_init"])
-    if row["state"] not in ("finished", "diverged") or row[metric] is None:
+    """The metric of a run that ended by itself; raises `TableError` where one of `LOSSES` has nothing to count at."""
+    if row["state"] not in FINAL:
         return None
-    if metric in LOSSES and row.get("loss_at_init") is not None:
-        return min(float(row[metric]), float(row["loss_at_init"]))
-    return float(row[metric])
+    value = None if row[metric] is None else float(row[metric])
+    if metric not in LOSSES:
+        return value
+    counted_at = capped_loss(row["state"], value, row.get("loss_at_init"))
+    if counted_at is None and row["state"] == "diverged":
+        raise TableError(
+            f"{row['folder']}: diverged, and its record has no loss_at_init to count it at; "
+            "leave it out with --where \"state = 'finished'\""
+        )
+    return value if counted_at is None else counted_at  # a run that finished counts, whether or not it knows the cap
 
 
 def pair_runs(a: Sequence[Run], b: Sequence[Run]) -> Pairs:
@@ -169,14 +175,14 @@ def pair_runs(a: Sequence[Run], b: Sequence[Run]) -> Pairs:
         Pair(key[0], tuple(keyed[0][key].settings.get(name) for name in cell_names), keyed[0][key], keyed[1][key])
         for key in common
     ]
-    lonely = [
-        Lonely(side, run, "no partner" if run.value is not None else _why_no_value(run))
+    unpaired = [
+        Unpaired(side, run, "no partner" if run.value is not None else _why_no_value(run))
         for side, runs in zip(SIDES, keyed, strict=True)
         for key, run in runs.items()
         if key not in common
     ]
     pairs.sort(key=lambda pair: ([_sortable(value) for value in pair.cell], pair.seed))
-    return Pairs(told_by, tuple(cell_names), tuple(pairs), tuple(lonely))
+    return Pairs(told_by, tuple(cell_names), tuple(pairs), tuple(unpaired))
 
 
 def _whether_there(name: str) -> str | None:
@@ -201,10 +207,10 @@ def _varied(runs: Sequence[Run], among: Sequence[str] | None = None) -> list[str
 
 def _by_key(side: str, runs: Sequence[Run], kept: Sequence[str]) -> dict[tuple[Any, ...], Run]:
     """Runs by seed and the kept settings. The same run in two studies counts once."""
-    found: dict[tuple[Any, ...], Run] = {}
+    by_key: dict[tuple[Any, ...], Run] = {}
     for run in runs:
         key = (run.seed, *(run.settings.get(name) for name in kept))
-        first = found.setdefault(key, run)
+        first = by_key.setdefault(key, run)
         if first.run_id != run.run_id:
             raise TableError(
                 f"{side}: runs {first.run_id[:8]} and {run.run_id[:8]} of seed {run.seed} differ in "
@@ -212,12 +218,12 @@ def _by_key(side: str, runs: Sequence[Run], kept: Sequence[str]) -> dict[tuple[A
                 "of it on each side, e.g. by --where"
             )
         if first.value is None and run.value is not None:
-            found[key] = run
-    return found
+            by_key[key] = run
+    return by_key
 
 
 def _why_no_value(run: Run) -> str:
-    return "no such metric" if run.state in ("finished", "diverged") else run.state
+    return "no such metric" if run.state in FINAL else run.state
 
 
 def _why_none(a: Sequence[Run], b: Sequence[Run], told_by: Sequence[str]) -> str:

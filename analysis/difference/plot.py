@@ -13,7 +13,7 @@ from analysis.drawing import style
 MOST_NAMES = 16  # cells; the names of more would not be read
 
 
-def plot_difference(pairs: Pairs, found: Difference, metric: str) -> Figure:
+def plot_difference(pairs: Pairs, result: Difference, metric: str) -> Figure:
     """Left the metric of both runs of each pair; right B - A of the pairs of each cell, and below them the mean with
     its interval and, where there is one, the margin."""
     with style.paper():
@@ -21,7 +21,7 @@ def plot_difference(pairs: Pairs, found: Difference, metric: str) -> Figure:
         figure = Figure(figsize=(style.TWO_PANELS[0], max(style.TWO_PANELS[1], 1.2 + 0.24 * rows)))
         both, apart = figure.subplots(1, 2, width_ratios=(1, 1.5))
         _draw_both(both, pairs, metric)
-        _draw_apart(apart, pairs, found, metric)
+        _draw_apart(apart, pairs, result, metric)
     return figure
 
 
@@ -41,7 +41,7 @@ def _draw_both(axes: Axes, pairs: Pairs, metric: str) -> None:
     axes.set_ylabel("validation loss (nats per token)" if metric in ("val_loss", "loss") else metric)
 
 
-def _draw_apart(axes: Axes, pairs: Pairs, found: Difference, metric: str) -> None:
+def _draw_apart(axes: Axes, pairs: Pairs, result: Difference, metric: str) -> None:
     cells = pairs.cells
     for row, cell in enumerate(cells):
         here = [pair for pair in pairs.pairs if pair.cell == cell]
@@ -50,13 +50,13 @@ def _draw_apart(axes: Axes, pairs: Pairs, found: Difference, metric: str) -> Non
         spread_P = np.linspace(-0.22, 0.22, len(d_P)) if len(d_P) > 1 else np.zeros(1)
         axes.plot(d_P, row + spread_P, "o", color=style.REFERENCE, mfc="white", mew=0.8, ms=3.5)
     last = len(cells)
-    if found.margin is not None:
-        span = f"±{found.margin:g}"
-        axes.axvspan(-found.margin, found.margin, color=style.ARMS[2], alpha=0.12, lw=0, label=span)
+    if result.margin is not None:
+        span = f"±{result.margin:g}"
+        axes.axvspan(-result.margin, result.margin, color=style.ARMS[2], alpha=0.12, lw=0, label=span)
     axes.axvline(0, color="black", lw=0.8)
-    if found.interval is not None:
-        axes.plot(found.interval, [last, last], color="black", lw=1.6, label=f"{1 - found.level:.1%} interval")
-    axes.plot(found.mean, last, "D", color="black", ms=5, label="mean")
+    if result.interval is not None:
+        axes.plot(result.interval, [last, last], color="black", lw=1.6, label=f"{1 - result.level:.1%} interval")
+    axes.plot(result.mean, last, "D", color="black", ms=5, label="mean")
     axes.axhline(last - 0.5, color=style.REFERENCE, lw=0.6)
     names = [_cell(pairs, cell) for cell in cells] if len(cells) <= MOST_NAMES else [""] * len(cells)
     axes.set_yticks(range(last + 1), [*names, "all"])

@@ -1,7 +1,10 @@
 """More seeds for both arms of a comparison, until its test decides or a budget ends.
 
+    decide(a, b, metric="val_loss", margin=0.01, budget=Budget(seeds=16), runs_dir=Path("runs"), say=print)
+        ->  the last judgement, the pairs that it rests on, and all looks
+
 The seeds are started by `python -m sweeps run --cells`, as a study of their own: `difference/<settings>-<hash>`. The
-same command goes on where it stopped, since its runs are found again.
+same command goes on where it stopped, since the runs that it made are there.
 """
 
 from __future__ import annotations
@@ -18,18 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.difference.difference import LEVEL, Difference, Units, difference, plan_looks, pocock_level, units_of
+from analysis.claims.student import LEVEL
+from analysis.difference.difference import Difference, Units, difference, plan_looks, pocock_level, units_of
 from analysis.difference.pairs import DATA, SIDES, Pairs, Run, pair_runs, read_side
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import find_base, with_bases
 from conf.command_line import counted
 from conf.config import Config, resolve
-from conf.identity import run_id
-from conf.schema import RuntimeConfig, walk
+from conf.identity import run_id, settings_of
+from conf.schema import RuntimeConfig, paths
 from train.record.files import write_json
 from train.record.run import read_run, run_dir
 
 STUDIES = "difference"  # the folder of all studies of added seeds
+
+# What the added runs have of their own. The precision follows from the device.
+_SET_BY_THE_SWEEP = (*paths("draw", "where"), "runtime.precision")
 
 _PROFILES = {"cpu": "cpu", "cuda": "gpu"}
 
@@ -65,7 +72,7 @@ class Decision:
 
     pairs: Pairs
     units: Units
-    found: Difference
+    result: Difference
     looks: tuple[Look, ...]
     planned: int
     study: str
@@ -90,7 +97,7 @@ def decide(
 
     Args:
         margin: differences up to it count as none.
-        say: hears of each look.
+        say: called with a line about each look.
 
     Raises:
         TableError: the runs cannot be repeated with other seeds, or one that was started has no result.
@@ -104,16 +111,8 @@ def decide(
         raise TableError(f"--until: no run of a side is from before {arms.study}; allowed: with the runs it began with")
     pairs = pair_runs(a, b)
     units = units_of(pairs, whole_seeds=True)  # as those that are added are
-    have = len(units.block_U)
-    if not have:
-        raise TableError(f"--until: no seed has all {len(pairs.cells)} cells; allowed: one at least, e.g. by --where")
-    most_new = budget.seeds - len(pairs.seeds)
-    if most_new < 0:
-        raise TableError(f"--max-seeds {budget.seeds}: {len(pairs.seeds)} are there; allowed: at least as many")
-    plan = plan_looks(have, most_new)
-    if have + plan[-1] < 2:
-        raise TableError(f"--max-seeds {budget.seeds}: too few to see a spread; allowed: at least 2")
-    level = pocock_level(have, plan)
+    plan = _plan(pairs, units, budget)
+    level = pocock_level(len(units.block_U), plan)
     first_seed = max(run.seed for run in (*a, *b)) + 1
     say(
         f"at most {counted(len(plan), 'look')}, at {', '.join(str(len(pairs.seeds) + new) for new in plan)} seeds, "
@@ -121,7 +120,7 @@ def decide(
     )
     looks: list[Look] = []
     # Before the first look nothing is judged, should the time be up by then.
-    found = dataclasses.replace(difference(units, level=level, margin=margin), verdict="undecided")
+    result = dataclasses.replace(difference(units, level=level, margin=margin), verdict="undecided")
     ended_by = "seeds"
     for number, new in enumerate(plan, start=1):
         if new:
@@ -135,26 +134,40 @@ def decide(
             added = arms.read(seeds, metric)
             pairs = _with(a, b, added, pairs, metric)
             units = units_of(pairs, whole_seeds=True)
-        found = difference(units, level=level, margin=margin)
-        looks.append(Look(len(pairs.seeds), found.mean, found.interval, found.verdict))
-        low, high = found.interval or (float("nan"), float("nan"))
+        result = difference(units, level=level, margin=margin)
+        looks.append(Look(len(pairs.seeds), result.mean, result.interval, result.verdict))
+        low, high = result.interval or (float("nan"), float("nan"))
         say(
-            f"look {number} of {len(plan)}: {len(pairs.seeds)} seeds, B - A {found.mean:+.4g} "
-            f"({low:+.4g} to {high:+.4g}): {found.verdict}"
+            f"look {number} of {len(plan)}: {len(pairs.seeds)} seeds, B - A {result.mean:+.4g} "
+            f"({low:+.4g} to {high:+.4g}): {result.verdict}"
         )
-        if found.verdict != "undecided":
+        if result.verdict != "undecided":
             ended_by = "verdict"
             break
-    return Decision(pairs, units, found, tuple(looks), len(plan), arms.study, ended_by)
+    return Decision(pairs, units, result, tuple(looks), len(plan), arms.study, ended_by)
+
+
+def _plan(pairs: Pairs, units: Units, budget: Budget) -> list[int]:
+    """The seeds that are added until each look; raises `TableError` where there are too few to begin or to end with."""
+    have = len(units.block_U)
+    if not have:
+        raise TableError(f"--until: no seed has all {len(pairs.cells)} cells; allowed: one at least, e.g. by --where")
+    most_new = budget.seeds - len(pairs.seeds)
+    if most_new < 0:
+        raise TableError(f"--max-seeds {budget.seeds}: {len(pairs.seeds)} are there; allowed: at least as many")
+    plan = plan_looks(have, most_new)
+    if have + plan[-1] < 2:
+        raise TableError(f"--max-seeds {budget.seeds}: too few to see a spread; allowed: at least 2")
+    return plan
 
 
 def _with(a: Sequence[Run], b: Sequence[Run], added: tuple[list[Run], list[Run]], before: Pairs, metric: str) -> Pairs:
-    """The pairs with the added runs, each of which must have found its partner in a cell that was there."""
+    """The pairs with the added runs, each of which must have its partner in a cell that was there."""
     pairs = pair_runs([*a, *added[0]], [*b, *added[1]])
     new = {run.folder for side in added for run in side}
-    for lonely in pairs.unpaired:
-        if lonely.run.folder in new:
-            raise TableError(f"{lonely.run.folder}: was added and makes no pair ({lonely.reason}, --metric {metric})")
+    for left in pairs.unpaired:
+        if left.run.folder in new:
+            raise TableError(f"{left.run.folder}: was added and makes no pair ({left.reason}, --metric {metric})")
     fingerprints = [{pair.a.settings[DATA] for pair in some.pairs} for some in (before, pairs)]
     if fingerprints[0] != fingerprints[1]:
         raise TableError("the added runs read other data than those at hand; allowed: the same corpus on this machine")
@@ -263,12 +276,8 @@ def _lineage(folder: Path) -> Lineage:
 def _cell(lineage: Lineage, **seed: int) -> dict[str, Any]:
     """A cell of a sweep: every setting but what the sweep sets itself, and the base's cell; `seed` is that of both."""
     config, *before = lineage
-    own = {
-        path: value
-        for path, _, value in walk(config)
-        if path not in ("study", "seed") and not path.startswith(("runtime.", "track."))
-    }
-    return own | seed | ({"grow.base": _cell(before, **seed)} if before else {})
+    settings = settings_of(config, without=_SET_BY_THE_SWEEP)
+    return settings | seed | ({"grow.base": _cell(before, **seed)} if before else {})
 
 
 def _common(name: str, values: Sequence[str]) -> str:

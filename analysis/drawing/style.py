@@ -7,7 +7,7 @@ few colours that readers with any colour vision can tell apart, a held-out measu
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ def paper() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def panels(size: tuple[float, float], rows: int = 1, columns: int = 1, **how: Any) -> Iterator[tuple[Figure, Any]]:
+    """`with panels((9.2, 3.0), 1, 3) as (figure, axes)`: a figure in the house style and its axes, as
+    `Figure.subplots` gives them; the size is in inches."""
+    with paper():
+        figure = Figure(figsize=size)
+        yield figure, figure.subplots(rows, columns, **how)
+
+
 def size_colours(sizes: Array) -> dict[float, Any]:
     """A colour for each model size, light to dark with growing size."""
     return _shades(sizes, "viridis_r")
@@ -108,6 +117,14 @@ def count_axis(axes: Axes, values: Array, prefixes: str = COUNTS) -> None:
 def count_ticks(prefixes: str = COUNTS) -> FuncFormatter:
     """Ticks such as 300K, for an axis of any scale."""
     return FuncFormatter(lambda value, _: human(value, prefixes))
+
+
+def doubling_axis(axes: Axes, sizes: Sequence[float], label: str) -> None:
+    """A logarithmic x-axis of sizes that double, such as widths, with a tick at each of those given."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(label)
 
 
 def loss_axis(axes: Axes) -> None:

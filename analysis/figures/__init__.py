@@ -1,1 +1,2 @@
-"""One study per file: a table of runs in, figures and claims out."""
+"""A figure per study: `draw(runs, folder)` takes its table of runs (`analysis.tables.runs.read_runs`), writes the pictures
+that it names into a folder, each beside its numbers, and gives the claims."""

@@ -43,7 +43,7 @@ def ladder(runs: pl.DataFrame, out: Path) -> list[Claim]:
     """
     console = Console(highlight=False)
     # Split first: if the largest run broke, another one must not quietly take its place.
-    fitted, held = (select.finished(part) for part in select.hold_out_largest(runs))
+    fitted, held = (select.with_loss(part) for part in select.hold_out_largest(runs))
     done = pl.concat([fitted, held])
     if len(done) < len(runs):
         console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")

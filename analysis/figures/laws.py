@@ -11,8 +11,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from scipy.special import stdtrit
 
+from analysis.claims import student
 from analysis.claims.claim import Claim
 from analysis.drawing import style
 from analysis.fits.words import print_fit
@@ -60,7 +60,7 @@ def known_floor(runs: pl.DataFrame, out: Path) -> list[Claim]:
         runs: `analysis.tables.runs.read_runs` of sizes times budgets on one Zipf source.
     """
     console = Console(highlight=False)
-    done = select.finished(runs)
+    done = select.with_loss(runs)
     if len(done) < len(runs):
         console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
     if done.is_empty():
@@ -119,8 +119,8 @@ def largest_model_slope(points: pl.DataFrame) -> Slope | None:
     x, y = x - x.mean(), y - y.mean()
     value = -float(x @ y / (x @ x))
     error = float(np.sqrt(((y + value * x) ** 2).sum() / (len(x) - 2) / (x @ x)))
-    reach = float(stdtrit(len(x) - 2, 0.975)) * error
-    return Slope(value, (value - reach, value + reach))
+    half = student.reach(len(x) - 2) * error
+    return Slope(value, (value - half, value + half))
 
 
 # --- claims ----------------------------------------------------------------------------------------------

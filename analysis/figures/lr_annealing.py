@@ -118,7 +118,7 @@ def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
         fitted.
     """
     console = Console(highlight=False)
-    done = select.finished(runs)
+    done = select.with_loss(runs)
     if len(done) < len(runs):
         console.print(f"{counted(len(runs) - len(done), 'run')} of {len(runs)} left out: not finished")
     done = done.with_columns(_schedule_names(done))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from analysis.claims import student
 from analysis.fitter.formula import Formula
 from analysis.fitter.resample import Codes
 from analysis.fitter.solve import Problem, Solution, huber, minimise, project, start_grid
@@ -139,8 +140,6 @@ def profile(
         `ci95` (an end is None where the profile stays below the level up to the bound), and the curve: `value`,
         `deviance`, and the `level` that ends the interval.
     """
-    from scipy.special import stdtrit  # dear to import, and only used here
-
     law = problem.law
     k = law.names.index(name)
     theta, best = solution.theta[0], float(solution.cost[0])
@@ -149,7 +148,7 @@ def profile(
     psi = np.clip(r, -delta, delta)
     slope = float((weights_N * (np.abs(r) <= delta)).sum()) / float(weights_N.sum())
     tau2 = float((weights_N * psi**2).sum()) / max(n - q, 1) / max(slope, 1 / n)
-    level = float(stdtrit(max(n - q, 1), 0.975)) ** 2
+    level = student.reach(max(n - q, 1)) ** 2
     if units is not None:
         alone, together = (covariance(problem, theta, weights_N, delta, "sandwich", u) for u in (None, units))
         if alone is not None and together is not None:

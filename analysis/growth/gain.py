@@ -1,8 +1,12 @@
 """Whether growing paid: grown runs against training from scratch at equal total FLOPs.
 
+    compare_with_scratch(kept, traced)  ->  a row for each run that ends with a decay, with the loss from scratch
+    left_out(kept)                      ->  "1 diverged, 3 not annealed"
+    loss_at(flops_K, loss_K, 1e12, slack=1e9)  ->  the loss between measured ones
+
 Runs that end with a decay are compared, each with all that it has grown out of on its bill; those that changed where
 they branched off a trunk (`unbroken` of `analysis.tables.lineage.trace`) are no one run, and are left out. The run from
-scratch may differ in how long it is (`LENGTH`) and in what cannot change a loss (`WATCHING`); it has the same size,
+scratch may differ in how long it is (`LENGTH`) and in what cannot change a loss (`seen`); it has the same size,
 data and validation windows (`_task`). Where none agrees in the other settings, the nearest are taken, of several the
 best, and `differing` names what differs: a rate tuned for each of the two is a fair comparison, a rate that nobody
 chose is not, and only the user knows which of them it is.
@@ -13,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -22,17 +26,16 @@ from analysis.difference.pairs import DATA
 from analysis.growth.speed_up import SCRATCH, speed_up
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
-from analysis.tables.lineage import ENDED, FROM_SCRATCH, GROWING, SIZE, WATCHING
+from analysis.tables.lineage import ENDED, FROM_SCRATCH, GROWING, SIZE
+from analysis.tables.select import FINISHED
 from conf.command_line import SI, counted, human
 from conf.config import Config
 from conf.identity import identity
-from conf.schema import ModelConfig
+from conf.schema import Direction, ModelConfig, paths
 
 DECAY = "schedule.cooldown"
-LENGTH = ("train.duration", "schedule.warmup", DECAY)
-SETTINGS = tuple(
-    name for name in identity(Config()) if name != "seed" and not name.startswith(("grow.", *LENGTH, *WATCHING))
-)
+LENGTH = paths("length", "phase")
+SETTINGS = paths("update", "size", "proportion", "schedule", "validation")
 """What a run and the one from scratch that it is compared with should agree in."""
 
 COLUMNS = {
@@ -100,7 +103,7 @@ def _ended(runs: pl.DataFrame) -> pl.DataFrame:
 
 def left_out(runs: pl.DataFrame) -> str:
     """Why runs are not compared, with how many of them; empty if all are."""
-    reason = pl.when(state="running").then(pl.lit("unfinished")).when(pl.col("state") != "finished").then("state")
+    reason = pl.when(state="running").then(pl.lit("unfinished")).when(~FINISHED).then("state")
     reason = reason.when(~pl.col("annealed")).then(pl.lit("not annealed"))
     reason = reason.when(~pl.col("unbroken")).then(pl.lit("with other moments or settings than their trunk"))
     reasons = runs.select(reason).to_series().drop_nulls()
@@ -123,16 +126,16 @@ def _against_scratch(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]
         groups.setdefault(_of(other, SETTINGS), []).append(other)
     least = min(len(_differing(run, group[0])) for group in groups.values())
     nearest = [group for group in groups.values() if len(_differing(run, group[0])) == least]
-    return min((_against(run, group) for group in nearest), key=lambda found: found.get("scratch_loss", math.inf))
+    return min((_against(run, group) for group in nearest), key=lambda answer: answer.get("scratch_loss", math.inf))
 
 
 def _against(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The same of runs that agree in their settings."""
     size = _size(run)
-    own = [other for other in scratch if other["seed"] == run["seed"]]
-    used = own or scratch
-    found: dict[str, Any] = {
-        "scratch_seed": "own" if own else "others",
+    same_seed = [other for other in scratch if other["seed"] == run["seed"]]
+    used = same_seed or scratch
+    answer: dict[str, Any] = {
+        "scratch_seed": "own" if same_seed else "others",
         "against": " ".join(other["run_id"] for other in used),
         "differing": "; ".join(_differing(run, scratch[0])) or None,
     }
@@ -143,16 +146,16 @@ def _against(run: Mapping[str, Any], scratch: Sequence[Mapping[str, Any]]) -> di
     at_equal = [loss_at(*line, run["flops"], slack=step) for line in lines]
     reached = [loss for loss in at_equal if loss is not None]
     if reached:
-        found |= {"scratch_loss": float(np.mean(reached)), "gap": float(np.mean(reached)) - run["loss"]}
+        answer |= {"scratch_loss": float(np.mean(reached)), "gap": float(np.mean(reached)) - run["loss"]}
     else:
         ends = [human(pick(other["flops"] for other in used), SI) for pick in (min, max)]
         span = f"at {ends[0]}" if ends[0] == ends[1] else f"from {ends[0]} to {ends[1]}"
-        found["missing"] = f"{size} from scratch{_of_seed(own)} was measured {span} FLOPs only"
+        answer["missing"] = f"{size} from scratch{_of_seed(same_seed)} was measured {span} FLOPs only"
     gains = [speed_up(*line, run["flops"], run["loss"]) for line in lines]
     bounds = {bound for _, bound in gains} - {None}
     if len(bounds) < 2:  # else seeds are bounded on both sides
-        found |= {"speedup": float(np.mean([gain for gain, _ in gains])), "bound": next(iter(bounds), None)}
-    return found
+        answer |= {"speedup": float(np.mean([gain for gain, _ in gains])), "bound": next(iter(bounds), None)}
+    return answer
 
 
 def _of_seed(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -220,13 +223,13 @@ def _with_arms(runs: Iterable[dict[str, Any]], by_id: Mapping[str, dict[str, Any
         how = ", then ".join(_hop(base, link) for base, link in hops)
         order = (*_of(run, SIZE), *_of(hops[0][0], SIZE), grown, how.partition(" at ")[0], run["base_steps"])
         alike.setdefault((grown, how), []).append((run | {"order": order}, _settings(run, hops)))
-    found = []
+    named = []
     for (grown, how), members in alike.items():
         names = _telling(members)
         for run, settings in members:
-            own = ", ".join([how, *(f"{name} {_word(settings.get(name))}" for name in names)])
-            found.append(run | {"grown": grown, "how": own, "arm": f"{grown} {own}"})
-    return sorted(found, key=lambda run: (*run["order"], run["arm"], run["flops"], run["seed"]))
+            told = ", ".join([how, *(f"{name} {_word(settings.get(name))}" for name in names)])
+            named.append(run | {"grown": grown, "how": told, "arm": f"{grown} {told}"})
+    return sorted(named, key=lambda run: (*run["order"], run["arm"], run["flops"], run["seed"]))
 
 
 def _telling(members: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
@@ -240,7 +243,7 @@ def _telling(members: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> 
     for run, settings in members:
         budget = (run["flops"], run["seed"], *(settings.get(name) for name in names))
         decays.setdefault(budget, set()).add(settings[DECAY])
-    return [*names, DECAY] if any(len(found) > 1 for found in decays.values()) else names
+    return [*names, DECAY] if any(len(lengths) > 1 for lengths in decays.values()) else names
 
 
 def _settings(run: Mapping[str, Any], hops: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
@@ -266,12 +269,11 @@ def _size(run: Mapping[str, Any]) -> str:
 def _hop(base: Mapping[str, Any], link: Mapping[str, Any]) -> str:
     """One growth: its operators, its step, and whatever is not the default."""
     defaults = identity(Config())
-    axes = {
-        "depth": ("model.depth", "model.stages", "model.templates"),
-        "width": ("model.width", "model.mlp_hidden", "model.param_tokens"),
-    }
+    sizes = {direction: paths("size", grows=direction) for direction in get_args(Direction)}
     operators = [
-        f"{axis} {link[f'grow.{axis}']}" for axis, names in axes.items() if _of(base, names) != _of(link, names)
+        f"{direction} {link[f'grow.{direction}']}"
+        for direction, names in sizes.items()
+        if _of(base, names) != _of(link, names)
     ]
     told = {"grow.base", "grow.step", "grow.depth", "grow.width"}
     details = [

@@ -77,10 +77,10 @@ def _panels(grown: pl.DataFrame, *, most: int) -> list[tuple[str, pl.DataFrame]]
 def _draw_panel(axes: Axes, rows: pl.DataFrame, compared: pl.DataFrame, grown: pl.DataFrame) -> None:
     scratch = compared.filter(pl.col("run_id").is_in(used(grown)))
     name = "how" if grown["grown"].n_unique() == 1 else "arm"
-    own = rows.filter(pl.col("run_id").is_in(grown["run_id"].implode()))
-    since = own.filter("since_growth")
+    course = rows.filter(pl.col("run_id").is_in(grown["run_id"].implode()))
+    since = course.filter("since_growth")
     # Those that grew latest first: they hold the most of a base that several have grown out of.
-    _draw_courses(axes, own.filter(~pl.col("since_growth")), "base_flops", grown, _BASE_COLOUR, "-")
+    _draw_courses(axes, course.filter(~pl.col("since_growth")), "base_flops", grown, _BASE_COLOUR, "-")
     axes.plot([], [], color=_BASE_COLOUR, label="before growth")
     axes.plot([], [], ":", color=style.REFERENCE, label="between the final losses of one arm")
     arms = [(SCRATCH, scratch, "#000000", "-")] if len(scratch) else []
@@ -88,8 +88,8 @@ def _draw_panel(axes: Axes, rows: pl.DataFrame, compared: pl.DataFrame, grown: p
         turn, place = divmod(k, len(style.ARMS) - 1)
         arms.append((str(runs[name][0]), runs, style.ARMS[place], ("-", "--", "-.")[turn % 3]))
     for label, runs, colour, line in arms:
-        course = rows.filter(pl.col("since_growth") & pl.col("run_id").is_in(runs["run_id"].implode()))
-        _draw_courses(axes, course, "flops", runs, colour, line)
+        shown = rows.filter(pl.col("since_growth") & pl.col("run_id").is_in(runs["run_id"].implode()))
+        _draw_courses(axes, shown, "flops", runs, colour, line)
         ends = runs.group_by("flops").agg(pl.col("loss").log().mean().exp()).sort("flops")
         look: Any = {"color": colour, "mec": "white", "mew": 0.5}
         axes.plot(ends["flops"], ends["loss"], "o:", zorder=3, **look)

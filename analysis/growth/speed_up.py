@@ -1,14 +1,15 @@
-"""Runs that grow out of others: how each came to be, its whole course, and what growing saves.
+"""What growing saves: the compute that training from scratch would take to the loss of a grown run.
 
-A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the runs that a study is about. A run
-*continues* the one that it starts from where its model and weights are the same and its learning rate goes on
-(`grow.schedule=continue`), as a decay does that branches off a trunk. Otherwise it *grows*; another model always does.
+traced = trace(runs)                        of `analysis.tables.lineage`
+ended = finals(traced)                      the runs to compare, with the `budget` of the one from scratch
+speed_ups(ended)                            the grown ones with `speedup` and `bound`
+speed_up(flops_K, loss_K, flops, loss)      (0.5, None): scratch takes half as much again; "at least", "at most"
+name_broken(claims, traced)                 claims without an estimate say which runs broke
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from analysis.claims.claim import Claim
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import ENDED, FROM_SCRATCH, SIZE
+from analysis.tables.select import FINISHED
 from conf.command_line import counted
 
 SCRATCH = "scratch"
@@ -34,23 +36,23 @@ def finals(traced: pl.DataFrame) -> pl.DataFrame:
     Raises:
         TableError: no grown run is left.
     """
-    done = traced.filter(ENDED)
-    levels = done.filter(FROM_SCRATCH).select(*SIZE, pl.col("flops").alias("budget")).unique()
+    ends = traced.filter(ENDED)
+    levels = ends.filter(FROM_SCRATCH).select(*SIZE, pl.col("flops").alias("budget")).unique()
     apart = (pl.col("flops") - pl.col("budget")).abs() / (pl.col("flops_per_token") * pl.col("tokens_per_step"))
     near = (
-        done.select("run_id", "flops", "flops_per_token", "tokens_per_step", *SIZE)
+        ends.select("run_id", "flops", "flops_per_token", "tokens_per_step", *SIZE)
         .join(levels, on=SIZE)
         .filter(apart <= 1)
         .sort(apart, "budget")
         .group_by("run_id", maintain_order=True)
         .first()
     )
-    ended = done.join(near.select("run_id", "budget"), on="run_id", maintain_order="left")
-    if ended.filter(~FROM_SCRATCH).is_empty():
+    at_budget = ends.join(near.select("run_id", "budget"), on="run_id", maintain_order="left")
+    if at_budget.filter(~FROM_SCRATCH).is_empty():
         raise TableError(
             f"none of {counted(len(traced), 'run')} has grown and finished at the FLOPs of one from scratch of its size"
         )
-    return ended
+    return at_budget
 
 
 def name_broken(claims: Sequence[Claim], runs: pl.DataFrame) -> list[Claim]:
@@ -59,12 +61,12 @@ def name_broken(claims: Sequence[Claim], runs: pl.DataFrame) -> list[Claim]:
     Args:
         runs: `arm` and `state` of all runs.
     """
-    broken = runs.filter(pl.col("state") != "finished").group_by("state", "arm").len().sort("state", "arm")
+    broken = runs.filter(~FINISHED).group_by("state", "arm").len().sort("state", "arm")
     told: dict[str, list[str]] = {}
     for state, arm, n in broken.iter_rows():
         told.setdefault(state, []).append(f"{counted(n, 'run')} {'from scratch' if arm == SCRATCH else f'of {arm}'}")
     text = "; ".join(f"{state}: {', '.join(lost)}" for state, lost in told.items())
-    return [replace(c, reason=f"{c.reason} ({text})") if text and c.reason is not None else c for c in claims]
+    return [claim.add_to_reason(text) for claim in claims] if text else list(claims)
 
 
 def speed_up(scratch_flops_K: Array, scratch_loss_K: Array, flops: float, loss: float) -> tuple[float, str | None]:

@@ -18,6 +18,7 @@ from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.chinchilla import D, N
 from analysis.laws.kaplan import BATCH
 from analysis.tables.columns import LOSS, Array, Column, Columns, FitError, read_column
+from train.record.edge import best_value, lowest_by_value
 
 LR = Column("lr", "peak learning rate", "1")
 # By how much (relative) a run may lie above the best of its cell and still be read.
@@ -204,11 +205,8 @@ def _near_optimal(
 
 def _at_edge(columns: Columns, loss_N: Array, runs: NDArray[np.bool_]) -> bool:
     """Whether the best of these runs has the smallest or largest learning rate or batch of them."""
-    best = int(np.argmin(loss_N[runs]))
-    return any(
-        values[best] in (values.min(), values.max()) and np.ptp(values) > 0
-        for values in (columns["lr"][runs], columns["batch_tokens"][runs])
-    )
+    tried = [lowest_by_value(columns[name][runs].tolist(), loss_N[runs].tolist()) for name in ("lr", "batch_tokens")]
+    return any(len(losses) > 1 and best_value(losses)[1] is not None for losses in tried)
 
 
 def _surface_optima(

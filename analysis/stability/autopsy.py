@@ -1,5 +1,9 @@
 """Why a run went wrong: the causes that small models share with large ones, each scored by what was measured.
 
+    findings = autopsy(read_signals(folder))   every cause, likeliest first
+    findings.verdict                           "attention-logit growth (score 0.80), from step 120, with a spike at …"
+    epsilon_of("query", config)                AdamW's epsilon, as the parametrisation scales it
+
 A cause has criteria worth points that add up to 1. What it cannot do without is its first criterion: where that
 fails, the score is 0. From `LIKELY` on a cause is named, and a verdict never rests on anything else.
 
@@ -13,10 +17,13 @@ fails, the score is 0. From `LIKELY` on a cause is named, and a verdict never re
   2304.13013, section 3.4).
 - learning rate too high: the loss rises in the warm-up or just after it, with large gradients and updates, and
   nothing else came before.
+- dead model: the residual stream overflows, so that its norm, the logits and the gradient are exactly 0 to the end
+  (`train.dead`). It says what the run ended as, and hides no other cause.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +34,8 @@ from analysis.tables.columns import Array
 from conf.config import Config
 from models.parametrize import Shape, rule
 from models.roles import Role
+from train.record.metrics import MATRIX_NAME, TABLE_NAME
+from train.record.run import died
 from train.timetable.cost import RunCost
 
 LIKELY = 0.5
@@ -44,7 +53,6 @@ GRADIENT_GROWS = 3.0
 LARGE_UPDATE = 0.1  # RMS of the update over that of the weights, in one step
 
 MATRICES = r"(?:hidden|query|residual)"  # roles; a readout that begins small may well grow severalfold in a step
-TENSOR = r"(?:block\d+/(?:query|key|value|out|gate|up|down)|readout)"  # a table of tokens has rows without gradient
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,12 @@ class Autopsy:
 
 def autopsy(signals: Signals) -> Autopsy:
     """Score every cause; the learning rate is named only where nothing more particular is."""
-    found = [examine(signals) for examine in (_attention, _output_logits, _epsilon, _stale)]
-    best = max(found, key=lambda cause: cause.score)
+    causes = [examine(signals) for examine in (_attention, _output_logits, _epsilon, _stale)]
+    best = max(causes, key=lambda cause: cause.score)
     rate = _learning_rate(signals)
-    found.append(replace(rate, below=best.name) if best.score >= LIKELY else rate)
-    return Autopsy(signals, tuple(sorted(found, key=lambda cause: -cause.score)))
+    causes.append(replace(rate, below=best.name) if best.score >= LIKELY else rate)
+    causes.insert(0, _dead(signals))  # of equal scores the first is named
+    return Autopsy(signals, tuple(sorted(causes, key=lambda cause: -cause.score)))
 
 
 # --- the causes ------------------------------------------------------------------------------------------
@@ -190,7 +199,7 @@ def _output_logits(signals: Signals) -> Cause:
 def _epsilon(signals: Signals) -> Cause:
     name = "epsilon floor"
     beta1 = signals.config.optim.beta1
-    metrics = signals.names(rf"{TENSOR}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
+    metrics = signals.names(rf"{MATRIX_NAME}/gradient_rms") or signals.names(MATRICES + "/gradient_rms")
     series = {metric: signals.series(metric, until=signals.sane) for metric in metrics}
     series = {metric: (steps, values) for metric, (steps, values) in series.items() if len(steps)}
     if not series:
@@ -227,7 +236,7 @@ def _epsilon(signals: Signals) -> Cause:
 
 def _stale(signals: Signals) -> Cause:
     name = "stale second moment"
-    metrics = signals.names(rf"(?:{TENSOR}|tokens)/staleness")
+    metrics = signals.names(rf"(?:{MATRIX_NAME}|{TABLE_NAME})/staleness")
     if not metrics:
         return Cause(name, blind=_missing("staleness"))
     worst: dict[int, tuple[float, str]] = {}
@@ -302,6 +311,44 @@ def _learning_rate(signals: Signals) -> Cause:
     )
 
 
+def _dead(signals: Signals) -> Cause:
+    said = died(signals.record)
+    steps, norms = signals.series("grad_norm")
+    losses = {row["step"]: row["train_loss"] for row in signals.rows if "train_loss" in row}
+    # To the end of the run; where every target is met exactly the loss is 0 too.
+    alive = np.flatnonzero((norms > 0) | np.array([losses.get(step, 0.0) == 0 for step in steps], dtype=bool))
+    silent = steps[alive[-1] + 1 if len(alive) else 0 :]
+    overflowing = [
+        (row["step"], name)
+        for row in signals.rows
+        for name in row.get("non_finite", [])
+        if re.fullmatch(r"block\d+/output_rms", name)
+    ]
+    record = "" if not said else signals.record["diverged_because"]
+    return Cause(
+        "dead model",
+        (
+            # Runs that were recorded before dead models were known count as finished; one such row may be chance.
+            Criterion(0.6, said or len(silent) > 1, record or "the record does not say so"),
+            Criterion(
+                0.2,
+                len(silent) > 0,
+                f"gradient norm exactly 0 from step {silent[0]:.0f} on, at a loss of {losses[silent[0]]:.4g}"
+                if len(silent)
+                else "gradient norm not exactly 0",
+            ),
+            Criterion(
+                0.2,
+                bool(overflowing),
+                f"{overflowing[0][1]} overflows at step {overflowing[0][0]}"
+                if overflowing
+                else "no overflow of the residual stream was measured",
+            ),
+        ),
+        step=signals.record["diverged_at_step"] if said else int(silent[0]) if len(silent) else None,
+    )
+
+
 def _warmed_up_before(signals: Signals, begun: int, n_steps: int) -> int | None:
     """The step, 0 or less, at which the warm-up ended in the runs that this one continues; None if it was not there."""
     if begun == 0:
@@ -370,15 +417,15 @@ def _gradient_growth(signals: Signals, event: Event) -> tuple[float, str]:
 
 def _largest_update(signals: Signals, event: Event) -> tuple[float, str]:
     """Of the blocks' matrices, up to the event: RMS of the update over RMS of the weights."""
-    found = (0.0, "update RMS was not measured before it")
+    largest = (0.0, "update RMS was not measured before it")
     for metric in signals.names(MATRICES + "/update_rms"):
         role = metric.removesuffix("/update_rms")
         for row in signals.rows:
             if metric in row and f"{role}/parameter_rms" in row and row["step"] <= event.step:
                 ratio = row[metric] / max(row[f"{role}/parameter_rms"], 1e-300)
-                if ratio > found[0]:
-                    found = ratio, f"{role}: an update of {ratio:.2g} times the weights at step {row['step']}"
-    return found
+                if ratio > largest[0]:
+                    largest = ratio, f"{role}: an update of {ratio:.2g} times the weights at step {row['step']}"
+    return largest
 
 
 # --- words -----------------------------------------------------------------------------------------------

@@ -1,14 +1,19 @@
 """Runs over a grid of learning rates: how much the rate matters, which one is best, and where training fails.
 
+    sweep = read_sweep(runs, pl.col("model.qk_norm"))  ->  a row for each run, with its arm and size
+    sensitivity(sweep), best_lr(sweep), failing_lr(sweep, rise=RISE)  ->  a row for each arm, size and seed
+    with_numbers(sweep, curves_of(sweep), logit=pl.col(metric).max())  ->  the sweep with a number of each run's metrics
+    arms_apart(table, "lr_fail", "with", "without")  ->  a number for each seed
+
 A sweep is a table with a row for each run: `arm` (what is compared), `size` (a number), `lr` (peak), `seed`, `loss`
 (final validation loss, nats per token; that at initialisation where it is higher or the run diverged),
-`loss_at_init`, `diverged`, `run_id` and `folder`. Every function below makes a row for each arm, size and seed, so
-that seeds tell the noise (`analysis.claims.seeds`).
+`loss_at_init`, `diverged` (exploded, not finite or dead), `run_id` and `folder`. Every function below makes a row for
+each arm, size and seed, so that seeds tell the noise (`analysis.claims.sample`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ import polars as pl
 
 from analysis.tables.columns import Array
 from analysis.tables.runs import read_curves
+from analysis.tables.select import with_loss
+from train.record.edge import best_value, lowest_by_value
 
 CURVE = ("arm", "size", "seed")
 
@@ -28,6 +35,11 @@ the nat between a model that trains and one that has learnt the frequencies of b
 MATRICES = 12 * pl.col("model.depth") * pl.col("model.width") ** 2
 
 
+def arm_where(conditions: Mapping[str, pl.Expr], otherwise: pl.Expr) -> pl.Expr:
+    """`arm_where({"clip": pl.col("optim.clip") > 0}, pl.lit("free"))`: the first arm whose condition a run meets."""
+    return pl.coalesce(*(pl.when(meets).then(pl.lit(arm)) for arm, meets in conditions.items()), otherwise)
+
+
 def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) -> pl.DataFrame:
     """The sweep of a table of runs (`analysis.tables.runs.read_runs`); runs that failed are left out.
 
@@ -36,7 +48,7 @@ def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) ->
         size: tells sizes apart, e.g. `pl.col("model.width")`.
     """
     return (
-        runs.filter(pl.col("capped_loss").is_not_null())
+        with_loss(runs, "capped_loss")
         .select(
             arm.cast(pl.String).alias("arm"),
             size.cast(pl.Float64).alias("size"),
@@ -52,10 +64,32 @@ def read_sweep(runs: pl.DataFrame, arm: pl.Expr, *, size: pl.Expr = MATRICES) ->
     )
 
 
+def span(table: pl.DataFrame, column: str) -> tuple[float, float]:
+    """The lowest and the highest value of a column of numbers."""
+    values = table[column].to_numpy()
+    return float(values.min()), float(values.max())
+
+
 def lr_window(sweep: pl.DataFrame) -> tuple[float, float]:
     """The lowest and the highest learning rate."""
-    lr = sweep["lr"].to_numpy()
-    return float(lr.min()), float(lr.max())
+    return span(sweep, "lr")
+
+
+def curves_of(table: pl.DataFrame) -> pl.DataFrame:
+    """`analysis.tables.runs.read_curves` of the runs of a table; read them once for all that is asked of them."""
+    return read_curves([Path(folder) for folder in table["folder"]])
+
+
+def with_numbers(sweep: pl.DataFrame, curves: pl.DataFrame, **numbers: pl.Expr) -> pl.DataFrame:
+    """`with_numbers(sweep, curves, logit=pl.col("block0/attention_logit_max").max())`: the sweep with numbers of each
+    run's measurements; null where the run did not measure.
+
+    Args:
+        curves: of `curves_of`.
+        numbers: each makes one number of a run's rows in the order of steps; a null is a step that did not measure.
+    """
+    of_run = curves.group_by("curve", maintain_order=True).agg(**numbers)
+    return sweep.join(of_run, left_on="run_id", right_on="curve", how="left", maintain_order="left")
 
 
 def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
@@ -65,7 +99,7 @@ def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
     The window is the curve's own grid, `lr_low` to `lr_high` at `n_lr` rates; compare curves of one window only. A
     mean over fewer rates is another number: it is null where a curve lacks one that another seed's has.
     """
-    found = _each_curve(
+    table = _each_curve(
         sweep,
         lambda lr, loss: {
             "sensitivity": float(loss.mean() - loss.min()),
@@ -76,20 +110,22 @@ def sensitivity(sweep: pl.DataFrame) -> pl.DataFrame:
         },
     )
     whole = pl.col("n_lr") == pl.col("n_lr").max().over("arm", "size")
-    return found.with_columns(pl.when(whole).then("sensitivity").alias("sensitivity"))
+    return table.with_columns(pl.when(whole).then("sensitivity").alias("sensitivity"))
 
 
 def best_lr(sweep: pl.DataFrame) -> pl.DataFrame:
     """The best learning rate of every curve, `lr_opt`: the vertex of the parabola in ln lr through the lowest point
     and its neighbours, and the loss there, `loss_opt`.
 
-    `at_edge` says that the lowest point is the first or the last: then the optimum is not known, and both are null.
+    `at_edge` says that the lowest point is the first or the last (`train.record.edge.best_value`), or that all losses
+    are equal, as of runs that all diverged: then the optimum is not known, and both are null.
     """
 
-    def one(lr: Array, loss: Array) -> dict[str, Any]:
-        k = int(loss.argmin())
-        if k in (0, len(lr) - 1):
+    def at_vertex(lr: Array, loss: Array) -> dict[str, Any]:
+        best, side = best_value(lowest_by_value(lr.tolist(), loss.tolist()))
+        if side is not None or np.ptp(loss) == 0:
             return {"lr_opt": None, "loss_opt": None, "at_edge": True}
+        k = int(np.where(lr == best, loss, np.inf).argmin())
         near = slice(k - 1, k + 2)
         x = np.log(lr[near] / lr[k])
         c2, c1, c0 = np.polyfit(x, loss[near], 2)
@@ -101,7 +137,7 @@ def best_lr(sweep: pl.DataFrame) -> pl.DataFrame:
         }
 
     # Where every optimum is at an edge, the columns would have no type.
-    return _each_curve(sweep, one).with_columns(pl.col("lr_opt", "loss_opt").cast(pl.Float64))
+    return _each_curve(sweep, at_vertex).with_columns(pl.col("lr_opt", "loss_opt").cast(pl.Float64))
 
 
 def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:
@@ -111,7 +147,7 @@ def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:
     highest rate, a lower bound.
     """
 
-    def one(lr: Array, loss: Array) -> dict[str, Any]:
+    def risen(lr: Array, loss: Array) -> dict[str, Any]:
         k = int(loss.argmin())
         over = loss - loss[k] - rise
         beyond = [i for i in range(k + 1, len(lr)) if over[i] >= 0]
@@ -121,7 +157,7 @@ def failing_lr(sweep: pl.DataFrame, *, rise: float) -> pl.DataFrame:
         share = -over[i - 1] / (over[i] - over[i - 1])
         return {"lr_fail": float(lr[i - 1] * (lr[i] / lr[i - 1]) ** share), "censored": False}
 
-    return _each_curve(sweep, one)
+    return _each_curve(sweep, risen)
 
 
 def slopes(
@@ -129,28 +165,14 @@ def slopes(
 ) -> dict[Any, float]:
     """For each seed the slope of a value against a setting, or of log10 of either; seeds that lack a setting that
     another one has are left out, and so is everything if there is one setting."""
-    found = {}
+    fitted = {}
     n_settings = table[against].n_unique()
     for (seed,), rows in table.drop_nulls(value).group_by("seed", maintain_order=True):
         if len(rows) == n_settings > 1:
             x, y = rows[against].to_numpy(), rows[value].to_numpy()
             x, y = np.log10(x) if log_against else x, np.log10(y) if log_value else y
-            found[seed] = float(np.polyfit(x, y, 1)[0])
-    return found
-
-
-def with_metric(sweep: pl.DataFrame, metric: str, how: Callable[[pl.Expr], pl.Expr], name: str) -> pl.DataFrame:
-    """The sweep with a number of each run's metrics, e.g. the largest attention logit of all its probes.
-
-    Args:
-        metric: a column of `analysis.tables.runs.read_curves`.
-        how: makes one number of its measured values in the order of steps, e.g. `pl.Expr.max`.
-        name: the new column; null where the run did not measure it.
-    """
-    curves = read_curves([Path(folder) for folder in sweep["folder"]])
-    measured = curves.filter(pl.col(metric).is_not_null())
-    numbers = measured.group_by("curve", maintain_order=True).agg(how(pl.col(metric)).alias(name))
-    return sweep.join(numbers, left_on="run_id", right_on="curve", how="left", maintain_order="left")
+            fitted[seed] = float(np.polyfit(x, y, 1)[0])
+    return fitted
 
 
 def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
@@ -168,19 +190,20 @@ def by_seed(table: pl.DataFrame, value: str, **where: Any) -> dict[Any, float]:
     return dict(sorted(zip(whole["seed"], whole[value], strict=True)))
 
 
-def differences(one: dict[Any, float], other: dict[Any, float]) -> list[float]:
-    """one minus other for each seed that both have; runs of a seed share the order of their data."""
-    return [one[seed] - other[seed] for seed in one if seed in other]
+def differences(first: dict[Any, float], second: dict[Any, float]) -> list[float]:
+    """First minus second for each seed that both have; runs of a seed share the order of their data."""
+    return [first[seed] - second[seed] for seed in first if seed in second]
 
 
-def arms_apart(table: pl.DataFrame, value: str, one: str, other: str, **where: Any) -> list[float]:
-    """For each seed the value of one arm minus that of another, averaged as in `by_seed`."""
-    return differences(by_seed(table, value, arm=one, **where), by_seed(table, value, arm=other, **where))
+def arms_apart(table: pl.DataFrame, value: str, first: str, second: str, **where: Any) -> list[float]:
+    """For each seed the value of the first arm minus that of the second, averaged as in `by_seed`."""
+    return differences(by_seed(table, value, arm=first, **where), by_seed(table, value, arm=second, **where))
 
 
 def _each_curve(sweep: pl.DataFrame, statistic: Callable[[Array, Array], dict[str, Any]]) -> pl.DataFrame:
+    """A row for each curve: its key, the statistic, and `n_runs`, the runs behind it."""
     rows = []
     for key, curve in sweep.sort("lr").group_by(*CURVE, maintain_order=True):
-        found = statistic(curve["lr"].to_numpy(), curve["loss"].to_numpy())
-        rows.append(dict(zip(CURVE, key, strict=True)) | found)
+        numbers = statistic(curve["lr"].to_numpy(), curve["loss"].to_numpy())
+        rows.append(dict(zip(CURVE, key, strict=True)) | numbers | {"n_runs": len(curve)})
     return pl.DataFrame(rows, infer_schema_length=None).sort(*CURVE)

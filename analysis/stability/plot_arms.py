@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
 
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, mean_over_seeds
+from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, loss_limits, mean_over_seeds
 
 
 def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
@@ -17,13 +18,21 @@ def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
     return {arm: style.ARMS[k % len(style.ARMS)] for k, arm in enumerate(arms)}
 
 
+def draw_arms(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], x: str, value: str, **how: Any) -> None:
+    """`analysis.drawing.lines.draw_over_seeds` of each arm that the table has."""
+    for arm, colour in arm_colours(arms).items():
+        rows = table.filter(pl.col("arm") == arm)
+        if len(rows):
+            draw_over_seeds(axes, rows, x, value, colour=colour, label=arms[arm].replace("\n", " "), **how)
+
+
 def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False) -> None:
     """A number of each run against its learning rate for each arm: the mean over seeds (on a logarithmic axis that of
     logarithms), and a band from the lowest to the highest; a cross where a seed diverged."""
     for arm, colour in arm_colours(arms).items():
-        own = sweep.filter(pl.col("arm") == arm)
-        points = draw_over_seeds(axes, own, "lr", value, colour=colour, label=arms[arm], log=log)
-        points = points.join(own.group_by("lr").agg(pl.col("diverged").any()), on="lr")
+        runs = sweep.filter(pl.col("arm") == arm)
+        points = draw_over_seeds(axes, runs, "lr", value, colour=colour, label=arms[arm], log=log)
+        points = points.join(runs.group_by("lr").agg(pl.col("diverged").any()), on="lr")
         ended = points.filter(pl.col("diverged"))
         axes.plot(ended["lr"], ended["mean"], "x", color=colour, markersize=6, mew=1.4)
     axes.set_xscale("log")
@@ -32,19 +41,21 @@ def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], va
     axes.set_xlabel("learning rate")
 
 
+def draw_losses(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str]) -> None:
+    """The loss of each arm against the learning rate, with a legend."""
+    draw_against_lr(axes, sweep, arms, "loss")
+    axes.set_ylim(*loss_limits(sweep))
+    style.loss_axis(axes)
+    axes.set_ylabel("validation loss (nats per token)")
+    axes.legend()
+
+
 def draw_estimates(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False) -> None:
     """One number for each arm: the mean over seeds with its 95 % interval, and every seed as a dot."""
     means = (geometric_mean_over_seeds if log else mean_over_seeds)(table, value, ("arm",))
     for k, (arm, colour) in enumerate(arm_colours(arms).items()):
-        own = means.filter(pl.col("arm") == arm)
-        draw_intervals(
-            axes,
-            [k],
-            own,
-            fmt="o",
-            color=colour,
-            capsize=3,
-        )
+        mean = means.filter(pl.col("arm") == arm)
+        draw_intervals(axes, [k], mean, fmt="o", color=colour, capsize=3)
         seeds = table.filter(pl.col("arm") == arm)[value]
         axes.plot([k + 0.18] * len(seeds), seeds, ".", color=colour, alpha=0.5, markersize=4)
     axes.set_xticks(range(len(arms)), list(arms.values()))

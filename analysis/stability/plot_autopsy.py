@@ -23,9 +23,9 @@ KINDS: Mapping[str, str] = dict(
 ) | {"gate": style.ARMS[4], "tokens": style.REFERENCE}
 
 
-def plot_autopsy(found: Autopsy) -> Figure:
+def plot_autopsy(findings: Autopsy) -> Figure:
     """Eight panels over the steps; what was not measured says so. Dashed lines are thresholds, red ones events."""
-    signals = found.signals
+    signals = findings.signals
     panels: Sequence[tuple[str, Callable[[Axes, Signals], None]]] = (
         ("loss (nats per token)", _loss),
         ("gradient norm, before clipping", _gradient_norm),
@@ -52,8 +52,10 @@ def plot_autopsy(found: Autopsy) -> Figure:
         tensors = {line.get_label(): line for axes in grid[2:].flat for line in axes.lines if line.get_label() in KINDS}
         if tensors:
             figure.legend(tensors.values(), tensors.keys(), loc="outside lower center", ncols=len(tensors))
-        likely = found.likely
-        figure.suptitle(found.verdict if likely is None else f"{likely.name} (score {likely.score:.2f})", fontsize=10)
+        likely = findings.likely
+        figure.suptitle(
+            findings.verdict if likely is None else f"{likely.name} (score {likely.score:.2f})", fontsize=10
+        )
     return figure
 
 

@@ -11,10 +11,11 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.claims.seeds import over_seeds
+from analysis.claims.sample import over_seeds
 from analysis.drawing import style
+from analysis.drawing.lines import over_seeds_at
+from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import sensitivity
-from train.record.files import write_bytes
 
 PANEL = (2.35, 2.75)  # inches
 
@@ -59,8 +60,7 @@ def draw_lr_sweep(
             draw_sensitivity(panels[-1], table, arms, size_label=size_label)
         if title is not None:
             figure.suptitle(title, fontsize=9.5)
-        style.save(figure, stem)
-    write_bytes(stem.with_suffix(".csv"), sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), stem)
 
 
 def loss_limits(sweep: pl.DataFrame) -> tuple[float, float]:
@@ -73,16 +73,7 @@ def draw_curves(axes: Axes, curves: pl.DataFrame, colours: Mapping[float, Any]) 
     """Mean loss over seeds against learning rate for each size, a band from the lowest to the highest seed, and a
     cross where a seed diverged."""
     for (size,), rows in curves.group_by("size", maintain_order=True):
-        points = (
-            rows.group_by("lr")
-            .agg(
-                pl.col("loss").mean().alias("mean"),
-                pl.col("loss").min().alias("low"),
-                pl.col("loss").max().alias("high"),
-                pl.col("diverged").any(),
-            )
-            .sort("lr")
-        )
+        points = over_seeds_at(rows, "lr", "loss", pl.col("diverged").any())
         colour = colours[float(size)]
         axes.fill_between(points["lr"], points["low"], points["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(points["lr"], points["mean"], "o-", color=colour, mec="white", mew=0.5)
@@ -99,16 +90,8 @@ def draw_sensitivity(
     for k, (arm, name) in enumerate(arms.items()):
         points = mean_over_seeds(table.filter(pl.col("arm") == arm), value)
         shift = 1.03 ** (k - (len(arms) - 1) / 2)  # or intervals would hide each other
-        draw_intervals(
-            axes,
-            points["size"] * shift,
-            points,
-            fmt="o-",
-            color=style.ARMS[k % len(style.ARMS)],
-            capsize=2,
-            linewidth=1.1,
-            label=name.replace("\n", " "),
-        )
+        look: dict[str, Any] = {"color": style.ARMS[k % len(style.ARMS)], "linewidth": 1.1}
+        draw_intervals(axes, points["size"] * shift, points, label=name.replace("\n", " "), **look)
     style.count_axis(axes, np.array([*table["size"], 1.5 * table["size"].max()]))  # type: ignore[operator]  # a number
     axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.1 * len(arms)))  # the legend stands above the intervals
     axes.set_xlabel(size_label)
@@ -120,9 +103,11 @@ def draw_sensitivity(
 
 
 def draw_intervals(axes: Axes, x: Any, points: pl.DataFrame, **look: Any) -> None:
-    """`mean` of the functions below at each x, with the interval from `low` to `high`."""
+    """`mean` of the functions below at each x, with the interval from `low` to `high`; as dots on a line, unless the
+    look says otherwise."""
     errors = [points["mean"] - points["low"], points["high"] - points["mean"]]
-    axes.errorbar(x, points["mean"], yerr=errors, **look)
+    usual: dict[str, Any] = {"fmt": "o-", "capsize": 2}
+    axes.errorbar(x, points["mean"], yerr=errors, **usual | look)
 
 
 def mean_over_seeds(table: pl.DataFrame, value: str, by: Sequence[str] = ("size",)) -> pl.DataFrame:

@@ -1,5 +1,10 @@
 """What a run left behind for an autopsy: its measurements by step, from all its files, and when its loss rose.
 
+    signals = read_signals(folder)
+    signals.series("grad_norm")   steps and values, where it was measured and finite
+    signals.names("block.*/query_rms")   the metrics whose whole name matches
+    signals.events                spikes, rises and the divergence, by step
+
 `metrics.jsonl` holds the probes that were due, `flight.jsonl` every step around an event, and `replay-N/` every step
 from N on; a replay counts up to the first step at which it was not the run any more.
 """
@@ -71,9 +76,9 @@ class Signals:
 
     def names(self, pattern: str) -> list[str]:
         """The metrics whose whole name matches a regular expression, in the order of their numbers."""
-        found = {name for row in self.rows for name in row if re.fullmatch(pattern, name)}
+        names = {name for row in self.rows for name in row if re.fullmatch(pattern, name)}
         return sorted(
-            found, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+            names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
         )
 
     @property
@@ -170,7 +175,7 @@ def _rises(steps: Array, losses: Array) -> list[Event]:
     half = SMOOTH // 2
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(losses, half, mode="reflect"), SMOOTH), axis=-1)
     enough = max(LEAST_RISE, NOISES * _noise(losses))
-    found: list[Event] = []
+    rises: list[Event] = []
     lowest, began = np.inf, None
     for k, value in enumerate(smooth):
         lowest = min(lowest, float(value))
@@ -178,11 +183,11 @@ def _rises(steps: Array, losses: Array) -> list[Event]:
             # The median reaches half a window ahead of the losses that raise it.
             began = next((j for j in range(max(0, k - half), k + half + 1) if losses[j] > lowest + enough), k)
         elif began is not None and value < lowest + enough / 2:
-            found.append(Event(int(steps[began]), "rise", float(losses[began:k].max()), end=int(steps[k])))
+            rises.append(Event(int(steps[began]), "rise", float(losses[began:k].max()), end=int(steps[k])))
             began = None
     if began is not None:
-        found.append(Event(int(steps[began]), "rise", float(losses[began:].max())))
-    return found
+        rises.append(Event(int(steps[began]), "rise", float(losses[began:].max())))
+    return rises
 
 
 def _noise(losses: Array) -> float:

@@ -1,22 +1,16 @@
-"""Run records, or anybody's CSV, as one tidy table; columns are documented here.
+"""A CSV file as a table, and what may be asked of any table: other names, some rows, a column as numbers or words.
 
-A table of runs has one row per run:
-
-- `folder`, and every scalar of `run.json`: `state`, `n_params_total`, `n_tokens`, `flops`, `val_loss`, …;
-- every setting of `config.yaml` under its full path: `model.width`, `optim.lr`, …;
-- what the laws read: `n_params` (by the chosen convention), `loss` (validation loss, nats per token), `lr` (peak),
-  `batch_tokens`;
-- `n_tokens_planned`: what `n_tokens` was to be, also of a run that broke; with those of the runs that it grew out of;
-- `capped_loss`: the loss, but that at initialisation where it is higher or the run diverged, as LR sensitivity counts
-  it (Wortsman et al. 2023, arXiv 2309.14322, section 2.2).
-
-What a run did not measure is null.
+load_csv(Path("points.csv"))              ->  its rows, a column for each name of the header
+rename(table, {"loss": "my_column"})      ->  with a column `loss`
+where(table, "used_in_fit == 1 and optim.lr < 0.01")  ->  the rows for which it holds
+numbers(table, "lr")                      ->  the column as numbers, nan where there is none
+reads_as(table, "state", ("diverged",))   ->  for each row whether it says so
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +84,16 @@ def numbers(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
     if name not in table.columns or table[name].dtype.is_nested():
         return np.full(len(table), np.nan)
     return table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+
+
+def reads_as(table: pl.DataFrame, name: str, words: Sequence[str]) -> NDArray[np.bool_]:
+    """Where a column reads as one of these words, in small letters (N,); nowhere if it is not there."""
+    if name not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    rows: NDArray[np.bool_] = (
+        table[name].cast(pl.String).str.to_lowercase().is_in(list(words)).fill_null(False).to_numpy()
+    )
+    return rows
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,9 @@
 """Loss curves and their learning rates: which row was measured when, under which schedule.
 
+    trajectories(points)                     ->  for each `curve` its rows, their steps, and the rate at every step
+    trajectories(Curves(points, schedules))  ->  the same where the points are too sparse to tell the rates
+    at_peak(lr_T)                            ->  the schedule as if its warm-up had been at the peak
+
 Shape letters: N rows of a table, T steps of a curve.
 """
 
@@ -76,7 +80,7 @@ def trajectories(table: Any) -> list[Trajectory]:
     """
     schedules = table.schedules if isinstance(table, Curves) and table.schedules is not None else table
     told = {curve: (steps, lr) for curve, _, steps, lr in _by_curve(schedules, "schedules", lr=True)}
-    found = []
+    read = []
     for curve, rows, steps, _ in _by_curve(table, "data", lr=False):
         if curve not in told:
             raise FitError(f"curve: {curve!r} of row {rows[0] + 1} has no schedule; there are: {', '.join(told)}")
@@ -92,8 +96,8 @@ def trajectories(table: Any) -> list[Trajectory]:
             raise FitError(
                 f"lr: of curve {curve!r} is 0 at every step up to row {rows[0] + 1}; allowed: one above 0 before a loss"
             )
-        found.append(Trajectory(curve, rows, steps, lr_T))
-    return found
+        read.append(Trajectory(curve, rows, steps, lr_T))
+    return read
 
 
 def _by_curve(table: Any, what: str, *, lr: bool) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64], Array]]:

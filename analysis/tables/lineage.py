@@ -1,6 +1,12 @@
-"""Runs that grow out of others: how each came to be, its whole course, and what growing saves.
+"""Runs that grow out of others: how each came to be, and its whole course.
 
-A table of runs (`analysis.table.read_runs`) holds bases and trunks beside the runs that a study is about. A run
+    with_bases(folders)             ->  the table of runs, and below them all that they have grown out of
+    trace(runs)                     ->  with `chain`, `growth`, `annealed`, …: what each has grown out of
+    with_growth(runs)               ->  the table with `grown.*`, which tells grown arms apart
+    courses(traced, traced["run_id"])  ->  the metrics of each run and of all before it, steps counted on
+    find_base(folder, study, base, step)  ->  the folder of the run that the one in `folder` starts from
+
+A table of runs (`analysis.tables.runs.read_runs`) holds bases and trunks beside the runs that a study is about. A run
 *continues* the one that it starts from where its model and weights are the same and its learning rate goes on
 (`grow.schedule=continue`), as a decay does that branches off a trunk. Otherwise it *grows*; another model always does.
 """
@@ -16,35 +22,25 @@ import polars as pl
 
 from analysis.tables.csv import TableError
 from analysis.tables.runs import read_curves, read_runs
-from conf.config import Config
-from conf.identity import identity
-from train.record.lineage import base_folder
+from analysis.tables.select import FINISHED, annealed
+from conf.schema import paths
+from train.record.lineage import base_folder, runs_dir_of
 
 SIZE = ("model.depth", "model.width")
 
 
-GROWING = (*SIZE, "model.mlp_hidden", "model.param_tokens", "model.stages", "model.templates")
+GROWING = paths("size")
+"""Settings that give a model more weights."""
 
 
-DECAYS = ("cosine", "linear", "wsd")
-
-
-WATCHING = ("train.log_every", "train.diverged_above", "eval.every", "eval.layers", "probe.")
-"""Settings that cannot change a loss."""
-
-
-UPDATES = tuple(
-    name
-    for name in identity(Config())
-    if name != "seed" and not name.startswith(("grow.", "schedule.", "train.duration", *WATCHING))
-)
-"""Settings that decide about an update, but for its learning rate's schedule."""
+UPDATES = paths("update", "size", "proportion", "validation")
+"""Settings that decide about an update, but for its learning rate's schedule, and what its loss is measured on."""
 
 
 FROM_SCRATCH = pl.col("growth").is_null()
 
 
-ENDED = pl.col("annealed") & pl.col("unbroken") & (pl.col("state") == "finished")
+ENDED = pl.col("annealed") & pl.col("unbroken") & FINISHED
 """Of traced runs those whose last loss stands for the whole of their course."""
 
 
@@ -74,13 +70,11 @@ def find_base(folder: Path, study: str, base: str, step: int) -> Path:
     Raises:
         TableError: there is none.
     """
-    real, parts = folder.resolve(), Path(study).parts  # the run may be a link from another study
-    in_place = real.parent.parts[-len(parts) :] == parts
-    runs_dir = real.parents[len(parts)] if in_place else real.parent
-    found = base_folder(base, step, beside=[folder.parent, real.parent], below=runs_dir)
-    if found is None:
+    runs_dir = runs_dir_of(folder, study)
+    lies_at = base_folder(base, step, beside=[folder.parent, folder.resolve().parent], below=runs_dir)
+    if lies_at is None:
         raise TableError(f"grow.base: {base}, which {folder} starts from, is no run under {runs_dir}")
-    return found
+    return lies_at
 
 
 def with_growth(runs: pl.DataFrame) -> pl.DataFrame:
@@ -109,7 +103,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
 
     - `chain`: ids of the runs from the first base to the run itself, and `left_at`: the step of each of them that the
       next one starts from, null for the last.
-    - `annealed`: whether the run ends with a decay.
+    - `annealed`: whether the run ends with a decay (`analysis.tables.select.annealed`).
     - `model_grew`: whether a growth in the chain changed the model or its weights.
     - `unbroken`: whether every run since the last growth goes on with the moments and the settings (`UPDATES`) of the
       one before it, so that they are one run.
@@ -123,6 +117,7 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
         TableError: a run starts from one that the table lacks.
     """
     by_id = {row["run_id"]: row for row in runs.iter_rows(named=True)}
+    low_at_end = dict(zip(runs["run_id"], annealed(runs), strict=True))
     settings = [name for name in runs.columns if name.startswith("grow.")]
     rows = []
     for run in by_id.values():
@@ -130,14 +125,14 @@ def trace(runs: pl.DataFrame) -> pl.DataFrame:
         growths = [(base, link) for base, link in pairwise(links) if not _continues(link, base)]
         base, growth = growths[-1] if growths else (None, None)
         since = links if growth is None else links[links.index(growth) :]
-        own = dict.fromkeys(settings) if growth is None else {name: growth[name] for name in settings}
+        grown_by = dict.fromkeys(settings) if growth is None else {name: growth[name] for name in settings}
         rows.append(
             run
-            | own
+            | grown_by
             | {
                 "chain": [link["run_id"] for link in links],
                 "left_at": [*(link["grow.step"] for link in links[1:]), None],
-                "annealed": run["schedule.shape"] in DECAYS,
+                "annealed": low_at_end[run["run_id"]],
                 "model_grew": any(_alters(link, base) for base, link in pairwise(links)),
                 "unbroken": all(_goes_on(link, base) for base, link in pairwise(since)),
                 "growth": growth and growth["run_id"],
@@ -192,7 +187,7 @@ def courses(traced: pl.DataFrame, run_ids: pl.Series) -> pl.DataFrame:
     by_folder = {str(key[0]): rows for key, rows in metrics.group_by("curve", maintain_order=True)}
     none = metrics.clear()  # of a run that has only begun
     by_part = {part: by_folder.get(Path(folder_of[part]).name, none) for part in parts}
-    found = []
+    parted = []
     for run_id, chain, left_at in chosen.select("run_id", "chain", "left_at").iter_rows():
         begun_at = accumulate(left_at[:-1], initial=0)
         for k, (part, left, begun) in enumerate(zip(chain, left_at, begun_at, strict=True)):
@@ -201,5 +196,7 @@ def courses(traced: pl.DataFrame, run_ids: pl.Series) -> pl.DataFrame:
                 rows = rows.filter(pl.col("step") > 0)
             since = pl.lit(growth_of[part] == growth_of[run_id]).alias("since_growth")
             names = pl.lit(run_id).alias("run_id"), pl.lit(part).alias("part")
-            found.append(rows.select(*names, since, (pl.col("step") + begun).alias("course_step"), pl.exclude("curve")))
-    return pl.concat(found, how="diagonal")
+            parted.append(
+                rows.select(*names, since, (pl.col("step") + begun).alias("course_step"), pl.exclude("curve"))
+            )
+    return pl.concat(parted, how="diagonal")

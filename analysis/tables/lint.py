@@ -1,4 +1,7 @@
-"""What is wrong with a table before anything is fitted to it, found by name and by row.
+"""What is wrong with a table before anything is fitted to it, by name and by row.
+
+    lint(table)              ->  [Finding("diverged", "1 run diverged", rows=(3,)), …], in the order of `FINDINGS`
+    rows_of(findings, n=8)   ->  which of 8 rows any of them is about
 
 A finding excludes nothing by itself: its rows are drawn hollow, and left out where `--exclude` names it. What the
 data cannot tell about a law (too few points, too narrow a range) is found by `analysis.fitter.identify` in the fit.
@@ -18,13 +21,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.tables.csv import numbers
+from analysis.tables.csv import numbers, reads_as
+from analysis.tables.select import ANNEALED, annealed
 from conf.command_line import counted
+from train.record.edge import best_value
 
 Rows = NDArray[np.bool_]
 
 FINDINGS = {
-    "diverged": "runs whose loss exploded",
+    "diverged": "runs whose loss exploded, or whose model was dead",
     "unfinished": "runs that have not come to their end",
     "lr_edge": "the best learning rate of a sweep is the smallest or largest tried, so that the optimum lies beyond",
     "not_annealed": "the learning rate at the point is more than a tenth of its peak",
@@ -33,7 +38,6 @@ FINDINGS = {
     "grown": "runs that grew out of another model, which has seen some of their tokens",
     "duplicate": "rows that repeat an earlier one",
 }
-ANNEALED = 0.1
 SWEEP = 3  # so many learning rates of one setting make a sweep
 
 
@@ -55,14 +59,14 @@ def lint(table: pl.DataFrame, *, curves: bool = False) -> list[Finding]:
     Args:
         curves: rows are points of training curves, where an unannealed rate is what is studied.
     """
-    found = []
+    findings = []
     for name, find in _FINDERS.items():
         if curves and name in ("lr_edge", "not_annealed"):
             continue
         rows, sentence = find(table)
         if rows.any():
-            found.append(Finding(name, sentence, tuple(int(k) for k in np.flatnonzero(rows))))
-    return found
+            findings.append(Finding(name, sentence, tuple(int(k) for k in np.flatnonzero(rows))))
+    return findings
 
 
 def rows_of(findings: Sequence[Finding], n: int) -> Rows:
@@ -74,12 +78,14 @@ def rows_of(findings: Sequence[Finding], n: int) -> Rows:
 
 
 def _diverged(table: pl.DataFrame) -> tuple[Rows, str]:
-    rows = _is(table, "state", ("diverged",))
-    return rows, f"{_runs(table, rows)} diverged"
+    rows = reads_as(table, "state", ("diverged",))
+    dead = rows & _begins(table, "diverged_because", "dead: ")
+    also = f"; the model of {_runs(table, dead)} was dead" if dead.any() else ""
+    return rows, f"{_runs(table, rows)} diverged{also}"
 
 
 def _unfinished(table: pl.DataFrame) -> tuple[Rows, str]:
-    rows = _is(table, "state", ("running", "failed"))
+    rows = reads_as(table, "state", ("running", "failed"))
     return rows, f"{_runs(table, rows)} did not come to the end"
 
 
@@ -90,25 +96,21 @@ def _lr_edge(table: pl.DataFrame) -> tuple[Rows, str]:
     rows, optima = np.zeros(len(table), dtype=bool), 0
     settings = [name for name in ("n_params", "n_tokens", "batch_tokens") if name in table.columns]
     setting = table.select(pl.struct(settings).rank("dense")).to_series().to_numpy() if settings else rows
-    for one in np.unique(setting):
-        sweep = measured & (setting == one)
-        tried = np.unique(rates[sweep])
-        if len(tried) >= SWEEP:
-            best = int(np.argmin([losses[sweep & (rates == rate)].mean() for rate in tried]))
-            if best in (0, len(tried) - 1):
-                rows |= sweep & (rates == tried[best])
-                optima += 1
-    found = "1 optimum" if optima == 1 else f"{optima} optima"
-    return rows, f"{found} at the edge of the learning rates tried"
+    for number in np.unique(setting):
+        sweep = measured & (setting == number)
+        tried = {float(rate): float(losses[sweep & (rates == rate)].mean()) for rate in np.unique(rates[sweep])}
+        if len(tried) < SWEEP:
+            continue
+        best, side = best_value(tried)
+        if side is not None:
+            rows |= sweep & (rates == best)
+            optima += 1
+    counted_optima = "1 optimum" if optima == 1 else f"{optima} optima"
+    return rows, f"{counted_optima} at the edge of the learning rates tried"
 
 
 def _not_annealed(table: pl.DataFrame) -> tuple[Rows, str]:
-    peak, final = numbers(table, "lr"), numbers(table, "lr_final")
-    if "lr_final" not in table.columns:
-        floor = numbers(table, "schedule.floor")
-        final = np.where(_is(table, "schedule.floor_is", ("absolute",)), floor, floor * peak)
-        final = np.where(_is(table, "schedule.shape", ("constant", "inverse_sqrt")), peak, final)
-    rows = final > ANNEALED * peak  # False where either is missing
+    rows: Rows = (~annealed(table)).fill_null(False).to_numpy()
     return rows, f"{counted(int(rows.sum()), 'point')} at more than {ANNEALED:.0%} of the peak learning rate"
 
 
@@ -120,7 +122,7 @@ def _mixed_data(table: pl.DataFrame) -> tuple[Rows, str]:
 def _mixed_code(table: pl.DataFrame) -> tuple[Rows, str]:
     names = tuple(name for name in ("code_version", "code_commit") if name in table.columns)
     other = _not_the_most(table, names)
-    dirty = _is(table, "code_dirty", ("true",))
+    dirty = reads_as(table, "code_dirty", ("true",))
     # One version throughout, with the same edits, is no mixture.
     rows = other | dirty if other.any() or 0 < dirty.sum() < len(table) else np.zeros(len(table), dtype=bool)
     return rows, f"{_runs(table, rows)} of another code version than most, or of edited files"
@@ -154,12 +156,12 @@ def _runs(table: pl.DataFrame, rows: Rows) -> str:
     return counted(table.filter(rows)["curve"].n_unique() if "curve" in table.columns else int(rows.sum()), "run")
 
 
-def _is(table: pl.DataFrame, name: str, words: Sequence[str]) -> Rows:
-    """Where a column reads as one of these words, in small letters."""
+def _begins(table: pl.DataFrame, name: str, words: str) -> Rows:
+    """Where a column's text begins with these words."""
     if name not in table.columns:
         return np.zeros(len(table), dtype=bool)
-    found: Rows = table[name].cast(pl.String).str.to_lowercase().is_in(list(words)).fill_null(False).to_numpy()
-    return found
+    begins: Rows = table[name].cast(pl.String).str.starts_with(words).fill_null(False).to_numpy()
+    return begins
 
 
 def _not_the_most(table: pl.DataFrame, names: Sequence[str]) -> Rows:
@@ -169,8 +171,8 @@ def _not_the_most(table: pl.DataFrame, names: Sequence[str]) -> Rows:
     cells = [pl.col(name).cast(pl.String).fill_null("") for name in names]
     values = table.select(pl.concat_str(cells, separator="/")).to_series().to_numpy()
     kinds, counts = np.unique(values, return_counts=True)
-    found: Rows = values != kinds[np.argmax(counts)]
-    return found
+    rows: Rows = values != kinds[np.argmax(counts)]
+    return rows
 
 
 _FINDERS: dict[str, Callable[[pl.DataFrame], tuple[Rows, str]]] = {

@@ -1,5 +1,7 @@
 """Training curves of runs, as laws of curves read them: the loss at each step, and the learning rate up to there.
 
+    curves_of_runs(folders)  ->  points, schedules, and the ids of the runs that have no curve
+
 Such a law speaks of one model trained from its first step on. A run that continues another one
 (`analysis.tables.lineage`) with its optimiser's moments (`grow.optimizer=carry`) is the run from scratch under the same
 schedule, and is therefore read as the whole of its chain: the rows and rates of the trunk up to where it was left, then
@@ -62,14 +64,14 @@ def curves_of_runs(
         .join(whole.select("run_id", name), on="run_id", how="left", maintain_order="left")
     )
     of_the_row = {"loss", "lr", "n_tokens", *course.columns} - {"run_id"}
-    own = whole.select(pl.exclude(of_the_row))
+    of_the_run = whole.select(pl.exclude(of_the_row))
     points = (
         rows.filter(pl.col("val_loss").is_not_null() & (pl.col("step") > 0))
         .select(
             "curve", "step", "lr", pl.col("val_loss").alias("loss"), pl.col("tokens").alias("n_tokens"), "flops",
             pl.col("part").alias("measured_by"), "run_id",
         )
-        .join(own, on="run_id", how="left", maintain_order="left")
+        .join(of_the_run, on="run_id", how="left", maintain_order="left")
     )  # fmt: skip
     schedules = rows.filter(pl.col("lr").is_not_null()).select("curve", "step", "lr")
     return points, schedules, left_out

@@ -1,14 +1,18 @@
-"""Run records, or anybody's CSV, as one tidy table; columns are documented here.
+"""Runs as one tidy table, a row a run, and their metrics as another, a row a step.
 
-A table of runs has one row per run:
+    runs_of_study(Path("runs"), "demo/ladder", "cpu")  ->  the run folders of a study
+    read_runs(folders)                                 ->  the table of runs
+    read_curves(folders)                               ->  their metrics in long form
+    capped_loss("diverged", None, at_init=5.5)         ->  5.5
+
+The columns of the table of runs:
 
 - `folder`, and every scalar of `run.json`: `state`, `n_params_total`, `n_tokens`, `flops`, `val_loss`, …;
 - every setting of `config.yaml` under its full path: `model.width`, `optim.lr`, …;
 - what the laws read: `n_params` (by the chosen convention), `loss` (validation loss, nats per token), `lr` (peak),
   `batch_tokens`;
 - `n_tokens_planned`: what `n_tokens` was to be, also of a run that broke; with those of the runs that it grew out of;
-- `capped_loss`: the loss, but that at initialisation where it is higher or the run diverged, as LR sensitivity counts
-  it (Wortsman et al. 2023, arXiv 2309.14322, section 2.2).
+- `capped_loss`: the function of that name.
 
 What a run did not measure is null.
 """
@@ -23,10 +27,11 @@ from typing import Any
 import polars as pl
 
 from analysis.tables.csv import TableError
-from conf.schema import ConfigError, walk
+from conf.schema import ConfigError, GrowConfig, walk
 from train.record.manifest import Manifest, find_runs
-from train.record.metrics_file import read_metrics
+from train.record.metrics_file import read_metrics_table
 from train.record.run import FINAL, read_run
+from train.timetable.cost import RunCost, Spent, tuning_tokens
 
 CONVENTIONS = ("total", "non_embedding", "non_vocab")
 
@@ -83,50 +88,65 @@ def read_runs(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame
         if record is None or not path.exists():
             raise TableError(f"{folder}: not a run folder; it lacks {'run.json' if record is None else 'config.yaml'}")
         try:
-            settings = {name: value for name, _, value in walk(read_config(path))}
+            config = read_config(path)
         except ConfigError as error:
             raise TableError(f"{path}: {error}") from None
+        settings = {name: value for name, _, value in walk(config)}
         measured = {name: value for name, value in record.items() if not isinstance(value, (dict, list))}
         named = {
             "n_params": record.get(f"n_params_{params}"),
             "loss": record.get("val_loss"),
-            "capped_loss": _capped_loss(record),
+            "capped_loss": capped_loss(record["state"], record.get("val_loss"), record.get("loss_at_init")),
             "lr": settings["optim.lr"],
             "batch_tokens": record.get("tokens_per_step"),
-            "n_tokens_planned": _planned_tokens(record, settings),
+            "n_tokens_planned": _planned_tokens(record, config.grow),
         }
         rows.append({"folder": str(folder), **settings, **measured, **named})
     return _frame(rows)
 
 
-def _planned_tokens(record: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
+def _planned_tokens(record: Mapping[str, Any], grow: GrowConfig) -> int | None:
+    """All tokens that the weights of a run will have seen at its end; null where its record is too short to tell."""
     steps, per_step = record.get("n_steps"), record.get("tokens_per_step")
     if steps is None or per_step is None:
         return None
-    if settings["grow.base"] is not None and "learn" in (settings["grow.depth"], settings["grow.width"]):
-        steps += settings["grow.learn_steps"]
-    inherited = record.get("n_tokens_inherited")  # not there before a run has ended
-    return int((record.get("n_steps_inherited", 0) * per_step if inherited is None else inherited) + steps * per_step)
+    inherited = record.get("n_tokens_inherited")
+    if inherited is None:  # of a record that does not tell, as from another version
+        inherited = record.get("n_steps_inherited", 0) * per_step
+    tuning = 0 if grow.base is None else tuning_tokens(grow, per_step)
+    cost = RunCost(0, per_step, steps, 0, 0, inherited=Spent(tokens=inherited), tuning=Spent(tokens=tuning))
+    return cost.spent(steps).tokens
 
 
-def _capped_loss(record: Mapping[str, Any]) -> float | None:
-    """Null where the run has not ended by itself, or does not say its loss at initialisation."""
-    at_init, loss = record.get("loss_at_init"), record.get("val_loss")
-    if at_init is None or record["state"] not in FINAL:
+def capped_loss(state: str, loss: float | None, at_init: float | None) -> float | None:
+    """`capped_loss("finished", 2.0, at_init=5.5)` is 2.0: the loss with which a run counts where runs may diverge.
+
+    That at initialisation where the loss is higher or the run diverged, as LR sensitivity counts it (Wortsman et al.
+    2023, arXiv 2309.14322, section 2.2); or a run that breaks would beat one that nearly does. In nats per token.
+
+    Returns:
+        null of a run that has not ended by itself, that does not say its loss at initialisation, or that finished
+        without this loss.
+    """
+    if at_init is None or state not in FINAL:
         return None
-    return float(at_init) if loss is None else min(float(loss), float(at_init))
+    if state == "diverged":
+        return float(at_init)
+    return None if loss is None else min(float(loss), float(at_init))
 
 
 def read_curves(folders: Sequence[Path]) -> pl.DataFrame:
     """The metrics of runs in long form: `curve` (the run id), then a row of `metrics.jsonl`: `step`, `tokens`,
     `flops`, `lr`, `train_loss`, `val_loss`, …; null where a step did not measure."""
-    rows = []
+    curves = []
     for folder in folders:
-        for row in read_metrics(folder):
-            rows.append({"curve": folder.name} | {k: v for k, v in row.items() if not isinstance(v, (dict, list))})
-    if not rows:
+        metrics = read_metrics_table(folder)
+        scalars = [name for name, kind in metrics.schema.items() if not kind.is_nested()]
+        if len(metrics):
+            curves.append(metrics.select(pl.lit(folder.name).alias("curve"), *scalars))
+    if not curves:
         raise TableError("none of the runs has a row of metrics")
-    return _frame(rows)
+    return pl.concat(curves, how="diagonal_relaxed")
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

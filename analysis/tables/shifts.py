@@ -1,4 +1,7 @@
-"""Which steps of a run read mirrored tokens (`data.shift_every`): their loss is high whatever the optimiser does."""
+"""Which steps of a run read mirrored tokens (`data.shift_every`): their loss is high whatever the optimiser does.
+
+shifted_steps(run, np.array([99, 100, 101]))  ->  [False, True, True] with the shift at steps 100 to 109
+"""
 
 from __future__ import annotations
 
@@ -26,4 +29,4 @@ def shifted_steps(run: Mapping[str, Any], step: Steps) -> Mask:
     length = RunCost(run["n_params_total"], run["tokens_per_step"], run["n_steps"], 0, 0)  # no step depends on FLOPs
     data = DataConfig(shift_every=run["data.shift_every"], shift_for=run["data.shift_for"])
     shift = Shift.of(data, length)
-    return np.array([shift is not None and shift.holds(int(one) - 1) for one in step], dtype=bool)
+    return np.array([shift is not None and shift.holds(int(at) - 1) for at in step], dtype=bool)

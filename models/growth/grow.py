@@ -42,12 +42,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from conf.schema import GrowConfig, ModelConfig, ParamConfig
-from models.growth.rules import GrowthError, Origin, check_growth, origins
+from conf.schema import ModelConfig
+from models.gpt import GPT
+from models.growth.rules import Growth, GrowthError, Origin, origins
 from models.growth.width import widen, widen_moment
 from models.parametrize import Shape, logit_multiplier, residual_multiplier
+from models.roles import named_weights
 
 State = dict[str, Tensor]
 Moments = dict[str, dict[str, Tensor]]
@@ -66,38 +69,26 @@ def _output_scales(cfg: ModelConfig) -> tuple[str, ...]:
 # --- the whole state -------------------------------------------------------------------------------------
 
 
-def grow_state(
-    base: Mapping[str, Tensor],
-    base_cfg: ModelConfig,
-    fresh: Mapping[str, Tensor],
-    cfg: ModelConfig,
-    how: GrowConfig,
-    *,
-    param: ParamConfig,
-    base_param: ParamConfig,
-    seed: int = 0,
-) -> State:
+def grow_state(base: Mapping[str, Tensor], fresh: Mapping[str, Tensor], growth: Growth) -> State:
     """The state of the grown model, in new tensors that share no storage.
 
     Args:
         base: the base's state, keyed as `GPT.state_dict()`.
-        base_cfg, base_param: what the base is, resolved.
         fresh: the grown model's state as `models.build` draws it, from another seed than the base's; its names, shapes,
             dtypes and devices are kept.
-        cfg, param: what it grows into, resolved.
-        how: the operators; not `learn` or `templates`.
-        seed: draws shares.
+        growth: with operators other than `learn` and `templates`; its seed draws shares.
 
     Raises:
-        GrowthError: the one cannot become the other.
+        GrowthError: the two states have tables of different sizes.
     """
-    check_growth(base_cfg, cfg, how)
     _check_tables(base, fresh)
-    tied = cfg.tie_embeddings
-    old_shape, new_shape = (Shape(model.width, model.depth) for model in (base_cfg, cfg))
-    logits = logit_multiplier(base_param, old_shape, tied=tied) / logit_multiplier(param, new_shape, tied=tied)
-    residual = residual_multiplier(base_param, old_shape) / residual_multiplier(param, new_shape)
-    blocks = origins(base_cfg, cfg, how)
+    cfg, how, tied = growth.cfg, growth.how, growth.cfg.tie_embeddings
+    old_shape, new_shape = (Shape(model.width, model.depth) for model in (growth.base, cfg))
+    logits = logit_multiplier(growth.base_param, old_shape, tied=tied)
+    logits /= logit_multiplier(growth.param, new_shape, tied=tied)
+    residual = residual_multiplier(growth.base_param, old_shape) / residual_multiplier(growth.param, new_shape)
+    blocks = origins(growth.base, cfg, how)
+    weights = {name: weight for name, _, weight in named_weights(outline(cfg, fresh))}
 
     grown: State = {}
     for name, new in fresh.items():
@@ -105,7 +96,10 @@ def grow_state(
         if source is None:
             grown[name] = new.clone()
             continue
-        tensor = widen(name, base[source], new, how.width, tied=tied, seed=seed)
+        # Buffers, which no module declares, have the same shape before and after.
+        old = base[source]
+        same = old.shape == new.shape
+        tensor = old.to(new, copy=True) if same else widen(name, weights[name], old, new, how.width, seed=growth.seed)
         if name == "final_norm.gain" and how.width != "random":
             tensor *= logits
         if how.depth == "zero" and origin is not None:
@@ -119,12 +113,15 @@ def grow_state(
     return grown
 
 
+def outline(cfg: ModelConfig, tables: Mapping[str, Tensor]) -> GPT:
+    """A model of shapes alone, on the device `meta`, with a row for each in the tables of a state."""
+    context = len(tables["positions.weight"]) if "positions.weight" in tables else 1
+    with torch.device("meta"):
+        return GPT(cfg, vocab_size=len(tables["tokens.weight"]), context=context)
+
+
 def grow_moments(
-    base: Mapping[str, Mapping[str, Tensor]],
-    base_cfg: ModelConfig,
-    fresh: Mapping[str, Mapping[str, Tensor]],
-    cfg: ModelConfig,
-    how: GrowConfig,
+    base: Mapping[str, Mapping[str, Tensor]], fresh: Mapping[str, Mapping[str, Tensor]], growth: Growth
 ) -> Moments:
     """The state of the grown model's optimiser, parameter by parameter, in new tensors that share no storage.
 
@@ -135,12 +132,9 @@ def grow_moments(
     Args:
         base: for each parameter `step`, `exp_avg`, `exp_avg_sq` and perhaps more.
         fresh: the same of the grown model before its first step: all zero. Its names and keys are kept.
-
-    Raises:
-        GrowthError: the one model cannot become the other.
     """
-    check_growth(base_cfg, cfg, how)
-    blocks = origins(base_cfg, cfg, how)
+    cfg, how = growth.cfg, growth.how
+    blocks = origins(growth.base, cfg, how)
     grown: Moments = {}
     for name, moments in fresh.items():
         source, _, origin = _source(name, blocks)

@@ -27,56 +27,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from conf.schema import GrowConfig, ModelConfig, ParamConfig
-from models.gpt import GPT
-from models.growth.grow import State, grow_state
-from models.growth.rules import check_growth
+from conf.schema import Direction, GrowConfig, ModelConfig
+from models.growth.grow import State, grow_state, outline
+from models.growth.rules import Growth, growing
 from models.growth.width import generator
 from models.parametrize import Shape, logit_multiplier
-
-# Outputs and inputs of each kind of matrix in a block.
-_MATRICES = {
-    "query": ("query", "residual"),
-    "key": ("key", "residual"),
-    "value": ("value", "residual"),
-    "out": ("residual", "value"),
-    "gate": ("hidden", "residual"),
-    "up": ("hidden", "residual"),
-    "down": ("residual", "hidden"),
-    "tokens": ("residual", "residual"),  # an MLP of parameter tokens
-}
-
-
-def axes(name: str, qk_norm: str) -> tuple[str | None, ...]:
-    """What each axis of a parameter is, by the parameter's name; None for one that no width changes."""
-    if name in {"tokens.weight", "positions.weight", "readout.weight"}:
-        return None, "residual"
-    *_, kind, leaf = name.split(".")
-    if kind == "templates":
-        return None, *_MATRICES[leaf]
-    if leaf == "coefficients":
-        return (None,)
-    if leaf == "gain":
-        of = kind.removesuffix("_norm")
-        if of in {"query", "key", "value"}:  # over each head, unless it is over all of them
-            return (of if qk_norm == "model" else None,)
-        return ("residual",)
-    outputs, inputs = _MATRICES[kind]
-    tokens = "hidden" if kind == "tokens" else f"{kind}_tokens"
-    return {"weight": (outputs, inputs), "keys": (tokens, inputs), "values": (tokens, outputs)}[leaf]
-
-
-def axis_size(axis: str, cfg: ModelConfig) -> int:
-    """How long an axis is in a model."""
-    if axis.endswith("_tokens"):
-        assert cfg.param_tokens is not None  # only they have such an axis
-        return cfg.param_tokens
-    return cfg.hidden if axis == "hidden" else cfg.width
+from models.roles import named_weights
 
 
 class LearnedGrowth(nn.Module):
@@ -84,43 +45,28 @@ class LearnedGrowth(nn.Module):
 
     Args:
         base: the base's state, keyed as `GPT.state_dict()`.
-        base_cfg, base_param: what the base is, resolved.
         fresh: the grown model's state; its names, shapes, dtypes and device are kept, its values where an operator
             that is not learned takes them.
-        cfg, param: what it grows into, resolved.
-        how: the operators; at least one is `learn`.
-        seed: draws the new rows of the maps for the width, and what an operator draws that is not learned.
+        growth: with at least one operator `learn`; its seed draws the new rows of the maps for the width, and what an
+            operator draws that is not learned.
 
     Raises:
-        GrowthError: the one cannot become the other, or there is nothing to learn.
+        GrowthError: the two states have tables of different sizes.
     """
 
-    def __init__(
-        self,
-        base: Mapping[str, Tensor],
-        base_cfg: ModelConfig,
-        fresh: Mapping[str, Tensor],
-        cfg: ModelConfig,
-        how: GrowConfig,
-        *,
-        param: ParamConfig,
-        base_param: ParamConfig,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, base: Mapping[str, Tensor], fresh: Mapping[str, Tensor], growth: Growth) -> None:
         super().__init__()
-        check_growth(base_cfg, cfg, how)
-        between = _between(base_cfg, cfg, how)
+        cfg, how, param = growth.cfg, growth.how, growth.param
+        between = _between(growth.base, cfg, how)
         first = dataclasses.replace(  # what has its size already is copied by any operator
             how,
             depth="stack" if how.depth == "learn" else how.depth,
             width="direct" if how.width == "learn" else how.width,
         )
-        self.frozen = grow_state(
-            base, base_cfg, _like(fresh, between), between, first, param=param, base_param=base_param, seed=seed
-        )
+        self.frozen = grow_state(base, _like(fresh, between), dataclasses.replace(growth, cfg=between, how=first))
         """What the maps are applied to: the base's weights, grown where nothing is learned."""
         self._names = list(fresh)
-        self._axes = {name: axes(name, cfg.qk_norm) for name in self.frozen}
+        self._axes = {name: weight.axes for name, _, weight in named_weights(outline(between, fresh))}
         self._n_blocks = between.n_blocks
         self._logits = 1.0
         if how.width == "learn":
@@ -131,10 +77,17 @@ class LearnedGrowth(nn.Module):
             self._logits = old / new
 
         like = fresh["tokens.weight"]
-        found = {axis for labels in self._axes.values() for axis in labels if axis is not None}
-        sizes = {axis: (axis_size(axis, between), axis_size(axis, cfg)) for axis in sorted(found)}
+        sizes = {
+            axis: (few, many)
+            for name, axes in self._axes.items()
+            for axis, few, many in zip(axes, self.frozen[name].shape, fresh[name].shape, strict=True)
+        }
         self.width_maps = nn.ParameterDict(
-            {axis: _widening(axis, few, many, seed).to(like) for axis, (few, many) in sizes.items() if few != many}
+            {
+                axis: _widening(axis, few, many, growth.seed).to(like)
+                for axis, (few, many) in sorted(sizes.items())
+                if few != many
+            }
         )
         kinds = [name.removeprefix("blocks.0.") for name in self.frozen if name.startswith("blocks.0.")]
         stacked = torch.arange(cfg.n_blocks) % max(1, self._n_blocks)
@@ -155,11 +108,11 @@ class LearnedGrowth(nn.Module):
         return {name: grown[name] for name in self._names}
 
     def _widened(self, name: str, tensor: Tensor) -> Tensor:
-        labels = self._axes[name]
-        for axis, label in enumerate(labels):
-            if label is not None and label in self.width_maps:
-                width_map = self.width_maps[label]
-                last = axis == len(labels) - 1
+        axes = self._axes[name]
+        for place, axis in enumerate(axes):
+            if axis in self.width_maps:
+                width_map = self.width_maps[axis]
+                last = place == len(axes) - 1
                 tensor = tensor @ width_map.mT if last else width_map @ tensor
         return tensor
 
@@ -179,18 +132,14 @@ def _kind(key: str) -> str:
 
 def _between(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> ModelConfig:
     """The grown model, in each direction that is learned as small as the base."""
-    learned = ["depth", "stages"] if how.depth == "learn" else []
-    learned += ["width", "heads", "mlp_hidden", "param_tokens"] if how.width == "learn" else []
-    sizes: dict[str, Any] = {name: getattr(base, name) for name in learned}
-    return dataclasses.replace(cfg, **sizes)
+    learned = [direction for direction in get_args(Direction) if getattr(how, direction) == "learn"]
+    of_base = {name: getattr(base, name) for name in growing(*learned)}
+    return dataclasses.replace(cfg, **of_base)
 
 
 def _like(fresh: Mapping[str, Tensor], cfg: ModelConfig) -> State:
     """`fresh`, or where a model of other sizes is asked for, zeros with its names and shapes."""
-    context = len(fresh["positions.weight"]) if "positions.weight" in fresh else 1
-    with torch.device("meta"):
-        smaller = GPT(cfg, vocab_size=len(fresh["tokens.weight"]), context=context).state_dict()
     return {
         name: fresh[name] if fresh[name].shape == meta.shape else fresh[name].new_zeros(meta.shape)
-        for name, meta in smaller.items()
+        for name, meta in outline(cfg, fresh).state_dict().items()
     }

@@ -1,5 +1,10 @@
 """Whether one model can become another one, as far as settings tell, and which block comes from which. No torch.
 
+check_growth(base, cfg, how)                        GrowthError: the first thing that is in the way
+Growth(base=…, base_param=…, cfg=…, param=…, how=…)  the same, as a value that the operators are given
+origins(base, cfg, how)                             [Origin(block=0, intact=True), None, …], a place for each block
+block_sources(2, 4, GrowConfig(depth="stack"))      [0, 1, 0, 1]
+
 What the operators do is told in `models.growth.grow`, `models.growth.width`, `models.growth.learned` and
 `models.growth.templates`.
 """
@@ -9,22 +14,38 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import floor
 
 from conf.duration import parse_steps
-from conf.schema import GrowConfig, ModelConfig, UserError
+from conf.schema import Direction, GrowConfig, ModelConfig, ParamConfig, UserError
 
 
 class GrowthError(UserError):
     """A model that cannot become the other one in the way that was asked for."""
 
 
-# --- the door --------------------------------------------------------------------------------------------
+# --- whether at all --------------------------------------------------------------------------------------
 
-# What may grow, or is checked block by block; every other setting of the model is the same before and after.
-_MAY_DIFFER = frozenset(
-    {"depth", "width", "heads", "mlp_hidden", "mix_fraction", "param_tokens", "param_tau", "stages", "templates"}
-)
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What becomes what, and how: a growth but for its weights. Making one checks it (`check_growth`).
+
+    Attributes:
+        base, base_param: what the base is, resolved.
+        cfg, param: what it grows into, resolved.
+        how: the operators.
+        seed: draws whatever an operator draws, but for the grown model's fresh weights.
+    """
+
+    base: ModelConfig
+    base_param: ParamConfig
+    cfg: ModelConfig
+    param: ParamConfig
+    how: GrowConfig
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_growth(self.base, self.cfg, self.how)
 
 
 def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
@@ -55,7 +76,7 @@ def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
     for block, origin in enumerate(found):
         if origin is None:
             continue
-        old, new = placement(base, origin.block), placement(cfg, block)
+        old, new = base.placement(origin.block), cfg.placement(block)
         if old != new:
             raise GrowthError(
                 f"grow.depth: {how.depth!r} puts block {origin.block}, of {old}-norm, where blocks have {new}-norm; "
@@ -68,10 +89,15 @@ def check_growth(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> None:
             )
 
 
+def growing(*directions: Direction) -> tuple[str, ...]:
+    """The settings of a model that may change when it grows in these directions, or that are checked block by block."""
+    return tuple(field.name for field in dataclasses.fields(ModelConfig) if field.metadata["grows"] in directions)
+
+
 def _differences(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterator[str]:
     for field in dataclasses.fields(ModelConfig):
         old, new = getattr(base, field.name), getattr(cfg, field.name)
-        if field.name not in _MAY_DIFFER and old != new:
+        if field.name not in growing("depth", "width") and old != new:
             by = ", as param.name decides where it is not set" if field.name == "attention_scale" else ""
             yield f"model.{field.name}: {new!r} is not the base's; allowed: {old!r}{by}"
     if not base.n_blocks:  # then nothing is made of either
@@ -167,7 +193,7 @@ def _unlearnable(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> Iterat
             )
         if not base.n_blocks:
             yield "grow.depth: 'learn' adds up the base's blocks, and there are none; allowed: random"
-        places = {placement(model, block) for model in (base, cfg) for block in range(model.n_blocks)}
+        places = {model.placement(block) for model in (base, cfg) for block in range(model.n_blocks)}
         if len(places) > 1:
             yield (
                 f"grow.depth: 'learn' adds up blocks that normalise in different places: {', '.join(sorted(places))}; "
@@ -280,10 +306,3 @@ def _blocks_setting(cfg: ModelConfig) -> str:
 def _check_no_fewer(depth_from: int, depth_to: int, setting: str) -> None:
     if depth_to < depth_from:
         raise GrowthError(f"{setting}: {depth_to} is less than the base's {depth_from}; allowed: {depth_from} or more")
-
-
-def placement(cfg: ModelConfig, layer: int) -> str:
-    """Where block `layer` (from 0) normalises; `mix` is post in the first blocks and pre after (Li et al. 2024)."""
-    if cfg.norm_placement != "mix":
-        return cfg.norm_placement
-    return "post" if layer < floor(cfg.mix_fraction * cfg.depth + 1e-9) else "pre"  # 0.29 * 100 is 28.999…

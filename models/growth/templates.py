@@ -19,26 +19,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from conf.schema import GrowConfig, ModelConfig
 from models.growth.grow import State
-from models.growth.rules import block_sources, check_growth
+from models.growth.rules import Growth, block_sources, growing
 
 _COEFFICIENTS = ".coefficients"
 
 
-def untie_templates(
-    base: Mapping[str, Tensor], base_cfg: ModelConfig, cfg: ModelConfig, how: GrowConfig
-) -> tuple[State, ModelConfig]:
-    """(state, settings) of a model as wide as the base, with as many blocks as `cfg`, each with its own matrices.
+def untie_templates(base: Mapping[str, Tensor], growth: Growth) -> tuple[State, Growth]:
+    """The state of a model as wide as the base, with as many blocks as the grown one, each with its own matrices; and
+    what is left to grow from there, only the width.
 
     Args:
         base: the base's state, keyed as `GPT.state_dict()`.
-        how: with `templates` for the depth.
-
-    Raises:
-        GrowthError: the base cannot become a model of `cfg`.
+        growth: with `templates` for the depth.
     """
-    check_growth(base_cfg, cfg, how)
+    base_cfg, cfg, how = growth.base, growth.cfg, growth.how
     sources = block_sources(base_cfg.n_blocks, cfg.n_blocks, how)
     first = [source not in sources[:place] for place, source in enumerate(sources)]
 
@@ -56,8 +51,9 @@ def untie_templates(
             coefficients_K = known_lK[source] if first[place] else next(new)
             matrix_OI = (coefficients_K @ templates_KOI.flatten(1)).unflatten(0, templates_KOI.shape[1:])
             state[_at(place, name.removesuffix(_COEFFICIENTS) + ".weight")] = matrix_OI
-    kept = {name: getattr(cfg, name) for name in ("depth", "stages", "templates", "mix_fraction")}
-    return state, dataclasses.replace(base_cfg, **kept)
+    deeper = {name: getattr(cfg, name) for name in growing("depth")}
+    between = dataclasses.replace(base_cfg, **deeper)
+    return state, dataclasses.replace(growth, base=between, how=dataclasses.replace(how, depth="stack"))
 
 
 def orthogonal_rows(known_lK: Tensor, n: int) -> Tensor:

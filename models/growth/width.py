@@ -1,7 +1,7 @@
 """How one tensor becomes wider: more channels, heads, hidden units or parameter tokens.
 
-A tensor knows nothing of what its axes are; it is enough to know which one is summed over (`summed_axis`). Heads keep
-their dimension and lie one after the other, so that an operator on the rows of a query matrix acts on whole heads.
+It is enough to know which axis of a tensor is summed over (`models.roles.Weight.summed`). Heads keep their dimension
+and lie one after the other, so that an operator on the rows of a query matrix acts on whole heads.
 
 - `direct` (Chen et al. 2016, "Net2Net", arXiv 1511.05641; Wang et al. 2023, "LEMON", arXiv 2310.07999): entry j of a
   longer axis is a copy of entry j mod d. What is summed over is split between the copies, by shares that add up to 1
@@ -24,42 +24,27 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from models.roles import GAINS, Weight
+
 
 def generator(seed: int, purpose: str, name: str) -> torch.Generator:
     """Random numbers for one purpose and one parameter, whatever else grows."""
     return torch.Generator().manual_seed(zlib.crc32(f"{seed}/{purpose}/{name}".encode()))
 
 
-def summed_axis(name: str, *, tied: bool) -> int | None:
-    """The axis of a parameter that its readers sum over, or None where every axis is only written or looked up.
-
-    A tied readout sums over the channels of the embedding. It cannot split what is also looked up, so the gain of the
-    final norm before it is split instead.
-    """
-    if name in {"tokens.weight", "positions.weight"}:
-        return None
-    if name == "final_norm.gain":
-        return 0 if tied else None
-    if name.startswith("templates."):
-        return 2  # (templates, outputs, inputs)
-    return _SUMMED.get(name.rpartition(".")[2])
-
-
-_SUMMED = {
-    "weight": 1,  # (outputs, inputs)
-    "keys": 1,  # (parameter tokens, inputs)
-    "values": 0,  # (parameter tokens, outputs)
-}
-
-
 # --- the operators ---------------------------------------------------------------------------------------
 
 
-def widen(name: str, old: Tensor, fresh: Tensor, operator: str, *, tied: bool, seed: int) -> Tensor:
-    """`old` in the shape of `fresh`, by `grow.width`; a tensor of its own in any case."""
+def widen(name: str, weight: Weight, old: Tensor, fresh: Tensor, operator: str, *, seed: int) -> Tensor:
+    """`old` in the shape of `fresh`, by `grow.width`; a tensor of its own in any case.
+
+    Args:
+        name, seed: draw the shares.
+        weight: what the parameter is.
+    """
     if old.shape == fresh.shape:
         return old.to(fresh, copy=True)
-    return _OPERATORS[operator](name, old.to(fresh), fresh, tied, seed)
+    return _OPERATORS[operator](name, weight, old.to(fresh), fresh, seed)
 
 
 def widen_moment(old: Tensor, fresh: Tensor, operator: str) -> Tensor:
@@ -69,23 +54,22 @@ def widen_moment(old: Tensor, fresh: Tensor, operator: str) -> Tensor:
     return _duplicate(old.to(fresh), fresh.shape) if operator == "direct" else _in_corner(old.to(fresh), fresh.clone())
 
 
-def _direct(name: str, old: Tensor, fresh: Tensor, tied: bool, seed: int) -> Tensor:
-    grown, axis = _duplicate(old, fresh.shape), summed_axis(name, tied=tied)
+def _direct(name: str, weight: Weight, old: Tensor, fresh: Tensor, seed: int) -> Tensor:
+    grown, axis = _duplicate(old, fresh.shape), weight.summed
     if axis is None:
         return grown
     return grown * shares(seed, name, grown.shape, axis, fresh.shape[axis] // old.shape[axis]).to(grown)
 
 
-def _zero(name: str, old: Tensor, fresh: Tensor, tied: bool, _: int) -> Tensor:
-    if name.endswith((".gain", ".gamma")):
+def _zero(_: str, weight: Weight, old: Tensor, fresh: Tensor, __: int) -> Tensor:
+    if weight.role in GAINS:
         return _in_corner(old * sqrt(len(old) / len(fresh)), fresh.clone())
-    axis = summed_axis(name, tied=tied)
-    grown = fresh.clone()
+    grown, axis = fresh.clone(), weight.summed
     (grown if axis is None else grown.narrow(axis, 0, old.shape[axis])).zero_()
     return _in_corner(old, grown)
 
 
-def _random(_: str, old: Tensor, fresh: Tensor, __: bool, ___: int) -> Tensor:
+def _random(_: str, __: Weight, old: Tensor, fresh: Tensor, ___: int) -> Tensor:
     return _in_corner(old, fresh.clone())
 
 

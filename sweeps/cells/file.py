@@ -1,4 +1,6 @@
-"""A study from a file: `{"study": "planned/alpha", "claim": "…", "cells": [{"model.width": 48, …}, …]}`.
+"""`read_study(Path("plan.json"), taken=STUDIES)`: the study that a file holds.
+
+    {"study": "planned/alpha", "claim": "…", "cells": [{"model.width": 48, …}, …]}
 
 A run that starts from another one has that one's cell under `grow.base`, `{"grow.base": {"model.width": 48, …}, …}`, or
 the id of a run that is there already. Other keys of the file are notes of whoever wrote it. The cells are the same at
@@ -13,16 +15,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from conf.schema import RUN, UserError
-from sweeps.cells.graph import BASE, base_of
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import BASE, Cell, CellError
 from sweeps.cells.study import RESERVED, Study
 
 WHERE = ("cpu", "gpu")  # no cell is smaller at `smoke`
-
-
-class CellsError(UserError):
-    """A file that is no list of cells."""
 
 
 def read_study(path: Path, *, taken: Collection[str]) -> Study:
@@ -32,48 +28,52 @@ def read_study(path: Path, *, taken: Collection[str]) -> Study:
         taken: names of other studies, whose manifest and runs it must not replace.
 
     Raises:
-        CellsError: it cannot be read, or says something else than cells. Whether a cell is a possible run is seen
+        CellError: it cannot be read, or says something else than cells. Whether a cell is a possible run is seen
             when it is composed.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CellsError(f"--cells {path}: {error.strerror}") from None
+        raise CellError(f"--cells {path}: {error.strerror}") from None
     except ValueError as error:
-        raise CellsError(f"--cells {path}: not JSON ({error})") from None
+        raise CellError(f"--cells {path}: not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise CellsError(f"--cells {path}: holds a {_type(content)}; allowed: an object with study and cells")
+        raise CellError(f"--cells {path}: holds a {_type(content)}; allowed: an object with study and cells")
     name, claim, cells = content.get("study"), content.get("claim", ""), content.get("cells")
     if not isinstance(name, str):
-        raise CellsError(f"--cells {path}: study is {name!r}; allowed: a name such as planned/alpha")
+        raise CellError(f"--cells {path}: study is {name!r}; allowed: a name such as planned/alpha")
     if any(f"{name}/".startswith(f"{other}/") or other.startswith(f"{name}/") for other in taken):
-        raise CellsError(f"--cells {path}: study {name!r} is another study's folder; allowed: such as planned/alpha")
+        raise CellError(f"--cells {path}: study {name!r} is another study's folder; allowed: such as planned/alpha")
     if not isinstance(claim, str):
-        raise CellsError(f"--cells {path}: claim is a {_type(claim)}; allowed: text")
+        raise CellError(f"--cells {path}: claim is a {_type(claim)}; allowed: text")
     if not isinstance(cells, list) or not cells:
-        raise CellsError(
+        raise CellError(
             f"--cells {path}: cells is {'empty' if cells == [] else _type(cells)}; allowed: a list of cells"
         )
-    found = [_checked(f"--cells {path}: cell {number}", cell) for number, cell in enumerate(cells, start=1)]
-    return Study(name, claim, lambda profile: [dict(cell) for cell in found])  # noqa: ARG005  # the same at each
+    study_cells = tuple(_read(f"--cells {path}: cell {number}", cell) for number, cell in enumerate(cells, start=1))
+    return Study(name, claim, lambda profile: study_cells)  # noqa: ARG005  # the same at each
 
 
-def _checked(where: str, cell: Any) -> Cell:
-    """The cell, with its base's own cell as `sweeps.cells.graph.grown` writes it."""
-    if not isinstance(cell, dict):
-        raise CellsError(f"{where} is a {_type(cell)}; allowed: an object of settings")
-    if isinstance(cell.get(BASE), dict | str) and not RUN.fullmatch(str(cell[BASE])):
-        base = _checked(f"{where}: {BASE}", base_of(cell))
-        cell = cell | {BASE: json.dumps(base, sort_keys=True)}
-    for key, value in cell.items():
+def _read(where: str, plain: Any) -> Cell:
+    if not isinstance(plain, dict):
+        raise CellError(f"{where} is a {_type(plain)}; allowed: an object of settings")
+    cell = Cell.of(plain)
+    _check(where, cell)
+    return cell
+
+
+def _check(where: str, cell: Cell) -> None:
+    """Raises `CellError` if a setting of the cell, or of one that it starts from, is none that a cell may have."""
+    if isinstance(cell.base, Cell):
+        _check(f"{where}: {BASE}", cell.base)
+    for key, value in cell.settings.items():
         if re.fullmatch(r"\w+(\.\w+)*", key) is None:
-            raise CellsError(f"{where}: {key!r} is no setting; allowed: a full path such as model.width")
+            raise CellError(f"{where}: {key!r} is no setting; allowed: a full path such as model.width")
         if key in RESERVED or key.startswith("runtime."):
             use = RESERVED.get(key, "use --profile or --set")
-            raise CellsError(f"{where}: {key} is no part of a cell; {use}")
+            raise CellError(f"{where}: {key} is no part of a cell; {use}")
         if not isinstance(value, (str, int, float, bool)) and value is not None:
-            raise CellsError(f"{where}: {key} is a {_type(value)}; allowed: text, a number, true, false or null")
-    return cell
+            raise CellError(f"{where}: {key} is a {_type(value)}; allowed: text, a number, true, false or null")
 
 
 def _type(value: Any) -> str:

@@ -1,81 +1,82 @@
 """The graph of runs: which run starts from which other one, and what sharing a base saves.
 
-    grown(base, 200, {"model.depth": 8})        a cell that starts from step 200 of the run of the cell `base`
-
-A cell holds the whole cell that it starts from, as JSON under `grow.base`, since a run has no name before its settings
-are complete; a plan turns it into the run's id. Or it names a run that is there already by its id, whose settings are
-then read.
+grown(base, 200, {"model.depth": 8})                    a cell that starts from step 200 of the run of `base`
+cost_of(grown(base, 200, {"model.depth": 8})).flops     what that run computes itself, from its own first step
+cell_of_run("0123456789abcdef", Path("runs"))           the cell of a run that is there already
+sharing(plan.nodes, plan.wanted).saved                  0.57, of the FLOPs if every run made its bases' steps itself
+lines(plan.nodes)                                       ["0123abcd (1000 steps; seeds 0, 1)", "    500: 89ab4567"]
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from conf.compose import compose, read_config
 from conf.identity import identity
-from conf.schema import RUN, ConfigError, UserError
+from conf.schema import ConfigError
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Cell, Value, overrides
-from train.record.manifest import find_runs
+from sweeps.cells.cell import BASE, Cell, CellError, no_base
+from sweeps.cells.grid import Settings, Value
+from train.record.lineage import folders_of
 from train.record.run import FINAL, read_run
 from train.timetable.cost import RunCost, run_cost
 
-BASE = "grow.base"
-STEP = "grow.step"
 
-
-class GraphError(UserError):
-    """A cell that starts from something that is no cell."""
-
-
-def grown(base: Cell, step: int, settings: Cell | None = None) -> Cell:
+def grown(base: Cell | Settings, step: int, settings: Settings | None = None) -> Cell:
     """The cell of a run that starts from `base` at `step`: its settings, but for `settings` and its own `grow.*`."""
-    kept = {key: value for key, value in base.items() if not key.startswith("grow.")}
-    return kept | {BASE: json.dumps(base, sort_keys=True), STEP: step} | (settings or {})
+    base = Cell.of(base)
+    kept = {key: value for key, value in base.settings.items() if not key.startswith("grow.")}
+    return Cell(kept | (settings or {}), base, int(step))
 
 
-def base_of(cell: Cell, runs_dir: Path | None = None) -> Cell | None:
-    """The cell that a cell starts from, or None.
+def cell_of_run(run: str, runs_dir: Path) -> Cell:
+    """The cell that a run was made from: what can change what it measures, as far as it is not the default.
 
     Args:
-        runs_dir: where a run lies that is named by its id; without it none can be.
+        run: its id or its folder.
 
     Raises:
-        GraphError: `grow.base` holds something else, or names no run there.
+        CellError: no run under `runs_dir` has that id, or none of them has ended, or its settings cannot be read.
     """
-    text = cell.get(BASE)
-    if text is None:
-        return None
-    if runs_dir is not None and (named := RUN.fullmatch(str(text))):
-        return _cell_of_run(str(text), named["id"], runs_dir)
-    try:
-        found = json.loads(text) if isinstance(text, str) else text
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        by_id = "" if runs_dir is None else ", or the id of a run"
-        raise GraphError(f"{BASE}: {text!r} is not allowed in a sweep; allowed: the base's own cell, as JSON{by_id}")
-    return found
-
-
-def _cell_of_run(text: str, run_id: str, runs_dir: Path) -> Cell:
-    """What can change what a run measures, as far as it is not the default; `text` is its id or its folder."""
-    found = [folder for folder in find_runs([runs_dir]) if folder.name == run_id]
-    if not found or ("/" in text and Path(text).resolve() not in {folder.resolve() for folder in found}):
-        raise GraphError(f"{BASE}: {text} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
-    folder = next((folder for folder in found if (read_run(folder) or {}).get("state") in FINAL), None)
+    folders = list(folders_of(Path(run).name, below=runs_dir))
+    if not folders or ("/" in run and Path(run).resolve() not in {folder.resolve() for folder in folders}):
+        raise CellError(f"{BASE}: {run} is no run under {runs_dir}; allowed: the id of one, or the base's own cell")
+    folder = next((folder for folder in folders if (read_run(folder) or {}).get("state") in FINAL), None)
     if folder is None:
-        raise GraphError(f"{BASE}: {text} has not ended; allowed: a run that has, or the base's own cell")
+        raise CellError(f"{BASE}: {run} has not ended; allowed: a run that has, or the base's own cell")
     try:
         settings = identity(read_config(folder / "config.yaml"))
     except ConfigError as error:
-        raise GraphError(f"{folder / 'config.yaml'}: {error}") from None
+        raise CellError(f"{folder / 'config.yaml'}: {error}") from None
     usual = identity(compose())
-    return {name: value for name, value in settings.items() if usual[name] != value}
+    return Cell.of({name: value for name, value in settings.items() if usual[name] != value})
+
+
+def cost_of(cell: Cell | Settings) -> RunCost:
+    """What the run of a cell costs, its bases included.
+
+    Raises:
+        ConfigError: it is no possible run.
+        CellError: its base is a run that is there already, whose cost is in its record.
+    """
+    cell = Cell.of(cell)
+    if cell.base is None:
+        base, argv = None, cell.overrides()
+    elif isinstance(cell.base, Cell):
+        base, argv = cost_of(cell.base), replace(cell, base=_ANY_ID).overrides()
+    else:
+        raise no_base(cell.base, by_id=False)
+    config = compose(argv)
+    return run_cost(config, vocab_size(config.data), base=base)
+
+
+_ANY_ID = "0" * 16  # what a base costs is not in its name
+
+
+# --- the graph of the runs of a plan ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -148,17 +149,9 @@ def lines(nodes: Mapping[str, Node]) -> list[str]:
     for name in children:
         if nodes[name].base is None:
             alike.setdefault(tree(name), []).append(name)
-    found = []
+    written: list[str] = []
     for first, *others in alike.values():
         seeds = ", ".join(str(nodes[name].seed) for name in (first, *others))
-        found += [f"{first[:8]} ({nodes[first].cost.n_steps} steps{f'; seeds {seeds}' if others else ''})"]
-        found += below(first, "    ")
-    return found
-
-
-def cost_of(cell: Cell) -> RunCost:
-    """What the run of a cell costs, with what it inherits; raises `ConfigError` if it is no possible run."""
-    before = base_of(cell)
-    named = {} if before is None else {BASE: "0" * 16}  # any id: what a base costs is not in its name
-    config = compose(overrides(cell | named))
-    return run_cost(config, vocab_size(config.data), base=None if before is None else cost_of(before))
+        written += [f"{first[:8]} ({nodes[first].cost.n_steps} steps{f'; seeds {seeds}' if others else ''})"]
+        written += below(first, "    ")
+    return written

@@ -1,11 +1,11 @@
-"""Grids as plain lists of cells. A cell says what one run sets: `{"model": "gpt_1m", "optim.lr": 3e-3}`.
+"""Grids as plain lists of what each run sets: `{"model": "gpt_1m", "optim.lr": 3e-3}`.
 
     product({"model.width": [32, 64], "seed": [0, 1]})                      4 cells
     zipped({"model.width": [32, 64], "model.heads": [2, 4]})                2 cells
     cross(zipped({...}), product({...}), [{"schedule": "wsd"}])             every combination
     where(cells, lambda cell: cell["model.width"] < 64)                     some of them
 
-Explicit cells need no function: they are a list of dicts.
+Explicit cells need no function: they are a list of dicts. `sweeps.cells.cell` has what starts from another run.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from conf.schema import UserError
 
 Value = str | int | float | bool | None
-Cell = dict[str, Value]
+Settings = dict[str, Value]
+"""Some settings of a run, by their full paths."""
 
 
 class GridError(UserError):
     """Axes or cells that do not fit together."""
 
 
-def product(axes: Mapping[str, Sequence[Value]]) -> list[Cell]:
+def product(axes: Mapping[str, Sequence[Value]]) -> list[Settings]:
     """Every combination of the axes' values, the last axis fastest; raises `GridError` for an empty axis."""
     _check_axes(axes)
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def zipped(axes: Mapping[str, Sequence[Value]]) -> list[Cell]:
+def zipped(axes: Mapping[str, Sequence[Value]]) -> list[Settings]:
     """The axes side by side, all of one length; raises `GridError` otherwise."""
     _check_axes(axes)
     if len({len(values) for values in axes.values()}) > 1:
@@ -42,11 +43,11 @@ def zipped(axes: Mapping[str, Sequence[Value]]) -> list[Cell]:
     return [dict(zip(axes, values, strict=True)) for values in zip(*axes.values(), strict=True)]
 
 
-def cross(*grids: Sequence[Cell]) -> list[Cell]:
+def cross(*grids: Sequence[Settings]) -> list[Settings]:
     """Every combination of one cell of each grid, the last grid fastest; raises `GridError` if two set one key."""
-    cells: list[Cell] = []
+    cells: list[Settings] = []
     for parts in itertools.product(*grids):
-        cell: Cell = {}
+        cell: Settings = {}
         for part in parts:
             for key in cell.keys() & part.keys():
                 raise GridError(f"{key}: set to {cell[key]!r} and to {part[key]!r} by crossed cells; allowed: once")
@@ -55,14 +56,14 @@ def cross(*grids: Sequence[Cell]) -> list[Cell]:
     return cells
 
 
-def where(cells: Sequence[Cell], keep: Callable[[Cell], bool]) -> list[Cell]:
+def where(cells: Sequence[Settings], keep: Callable[[Settings], bool]) -> list[Settings]:
     """The cells that `keep` holds for, in order."""
     return [cell for cell in cells if keep(cell)]
 
 
-def overrides(cell: Mapping[str, Value]) -> list[str]:
-    """The cell in Hydra's override grammar, without loss: `conf.compose.compose` reads the same values back."""
-    return [f"{key}={_render(key, value)}" for key, value in cell.items()]
+def overrides(settings: Mapping[str, Value]) -> list[str]:
+    """Settings in Hydra's override grammar, without loss: `conf.compose.compose` reads the same values back."""
+    return [f"{key}={_render(key, value)}" for key, value in settings.items()]
 
 
 def _render(key: str, value: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell
+from conf.schema import set_by_sweeps
+from sweeps.cells.cell import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.widen import Widen
 from train.record.manifest import Profile
 
@@ -13,7 +15,7 @@ from train.record.manifest import Profile
 DEVICE: dict[Profile, str] = {"smoke": "cpu", "cpu": "cpu", "gpu": "cuda"}
 
 # Settings that a sweep decides itself, and what to use instead.
-RESERVED = {"study": "it is the study's name", "runtime.runs_dir": "use --runs-dir", "runtime.threads": "use --jobs"}
+RESERVED = set_by_sweeps()
 
 
 @dataclass(frozen=True)
@@ -27,5 +29,5 @@ class Study:
 
     name: str
     claim: str
-    cells: Callable[[Profile], list[Cell]]
+    cells: Callable[[Profile], Sequence[Cell | Settings]]
     widen: Widen | None = None

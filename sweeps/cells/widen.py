@@ -1,5 +1,8 @@
 """Widening a grid until its best value is interior: cells and final losses -> more cells.
 
+    widened(cells, Widen(), final_loss).cells       [Cell({"optim.lr": 0.1, …})], where 0.03 was the largest and best
+    next_value([1e-3, 1e-2], "largest")             0.1
+
 Nothing is kept of a widening but the runs themselves: the same cells and the same losses always lead to the same
 cells, round by round from the study's own grid.
 """
@@ -9,13 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from conf.schema import UserError
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import Cell
+from train.record.edge import Side, best_value
 from train.record.manifest import Profile
 
-Side = Literal["smallest", "largest"]
 FinalLoss = Callable[[Cell], float | None]
 """The final loss of a cell's run: infinite if it diverged, None if it has not ended."""
 
@@ -96,7 +98,7 @@ def _widen_one(name: str, grid: Grid, widen: Widen, final_loss: FinalLoss) -> tu
     grid = dict(grid)
     extensions: list[Extension] = []
     taken: dict[Side, int] = {"smallest": 0, "largest": 0}
-    seeds = {cell.get("seed"): cell for cells in grid.values() for cell in cells}
+    seeds = {cell.settings.get("seed"): cell for cells in grid.values() for cell in cells}
     while (losses := _mean_losses(grid, final_loss)) is not None:
         best, side = best_value(losses)
         if side is None:
@@ -109,22 +111,6 @@ def _widen_one(name: str, grid: Grid, widen: Widen, final_loss: FinalLoss) -> tu
         extensions.append(Extension(name, widen.key, side, best, value, tuple(grid[value])))
         taken[side] += 1
     return extensions, None
-
-
-def best_value(losses: dict[float, float]) -> tuple[float, Side | None]:
-    """(value of the lowest loss, the end of the grid that it is, or None inside of it).
-
-    Of equal losses an inner one counts, and if all are infinite the smallest value, as if less would not diverge.
-    """
-    low, high = min(losses), max(losses)
-    lowest = min(losses.values())
-    if math.isinf(lowest):
-        return low, "smallest"
-    tied = sorted(value for value, loss in losses.items() if loss == lowest)
-    inner = [value for value in tied if value not in (low, high)]
-    if inner:
-        return inner[0], None
-    return tied[0], "smallest" if tied[0] == low else "largest"
 
 
 def next_value(values: Sequence[float], side: Side) -> float:
@@ -145,23 +131,22 @@ def _mean_losses(grid: Grid, final_loss: FinalLoss) -> dict[float, float] | None
     return means
 
 
-def _grids(cells: Sequence[Cell], key: str) -> dict[tuple[Any, ...], Grid]:
+def _grids(cells: Sequence[Cell], key: str) -> dict[Cell, Grid]:
     """The cells that set `key`, by everything else that they set, and by its value."""
-    grids: dict[tuple[Any, ...], Grid] = {}
+    grids: dict[Cell, Grid] = {}
     for cell in cells:
-        if key not in cell:
+        if key not in cell.settings:
             continue
-        value = cell[key]
+        value = cell.settings[key]
         if isinstance(value, (str, bool)) or value is None or not 0 < value < math.inf:
             raise WidenError(f"{key}: {value!r} cannot be widened; allowed: a number above 0")
-        rest = tuple(sorted((k, v) for k, v in cell.items() if k not in {key, "seed"}))
-        grids.setdefault(rest, {}).setdefault(float(value), []).append(cell)
+        grids.setdefault(cell.without(key, "seed"), {}).setdefault(float(value), []).append(cell)
     return grids
 
 
-def _named(grids: dict[tuple[Any, ...], Grid]) -> dict[str, Grid]:
+def _named(grids: dict[Cell, Grid]) -> dict[str, Grid]:
     """The grids by what tells them apart: `model.width=64: `, and nothing where there is only one."""
-    every = [dict(rest) for rest in grids]
-    keys = [key for key in dict.fromkeys(k for one in every for k in one) if len({repr(o.get(key)) for o in every}) > 1]
-    names = [" ".join(f"{key}={one.get(key)}" for key in keys) for one in every]
+    plain = [cell.plain for cell in grids]
+    keys = sorted(key for key in set().union(*plain) if len({repr(cell.get(key)) for cell in plain}) > 1)
+    names = [" ".join(f"{key}={cell.get(key)}" for key in keys) for cell in plain]
     return {f"{name}: " if name else "": grid for name, grid in zip(names, grids.values(), strict=True)}

@@ -1,7 +1,11 @@
-"""Engines: they carry out the missing runs of a plan, and one run's death costs only itself.
+"""What every engine shares: what it is, what it leaves behind, and which run comes next.
 
-The local engine starts one process per run, a few at a time, from a fork server that has the trainer imported already:
-a run begins in milliseconds, and not after the seconds that importing torch takes.
+    ENGINES["local"].launch(plan, TRAINER, console).ended       [Ended(run, "finished", None), …]
+    next_to_start(waiting, running)                             the first run whose base is not still to come
+    left_out_by(run, ended)                                     Ended(run, "base diverged", None), or None: it can start
+
+An engine carries out the missing runs of a plan. What becomes of a run is read from its own record, never from the
+engine, and one run's death costs only itself.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from sweeps.plan.capacity import Capacity
 from sweeps.plan.plan import Plan, PlannedRun
 from sweeps.plan.states import RunState, state_of
 from train.record.checkpoints import checkpoint_at
@@ -21,12 +26,11 @@ from train.record.run import FINAL, RecordError, diverged_by, read_run
 
 LOG = "log.txt"
 
-
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class Trainer(NamedTuple):
-    """What a run is: the module that the fork server imports, and "module:function" taking overrides."""
+    """What a run is: the module that an engine may import beforehand, and "module:function" taking overrides."""
 
     preload: str
     entry: str
@@ -36,7 +40,7 @@ TRAINER = Trainer("train.run", "train.__main__:main")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ended:
     """How one run ended, or why it was not started. `problem` is one line, and None for a result (finished, diverged,
     or out of reach since its base diverged)."""
 
@@ -46,14 +50,25 @@ class Outcome:
 
 
 @dataclass
-class Launched:
-    """The outcomes in the order of their end, and the signal that cut the launch short, if one did."""
+class Launch:
+    """The runs in the order of their end, and the signal that cut the launch short, if one did."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
     stopped_by: int | None = None
 
 
-Engine = Callable[[Plan, Trainer, Console], Launched]
+class Engine(NamedTuple):
+    """What it offers for so many runs on a device, `jobs` at a time if that is not None; and how it carries out a plan.
+
+    `capacity` raises `UserError` if there cannot be so many at a time. `launch` returns when every run of the plan that
+    could be started has ended, or after a signal asked it to stop and the runs saved their checkpoints.
+    """
+
+    capacity: Callable[[int, str, int | None], Capacity]
+    launch: Callable[[Plan, Trainer, Console], Launch]
+
+
+# --- the order of runs -----------------------------------------------------------------------------------
 
 
 def next_to_start(waiting: Sequence[PlannedRun], running: Sequence[PlannedRun]) -> PlannedRun | None:
@@ -62,7 +77,7 @@ def next_to_start(waiting: Sequence[PlannedRun], running: Sequence[PlannedRun]) 
     return next((run for run in waiting if run.base not in to_come), None)
 
 
-def left_out_by(run: PlannedRun, outcomes: Sequence[Outcome]) -> Outcome | None:
+def left_out_by(run: PlannedRun, ended: Sequence[Ended]) -> Ended | None:
     """What becomes of a run whose base is not to come and has no checkpoint for it; None if it can start."""
     if run.base is None:
         return None
@@ -74,21 +89,18 @@ def left_out_by(run: PlannedRun, outcomes: Sequence[Outcome]) -> Outcome | None:
         state = state_of(folder, record)
     except RecordError:
         record, state = None, "failed"
-    lost = any(outcome.run.run_id == run.base and outcome.state == "base diverged" for outcome in outcomes)
+    lost = any(end.run.run_id == run.base and end.state == "base diverged" for end in ended)
     if lost or diverged_by(record, step):
-        return Outcome(run, "base diverged", None)
+        return Ended(run, "base diverged", None)
     why = "has not ended"
     if state == "running":
         why = "is in another process's hands"
     elif state in FINAL:
         why = f"keeps no checkpoint of step {step}"
-    return Outcome(run, run.state, f"its base {run.base[:8]} {why}")
+    return Ended(run, run.state, f"its base {run.base[:8]} {why}")
 
 
-def seconds_behind(run: PlannedRun, runs: Sequence[PlannedRun]) -> float:
-    """Seconds of a run and of the longest chain of runs that wait for it, one after the other."""
-    children = (child for child in runs if child.base == run.run_id)
-    return run.seconds + max((seconds_behind(child, runs) for child in children), default=0.0)
+# --- processes -------------------------------------------------------------------------------------------
 
 
 def last_log_line(folder: Path) -> str | None:

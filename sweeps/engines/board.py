@@ -1,4 +1,12 @@
-"""What a launch shows: on a terminal live bars, elsewhere one line per run that has ended. Also the units of a plan."""
+"""What a launch shows: on a terminal live bars, elsewhere one line for each run that has ended.
+
+with Board(runs, console) as board:
+    board.started(run)
+    board.refresh()                             reads the running runs' metrics
+    board.ended(run, "finished", None)          [1/12] 0123abcd finished  37K params, 749K tokens  loss 2.3 ± 0.1
+last_step(run.folder)                           120
+summary(record)                                 "loss 2.3100 ± 0.0102"
+"""
 
 from __future__ import annotations
 
@@ -11,10 +19,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from conf.command_line import human
+from conf.command_line import human, in_words
 from sweeps.plan.plan import PlannedRun
 from sweeps.plan.states import RunState
-from train.record.run import FINAL, read_run
+from train.record.run import FINAL, divergence, read_run
 
 _TAIL_BYTES = 1 << 16  # longer than any row of metrics
 
@@ -82,7 +90,7 @@ class Board:
         done = sum(run.seconds * self._share[run.run_id] for run in self._runs)
         if done <= 0:
             return ""
-        return f"{duration((work - done) * (time.monotonic() - self._began) / done)} left"
+        return f"{in_words((work - done) * (time.monotonic() - self._began) / done)} left"
 
 
 def last_step(folder: Path) -> int:
@@ -100,7 +108,7 @@ def last_step(folder: Path) -> int:
         return 0
 
 
-# --- words and units -------------------------------------------------------------------------------------
+# --- runs in words ---------------------------------------------------------------------------------------
 
 
 def label(run: PlannedRun) -> str:
@@ -111,12 +119,5 @@ def label(run: PlannedRun) -> str:
 def summary(record: dict[str, object]) -> str:
     """The result of a run in a final state."""
     if record["state"] == "diverged":
-        return f"at step {record['diverged_at_step']}"
+        return divergence(record)
     return f"loss {record['val_loss']:.4f} ± {record['val_loss_se']:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """`12 s`, `3.4 min` or `1.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,7 +1,9 @@
-"""Engines: they carry out the missing runs of a plan, and one run's death costs only itself.
+"""The local engine: a process per run on this machine, a few at a time, from a fork server.
 
-The local engine starts one process per run, a few at a time, from a fork server that has the trainer imported already:
-a run begins in milliseconds, and not after the seconds that importing torch takes.
+    local(plan, TRAINER, console)       Launch(ended=[Ended(run, "finished", None), …], stopped_by=None)
+
+The fork server has the trainer imported already, so that a run begins in milliseconds and not after the seconds that
+importing torch takes.
 """
 
 from __future__ import annotations
@@ -19,14 +21,13 @@ from rich.console import Console
 from sweeps.engines import preload
 from sweeps.engines.base import (
     LOG,
-    Launched,
-    Outcome,
+    Ended,
+    Launch,
     Trainer,
     child_environment,
     last_log_line,
     left_out_by,
     next_to_start,
-    seconds_behind,
 )
 from sweeps.engines.board import Board
 from sweeps.engines.worker import work
@@ -35,89 +36,106 @@ from sweeps.plan.states import state_of
 from train.record.run import FINAL, RecordError, read_run
 
 _POLL_SECONDS = 0.25
-
-
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def local(plan: Plan, trainer: Trainer, console: Console) -> Launched:
-    """Run what is missing on this machine: `plan.jobs` processes at a time, `plan.threads` threads each.
+def local(plan: Plan, trainer: Trainer, console: Console) -> Launch:
+    """Run what is missing, as many processes at a time and threads each as the plan's capacity says.
 
     SIGINT, SIGTERM or SIGHUP asks every run to save its checkpoint, waits, and starts no other; a second one kills.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload.__name__])
-    waiting = sorted(plan.missing, key=lambda run: seconds_behind(run, plan.missing), reverse=True)
-    running: Running = {}
-    done = Launched()
     with (
-        _environment(_server_environment(plan.threads, trainer)),
+        _environment(_server_environment(plan.capacity.threads, trainer)),
         _signals() as signals,
         Board(plan.missing, console) as board,
     ):
+        processes = _Processes(plan, trainer, board)
         heard = 0
-        while running or (waiting and not signals):
-            while (
-                len(running) < plan.jobs
-                and not signals
-                and (run := next_to_start(waiting, [run for run, _ in running.values()])) is not None
-            ):
-                waiting.remove(run)
-                if (left_out := left_out_by(run, done.outcomes)) is not None:
-                    done.outcomes.append(left_out)
-                    board.say(f"{run.run_id[:8]} not started: {left_out.problem or left_out.state}")
-                    continue
-                process = _start(context, run, plan.threads, trainer)
-                running[process.sentinel] = run, process
-                board.started(run)
-            for sentinel in wait(list(running), timeout=_POLL_SECONDS):
-                run, process = running.pop(sentinel)  # type: ignore[arg-type]  # a sentinel is an int here
-                process.join()
-                outcome = _outcome(run, process.exitcode, stopping=bool(signals))
-                process.close()
-                done.outcomes.append(outcome)
-                board.ended(run, outcome.state, outcome.problem)
+        while processes.running or (processes.waiting and not signals):
+            while not signals and processes.start_next():
+                pass
+            processes.collect(stopping=bool(signals))
             if len(signals) > heard:
                 heard = len(signals)
-                board.say("stopping: the runs save their checkpoints; once more kills them")
-                for _, process in running.values():
-                    process.terminate() if heard == 1 else process.kill()
+                processes.stop(kill=heard > 1)
             board.refresh()
-    done.stopped_by = signals[0] if signals else None
-    return done
+    return Launch(processes.ended, signals[0] if signals else None)
 
 
-Running = dict[int, tuple[PlannedRun, ForkServerProcess]]
+class _Processes:
+    """The runs of a launch: waiting, running in a process each, and ended."""
+
+    def __init__(self, plan: Plan, trainer: Trainer, board: Board) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([preload.__name__])
+        self._capacity, self._trainer, self._board = plan.capacity, trainer, board
+        behind = plan.seconds_behind
+        self.waiting = sorted(plan.missing, key=lambda run: behind[run.run_id], reverse=True)
+        self.running: dict[int, tuple[PlannedRun, ForkServerProcess]] = {}  # by the process's sentinel
+        self.ended: list[Ended] = []
+
+    def start_next(self) -> bool:
+        """Start the next run, or leave it out if it cannot begin.
+
+        False if there is no room, or the base of every waiting run is still to come.
+        """
+        if len(self.running) >= self._capacity.jobs:
+            return False
+        run = next_to_start(self.waiting, [run for run, _ in self.running.values()])
+        if run is None:
+            return False
+        self.waiting.remove(run)
+        if (left_out := left_out_by(run, self.ended)) is not None:
+            self.ended.append(left_out)
+            self._board.say(f"{run.run_id[:8]} not started: {left_out.problem or left_out.state}")
+        else:
+            process = self._start(run)
+            self.running[process.sentinel] = run, process
+            self._board.started(run)
+        return True
+
+    def _start(self, run: PlannedRun) -> ForkServerProcess:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        argv = [*run.overrides, f"runtime.threads={self._capacity.threads}"]
+        process = self._context.Process(target=work, args=(self._trainer.entry, argv, str(run.folder / LOG)))
+        process.start()
+        return process
+
+    def collect(self, *, stopping: bool) -> None:
+        """Wait a moment for processes to end, and look what became of their runs."""
+        for sentinel in wait(list(self.running), timeout=_POLL_SECONDS):
+            run, process = self.running.pop(sentinel)  # type: ignore[arg-type]  # a sentinel is an int here
+            process.join()
+            end = _ended(run, process.exitcode, stopping=stopping)
+            process.close()
+            self.ended.append(end)
+            self._board.ended(run, end.state, end.problem)
+
+    def stop(self, *, kill: bool) -> None:
+        """Have every process save its run's checkpoint and end, or end at once."""
+        self._board.say("stopping: the runs save their checkpoints; once more kills them")
+        for _, process in self.running.values():
+            process.kill() if kill else process.terminate()
 
 
-def _start(
-    context: multiprocessing.context.ForkServerContext, run: PlannedRun, threads: int, trainer: Trainer
-) -> ForkServerProcess:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    argv = [*run.overrides, f"runtime.threads={threads}"]
-    process = context.Process(target=work, args=(trainer.entry, argv, str(run.folder / LOG)))
-    process.start()
-    return process
-
-
-def _outcome(run: PlannedRun, status: int | None, *, stopping: bool) -> Outcome:
+def _ended(run: PlannedRun, status: int | None, *, stopping: bool) -> Ended:
     """Read the run's own record; its exit status only tells why there is no result."""
     try:
         record = read_run(run.folder)
     except RecordError as error:
-        return Outcome(run, "failed", str(error))
+        return Ended(run, "failed", str(error))
     state = state_of(run.folder, record)
     made_up = run.state != "lacks checkpoint" or status == 0
-    if (state in FINAL and made_up) or state == "running":  # the latter in another process's hands
-        return Outcome(run, state, None)
+    if (state in FINAL and made_up) or state == "running":  # the latter belongs to another process
+        return Ended(run, state, None)
     if stopping:
-        return Outcome(run, "interrupted", "stopped")
+        return Ended(run, "interrupted", "stopped")
     if status is not None and status < 0:
         cause = f"killed by {signal.Signals(-status).name}"
     else:
         cause = f"exit status {status}"
     last = last_log_line(run.folder)
-    return Outcome(run, "failed", f"{cause}: {last}" if last else cause)
+    return Ended(run, "failed", f"{cause}: {last}" if last else cause)
 
 
 def _server_environment(threads: int, trainer: Trainer) -> dict[str, str]:

@@ -1,12 +1,9 @@
-"""Engines: they carry out the missing runs of a plan, and one run's death costs only itself.
-
-The local engine starts one process per run, a few at a time, from a fork server that has the trainer imported already:
-a run begins in milliseconds, and not after the seconds that importing torch takes.
-"""
+"""`ENGINES["local"]`: every engine by the name that `--engine` takes."""
 
 from __future__ import annotations
 
 from sweeps.engines.base import Engine
 from sweeps.engines.local import local
+from sweeps.engines.machine import this_machine
 
-ENGINES: dict[str, Engine] = {"local": local}
+ENGINES = {"local": Engine(capacity=this_machine, launch=local)}

@@ -1,13 +1,11 @@
-"""What runs cost: seconds from FLOPs. No torch."""
+"""`run_seconds(config, cost, at)`: how long a run takes at a speed, from its FLOPs and its steps."""
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable
 
 from conf.config import Config
-from sweeps.plan.machine import Speed
+from sweeps.plan.capacity import Speed
 from train.timetable.cost import RunCost
 
 
@@ -20,11 +18,3 @@ def run_seconds(config: Config, cost: RunCost, at: Speed, *, until: int | None =
     eval_flops = evaluations * config.eval.sequences * config.data.context * forward_flops
     steps = until + cost.tuning.tokens // cost.tokens_per_step
     return (cost.executed_by(until).flops + eval_flops) / at.flops_per_second + steps * at.step_seconds + at.run_seconds
-
-
-def makespan(seconds: Iterable[float], jobs: int) -> float:
-    """Wall-clock seconds of runs started longest first, `jobs` at a time."""
-    ends = [0.0] * jobs
-    for run in sorted(seconds, reverse=True):
-        heapq.heapreplace(ends, ends[0] + run)
-    return max(ends)

@@ -1,10 +1,16 @@
-"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing."""
+"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing.
+
+plan = make_plan(study, "cpu", runs_dir=Path("runs"))
+plan.runs                   each run once, a run after the one that it grows out of
+plan.missing                those that are to be started
+plan.seconds_left           estimated seconds until nothing is missing
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +18,22 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.duration import parse_steps
 from conf.identity import NOT_IDENTITY
-from conf.schema import RUN, DataConfig, UserError
+from conf.schema import DataConfig, UserError, grouped
 from conf.vocab import vocab_size
-from sweeps.cells.graph import BASE, Node, base_of
-from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.cell import BASE, Cell
+from sweeps.cells.graph import Node, cell_of_run
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import DEVICE, RESERVED, Study
 from sweeps.cells.widen import Bracket, widened
-from sweeps.plan.cost import makespan, run_seconds
-from sweeps.plan.machine import Speed, cores_for, share_cores, speed
+from sweeps.plan.capacity import Capacity, Offer, Speed, one_at_a_time
+from sweeps.plan.cost import run_seconds
 from sweeps.plan.states import STARTABLE, RunState, state_of
 from train.record.checkpoints import checkpoint_at
 from train.record.lineage import check_start
 from train.record.manifest import Manifest, Profile
 from train.record.run import FINAL, RecordError, diverged_by, read_run, run_dir
 from train.timetable.cost import RunCost, run_cost
+from train.timetable.makespan import critical_path, makespan
 from train.timetable.schedule import build_schedule, ramp_steps
 
 
@@ -60,9 +68,8 @@ class Plan:
     profile: Profile
     runs: tuple[PlannedRun, ...]
     n_cells: int
-    jobs: int
-    threads: int
-    speed: Speed
+    capacity: Capacity
+    """Of what it was planned for."""
     bracket: Bracket
     """What the records ask for beyond the study's own cells (`Study.widen`)."""
     wanted: frozenset[str]
@@ -76,13 +83,14 @@ class Plan:
     @property
     def seconds_left(self) -> float:
         """Estimated wall-clock seconds until nothing is missing."""
-        longest = max((sum(run.seconds for run in self.chain(run)) for run in self.missing), default=0.0)
-        return max(longest, makespan((run.seconds for run in self.missing), self.jobs))
+        longest = max(self.seconds_behind.values(), default=0.0)
+        return max(longest, makespan((run.seconds for run in self.missing), self.capacity.jobs))
 
-    def chain(self, run: PlannedRun) -> list[PlannedRun]:
-        """The missing runs that a run waits for, and itself."""
-        before = next((other for other in self.missing if other.run_id == run.base), None)
-        return [*([] if before is None else self.chain(before)), run]
+    @property
+    def seconds_behind(self) -> dict[str, float]:
+        """Of each missing run, by id: its estimated seconds, and those of the longest chain that waits for it."""
+        missing = self.missing
+        return critical_path({run.run_id: run.seconds for run in missing}, {run.run_id: run.base for run in missing})
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -98,72 +106,75 @@ class Plan:
     @property
     def varied(self) -> list[str]:
         """The keys whose values tell the runs apart."""
-        keys = dict.fromkeys(key for run in self.runs for key in run.cell)
-        return [key for key in keys if len({repr(run.cell.get(key, "unset")) for run in self.runs}) > 1]
+        every = [run.cell.plain for run in self.runs]
+        keys = dict.fromkeys(key for cell in every for key in cell)
+        return [key for key in keys if len({repr(cell.get(key, "unset")) for cell in every}) > 1]
 
 
 def _node(run: PlannedRun) -> Node:
-    settings = tuple((key, value) for key, value in run.cell.items() if key not in ("seed", BASE))
+    settings = tuple(run.cell.without("seed").settings.items())
     return Node(run.base, run.config.grow.step or 0, run.cost, run.config.seed, settings)
 
 
 def make_plan(
-    study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), jobs: int | None = None
+    study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), capacity: Offer = one_at_a_time
 ) -> Plan:
     """Compose, check and price every run of a study, and look up its state.
 
     Args:
         extra: overrides for all runs, in Hydra's grammar, of settings that cannot change what a run measures.
-        jobs: runs at a time; as many as there are cores or missing runs when None, and at most `GPU_JOBS` on a GPU.
+        capacity: what there is for the missing runs, or for all where none is missing.
 
     Raises:
-        UserError: a cell or an extra override that is no possible run, a model that cannot grow out of its base's, or
-            more jobs than cores.
+        UserError: a cell or an extra override that is no possible run, or a model that cannot grow out of its base's.
     """
-    extra_keys = {override.partition("=")[0].lstrip("+~") for override in extra}
-    for key in sorted(extra_keys & RESERVED.keys()):
-        raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
-    for key in sorted(extra_keys):
-        if not any(key == free or key.startswith(f"{free}.") for free in NOT_IDENTITY):
-            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(NOT_IDENTITY)}")
-    fixed: Cell = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
+    extra_keys = _keys_of(extra)
+    fixed: Settings = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
     drafts: dict[str, _Draft] = {}
 
     def draft(cell: Cell) -> _Draft:
-        before = base_of(cell, runs_dir)
-        base = None if before is None else draft(before)
-        if base is not None:
-            named = RUN.fullmatch(str(cell[BASE]))
-            if named and named["id"] != base.folder.name:
+        base = None
+        if cell.base is not None:
+            base = draft(cell.base if isinstance(cell.base, Cell) else cell_of_run(cell.base, runs_dir))
+            if isinstance(cell.base, str) and Path(cell.base).name != base.folder.name:
                 raise UserError(
-                    f"{BASE}: {cell[BASE]} has settings that no run of a sweep has; allowed: the base's cell"
+                    f"{BASE}: {cell.base} has settings that no run of a sweep has; allowed: the base's cell"
                 )
-            cell = cell | {BASE: base.folder.name}
-        settings = {key: value for key, value in (fixed | cell).items() if key not in extra_keys}
-        argv = (*overrides(settings), *extra)
+            cell = replace(cell, base=base.folder.name)
+        argv = (*(fixed | cell).without(*extra_keys).overrides(), *extra)
         config = _composed(argv)
         folder = run_dir(config)
         if folder.name not in drafts:
             drafts[folder.name] = _Draft(cell, argv, config, folder, base)
         return drafts[folder.name]
 
-    cells = study.cells(profile)
+    cells = [Cell.of(cell) for cell in study.cells(profile)]
     wanted = {draft(cell).folder.name for cell in cells}
     bracket = Bracket()
     if study.widen is not None and profile in study.widen.profiles:
         bracket = widened(cells, study.widen, lambda cell: draft(cell).final_loss)
         cells = [*cells, *bracket.cells]
         wanted |= {draft(cell).folder.name for cell in bracket.cells}
-    for one in reversed(drafts.values()):  # a run comes after its base, and here before it
-        if one.base is not None and one.state in STARTABLE:
-            one.base.keep(one.start)
+    for grown in reversed(drafts.values()):  # a run comes after its base, and here before it
+        if grown.base is not None and grown.state in STARTABLE:
+            grown.base.keep(grown.start)
 
     n_missing = sum(draft.state in STARTABLE for draft in drafts.values())
-    device = DEVICE[profile]
-    jobs, threads = share_cores(n_missing or len(drafts), jobs=jobs, cores=cores_for(device), device=device)
-    pace = speed(device, jobs=jobs, threads=threads)
-    runs = tuple(_priced(name, draft, pace) for name, draft in drafts.items())
-    return Plan(study, profile, runs, len(cells), jobs, threads, pace, bracket, frozenset(wanted))
+    offered = capacity(n_missing or len(drafts), DEVICE[profile])
+    runs = tuple(_priced(name, draft, offered.speed) for name, draft in drafts.items())
+    return Plan(study, profile, runs, len(cells), offered, bracket, frozenset(wanted))
+
+
+def _keys_of(extra: Sequence[str]) -> set[str]:
+    """What `--set` sets; raises `UserError` for what a sweep sets itself, or what would change a measurement."""
+    keys = {override.partition("=")[0].lstrip("+~") for override in extra}
+    for key in sorted(keys & RESERVED.keys()):
+        raise UserError(f"--set {key}: a sweep sets this key itself; {RESERVED[key]}")
+    free = grouped(NOT_IDENTITY)
+    for key in sorted(keys):
+        if key not in free and key.partition(".")[0] not in free:
+            raise UserError(f"--set {key}: would make another study of it; allowed: {', '.join(free)}")
+    return keys
 
 
 class _Draft:

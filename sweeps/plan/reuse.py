@@ -1,5 +1,8 @@
 """Runs that another study has already: the same settings are the same run, so its folder is linked and not made again.
 
+    ended_elsewhere(plan, runs_dir)     {"0123456789abcdef": runs_dir/other/study/0123456789abcdef}
+    adopt(plan, runs_dir)               1: it is linked, and a new plan finds it finished
+
 A run id is a hash of all settings that can change what is measured, and the study is none of them. The record stays
 where it was written, and tells of the study that it was written for.
 """

@@ -1,4 +1,8 @@
-"""Study and profile -> the runs that it takes, what each costs, and how far each has come. Starts nothing."""
+"""How far a run has come: `state_of(folder, read_run(folder))` is "planned", "running", "finished", ….
+
+A plan adds two states that depend on other runs: "lacks checkpoint" of a run that has ended without the checkpoint
+that another one starts from, and "base diverged" of a run that can never begin.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,12 @@ RunState = Literal[
     "planned", "running", "interrupted", "finished", "diverged", "failed", "lacks checkpoint", "base diverged"
 ]
 
-
-# States that `run` starts from; the others are complete, can never begin, or are in another process's hands.
+# States that a run is started from; the others are complete, can never begin, or belong to another process.
 STARTABLE: tuple[RunState, ...] = ("planned", "interrupted", "failed", "lacks checkpoint")
 
 
 def state_of(folder: Path, record: Mapping[str, Any] | None) -> RunState:
-    """What has become of the run whose folder holds `record` (`train.record.run.read_run`)."""
+    """The state of the run whose folder holds `record`, or holds no record when None."""
     if record is not None and record["state"] in FINAL:
         final: RunState = record["state"]
         return final

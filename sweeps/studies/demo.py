@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from train.record.manifest import Profile
 
@@ -30,10 +30,10 @@ class Ladder:
     budgets: tuple[str, ...]
     held_out: tuple[int, str]
     head_dim: int
-    shared: Cell
+    shared: Settings
 
 
-_SMALL: Cell = {
+_SMALL: Settings = {
     "model.depth": 2,
     "data.context": 32,
     "train.batch_size": 16,  # of so few tokens, many small steps learn more than few large ones
@@ -77,11 +77,17 @@ LADDERS: dict[Profile, Ladder] = {
 }
 
 
-def ladder(profile: Profile) -> list[Cell]:
+def ladder(profile: Profile) -> list[Settings]:
     """Sizes times budgets, and the held-out run."""
     rungs = LADDERS[profile]
     runs = [*itertools.product(rungs.widths, rungs.budgets), rungs.held_out]
-    common: Cell = {"data": "stdlib", "param": "mup", "schedule": "cosine", "schedule.warmup": "10%", **rungs.shared}
+    common: Settings = {
+        "data": "stdlib",
+        "param": "mup",
+        "schedule": "cosine",
+        "schedule.warmup": "10%",
+        **rungs.shared,
+    }
     return [
         common | {"model.width": width, "model.heads": width // rungs.head_dim, "train.duration": budget}
         for width, budget in runs

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross
+from sweeps.cells.grid import Settings, cross
 from sweeps.cells.study import Study
 from train.record.manifest import Profile
 
@@ -83,12 +83,12 @@ GRIDS: dict[Profile, Grid] = {
 }
 
 
-def known_floor(profile: Profile) -> list[Cell]:
+def known_floor(profile: Profile) -> list[Settings]:
     """Sizes times budgets, dearest last."""
     grid = GRIDS[profile]
     pair = DIGITS + 1
     n_windows = max(pairs for pairs, _ in grid.budgets) + grid.val_windows
-    common: Cell = {
+    common: Settings = {
         "data": "zipf",
         "data.keys": grid.keys,
         "data.key_digits": DIGITS,
@@ -108,12 +108,12 @@ def known_floor(profile: Profile) -> list[Cell]:
         "train.log_every": "1%",
     }
     dearest = max(grid.budgets)
-    budgets: list[Cell] = [
+    budgets: list[Settings] = [
         {"train.batch_size": batch, "train.duration": f"{pairs // batch}steps", "seed": seed}
         for pairs, batch in grid.budgets
         for seed in range(1 if (pairs, batch) == dearest else grid.seeds)
     ]
-    sizes: list[Cell] = [{"model.width": width, "optim.lr": 0.24 / width} for width in grid.widths]
+    sizes: list[Settings] = [{"model.width": width, "optim.lr": 0.24 / width} for width in grid.widths]
     return cross([common], budgets, sizes)
 
 

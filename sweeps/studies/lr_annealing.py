@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from train.record.manifest import Profile
 
-SCHEDULES: list[Cell] = [
+SCHEDULES: list[Settings] = [
     {"schedule": "constant"},
     {"schedule": "cosine"},
     {"schedule": "wsd", "schedule.cooldown": "10%"},
@@ -58,11 +58,11 @@ SCALES: dict[Profile, Scale] = {
 DIGITS = 5
 
 
-def transfer(profile: Profile) -> list[Cell]:
+def transfer(profile: Profile) -> list[Settings]:
     """Schedules times seeds."""
     scale = SCALES[profile]
     n_windows = scale.steps * scale.batch + scale.val_windows
-    common: Cell = {
+    common: Settings = {
         "data": "zipf",
         "data.keys": scale.keys,
         "data.key_digits": DIGITS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -15,7 +16,7 @@ from conf.compose import GROUPS, choices, compose, to_config
 from conf.config import Config, resolve
 from conf.identity import run_id
 from conf.schema import ConfigError, walk
-from sweeps.cells.graph import BASE
+from sweeps.cells.cell import Cell
 from sweeps.cells.grid import overrides
 from sweeps.studies.registry import STUDIES
 from train.record.manifest import PROFILES
@@ -116,12 +117,13 @@ def cells(*, every: bool) -> list[list[str]]:
     seen: set[object] = set()
     for study in STUDIES.values():
         for profile in PROFILES:
-            for cell in study.cells(profile):
-                base = {BASE: "0" * 16} if BASE in cell else {}  # a plan knows the base's id
-                argv = overrides(cell | base)
+            for cell in map(Cell.of, study.cells(profile)):
+                if cell.base is not None:
+                    cell = replace(cell, base="0" * 16)  # a plan knows the base's id
+                argv = cell.overrides()
                 chosen = tuple(text for text in argv if text.partition("=")[0] in GROUPS)
                 # Two values of one key go the same way if they are of one type.
-                parts = {chosen, *((key, type(value)) for key, value in cell.items() if key not in GROUPS)}
+                parts = {chosen, *((key, type(value)) for key, value in cell.plain.items() if key not in GROUPS)}
                 if every or not parts <= seen:
                     found.append(argv)
                     seen |= parts

@@ -56,7 +56,7 @@ def test_every_matrix_of_the_blocks_has_one_and_no_other() -> None:
     for activation, per_block in (("gelu", 6), ("swiglu", 7)):
         model = gpt(ON, f"model.activation={activation}")
         assert len(matrices(model)) == 4 * per_block
-        assert {m.role for m in matrices(model)} <= MATRICES
+        assert {m.declared["weight"].role for m in matrices(model)} <= MATRICES
         roles = [role for _, _, role in named_roles(model)]
         assert roles.count(Role.MATRIX_GAIN) == 4 * per_block
     assert not matrices(gpt())

@@ -12,17 +12,22 @@ from torch.nn import functional as F
 from conf.schema import ParamConfig
 from models.build import parameter_rules
 from models.gpt import GPT
-from models.roles import Role, named_roles
+from models.roles import Axis, Role, named_roles
 from models.tokenformer import Pattention
 from tests.helpers import gpt, log_slope, tokens
 
 V, T, N = 50, 16, 24
 
 
+def empty(fan_in: int, fan_out: int, n: int, param_tau: float) -> Pattention:
+    inputs, outputs, tokens = Axis("inputs", fan_in), Axis("outputs", fan_out), Axis("tokens", n)
+    return Pattention(inputs, outputs, Role.HIDDEN, tokens=tokens, param_tau=param_tau)
+
+
 def pattention(fan_in: int, fan_out: int, n: int, param_tau: float = 1.0, seed: int = 0) -> Pattention:
     """With keys and values as a model has them at init."""
     generator = torch.Generator().manual_seed(seed)
-    layer = Pattention(fan_in, fan_out, Role.HIDDEN, n_tokens=n, param_tau=param_tau)
+    layer = empty(fan_in, fan_out, n, param_tau)
     with torch.no_grad():
         layer.keys.normal_(0, fan_in**-0.5, generator=generator)
         layer.values.normal_(0, n**-0.5, generator=generator)
@@ -37,7 +42,7 @@ def grown(layer: Pattention, param_tau: float) -> Pattention:
     """Twice the tokens: new keys zero, new values random."""
     n, fan_in = layer.keys.shape
     fresh = pattention(fan_in, layer.values.shape[1], n, seed=9)
-    bigger = Pattention(fan_in, layer.values.shape[1], Role.HIDDEN, n_tokens=2 * n, param_tau=param_tau)
+    bigger = empty(fan_in, layer.values.shape[1], 2 * n, param_tau)
     with torch.no_grad():
         bigger.keys.copy_(torch.cat((layer.keys, torch.zeros_like(layer.keys))))
         bigger.values.copy_(torch.cat((layer.values, fresh.values)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import __main__ as door
+from sweeps import __main__ as command_line
 from sweeps.__main__ import main
 from sweeps.studies.registry import STUDIES
 
@@ -74,8 +74,8 @@ def test_reproduce_draws_only_what_was_run_and_passes_the_status_on(run_status, 
         assert not check
         return subprocess.CompletedProcess(command, 5)
 
-    monkeypatch.setattr(door, "_run", lambda *_: run_status)
-    monkeypatch.setattr(door.subprocess, "run", figure)
+    monkeypatch.setattr(command_line, "_run", lambda *_: run_status)
+    monkeypatch.setattr(command_line.subprocess, "run", figure)
     status = main(["reproduce", "demo/ladder", "--profile", "smoke", "--runs-dir", str(tmp_path)])
     assert (status, len(called)) == (5 if figures else run_status, figures)
     assert all(
@@ -92,7 +92,7 @@ def modules_after(statement):
 
 
 def test_planning_imports_no_torch_and_no_analysis():
-    loaded = modules_after("import sweeps.__main__, sweeps.worker, sweeps.preload, sweeps.registry")
+    loaded = modules_after("import sweeps.__main__, sweeps.engines.worker, sweeps.engines.preload")
     assert "sweeps.engines.local" in loaded
     assert {"torch", "analysis"}.isdisjoint(loaded)
     assert "torch" in modules_after("import torch")

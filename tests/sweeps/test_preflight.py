@@ -8,7 +8,7 @@ import pytest
 
 from conf.compose import compose
 from conf.schema import GrowConfig
-from sweeps import __main__ as door
+from sweeps import __main__ as command_line
 from sweeps import preflight as module
 from sweeps.cells.graph import grown
 from sweeps.cells.grid import product, zipped
@@ -162,16 +162,16 @@ def test_the_time_is_the_plans_where_the_machine_is_as_fast_as_it_assumes(tmp_pa
     assert [run.config.model.width for run in timed_runs(plan)] == [32, 64, 128]
 
     def steps(times):
-        pace = plan.speed
+        pace = plan.capacity.speed
         return [
             (run, times * (run.cost.flops / run.cost.n_steps / pace.flops_per_second + pace.step_seconds))
             for run in timed_runs(plan)
         ]
 
     once, twice = study_seconds(plan, steps(1)), study_seconds(plan, steps(2))
-    trained = [run.seconds - plan.speed.run_seconds for run in plan.runs]
-    assert once == pytest.approx([t + plan.speed.run_seconds for t in trained], rel=1e-6)
-    assert [b - plan.speed.run_seconds for b in twice] == pytest.approx([2 * t for t in trained], rel=1e-6)
+    trained = [run.seconds - plan.capacity.speed.run_seconds for run in plan.runs]
+    assert once == pytest.approx([t + plan.capacity.speed.run_seconds for t in trained], rel=1e-6)
+    assert [b - plan.capacity.speed.run_seconds for b in twice] == pytest.approx([2 * t for t in trained], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -192,6 +192,6 @@ def test_a_process_that_dies_is_a_failed_check(tmp_path, monkeypatch, capsys):
     )
     study = Study("fake/flight", "", lambda _: [ONE])
     argv = ["preflight", study.name, "--runs-dir", str(tmp_path / "runs")]
-    assert door.main(argv, studies={study.name: study}) == 1
+    assert command_line.main(argv, studies={study.name: study}) == 1
     assert "FAIL  preflight" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

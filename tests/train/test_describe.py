@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conf.config import Config
-from tests.helpers import metrics
+from tests.helpers import EXPLODING, metrics
 from train import loop
 from train.record.run import read_run, run_dir
 from train.run import run
@@ -16,12 +16,12 @@ from train.run import run
 Tiny = Callable[..., Config]
 
 
-@pytest.mark.parametrize("lr", ["1e-3", "1e4"])
-def test_the_loss_at_init_is_recorded_whatever_becomes_of_the_run(tiny: Tiny, lr: str) -> None:
+@pytest.mark.parametrize("overrides", [{}, EXPLODING])
+def test_the_loss_at_init_is_recorded_whatever_becomes_of_the_run(tiny: Tiny, overrides: dict[str, float]) -> None:
     """Also where it diverged."""
-    config = tiny(f"optim.lr={lr}", "optim.clip=null")
+    config = tiny(*(f"{key}={value}" for key, value in overrides.items()))
     record = run(config)
-    assert record["state"] == ("diverged" if lr == "1e4" else "finished")
+    assert record["state"] == ("diverged" if overrides else "finished")
     first = metrics(run_dir(config))[0]
     assert first["step"] == 0
     assert record["loss_at_init"] == (read_run(run_dir(config)) or {})["loss_at_init"] == first["val_loss"]

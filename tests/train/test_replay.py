@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conf.config import Config
-from tests.helpers import metrics
+from tests.helpers import lose_at, metrics
 from train import replay as replay_module
 from train.__main__ import main
 from train.record.metrics import check_declared
@@ -19,10 +20,6 @@ from train.replay import ReplayError, replay
 from train.run import run
 
 Tiny = Callable[..., Config]
-
-# Diverges at step 12 or so, and keeps the checkpoint of step 10.
-DIVERGING = ("optim.lr=1.5", "optim.clip=null", "schedule.warmup=95%", "train.checkpoint_every=5steps",
-             "train.diverged_above=1.2")  # fmt: skip
 
 
 def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -55,17 +52,17 @@ def test_a_finished_run_is_replayed_from_the_beginning(tiny: Tiny, capsys: pytes
     assert (summary["compared"], summary["equal"], summary["first_difference"]) == (18, 18, None)
 
 
-def test_a_diverged_run_is_replayed_from_its_last_checkpoint(tiny: Tiny) -> None:
-    config = tiny(*DIVERGING, "probe.recorder=true", "probe.recorder_steps=3")
+def test_a_diverged_run_is_replayed_from_its_last_checkpoint(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_at(monkeypatch, 12, 99.0)
+    config = tiny("train.checkpoint_every=5steps", "probe.recorder=true", "probe.recorder_steps=3")
     done = run(config)
     last = done["diverged_at_step"]
-    assert done["state"] == "diverged"
-    assert last > 5
+    assert (done["state"], last) == ("diverged", 12)
     folder = run_dir(config)
     before = contents(folder)
     again = replay(folder, last - 1)
     assert contents(folder) == before
-    assert again.started_at == (last - 1) // 5 * 5 > 0
+    assert again.started_at == 10
     assert again.compared == again.equal == last - again.started_at
     hashed = [row["step"] for row in read_metrics(folder, "flight.jsonl") if row["step"] > again.started_at]
     assert again.batches_compared == again.batches_equal == len(hashed) > 0
@@ -82,8 +79,9 @@ def test_a_replay_starts_from_the_last_checkpoint_that_is_kept(tiny: Tiny) -> No
         assert (again.started_at, again.equal) == (started_at, again.compared)
 
 
-def test_a_loss_that_is_no_number_equals_itself(tiny: Tiny) -> None:
-    config = tiny("schedule.warmup=0%", "optim.lr=1e30", "optim.clip=null", "train.diverged_above=1e30")
+def test_a_loss_that_is_no_number_equals_itself(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_at(monkeypatch, 12, math.nan)
+    config = tiny()
     assert run(config)["state"] == "diverged"
     again = replay(run_dir(config), 0)
     assert again.equal == again.compared == again.to_step
@@ -182,9 +180,10 @@ def test_a_damaged_run_is_named_in_one_line(
 
 def test_the_comparison_can_fail(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of another seed give other losses and other hashes."""
-    config = tiny(*DIVERGING, "probe.recorder=true")
+    lose_at(monkeypatch, 12, 99.0)
+    config = tiny("probe.recorder=true")
     run(config)
-    changed = tiny(*DIVERGING, "probe.recorder=true", "seed=1")
+    changed = tiny("probe.recorder=true", "seed=1")
     monkeypatch.setattr(replay_module, "read_config", lambda _: changed)
     again = replay(run_dir(config), 0)
     assert again.equal < again.compared

@@ -20,7 +20,7 @@ import pytest
 from conf.compose import compose, read_config
 from conf.config import Config, resolve
 from conf.identity import run_id
-from tests.helpers import interrupt_at, metrics
+from tests.helpers import interrupt_at, lose_at, metrics
 from train import run as run_module
 from train.__main__ import main
 from train.checkpoint import latest
@@ -139,19 +139,23 @@ def test_probe_values_are_sane(tiny: Tiny) -> None:
 def test_an_exploding_loss_is_a_result(tiny: Tiny, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     wild = ["optim.lr=100", "optim.clip=null", "schedule.warmup=0%"]
     assert main(settings(*wild)) == 0
-    assert "diverged at step" in capsys.readouterr().out
     config = tiny(*wild)
     record = read_run(run_dir(config))
     assert record is not None
     assert record["state"] == "diverged"
+    assert record["diverged_because"].startswith("exploded: train_loss ")
+    said = f"{run_dir(config)}: at step {record['diverged_at_step']}, {record['diverged_because']}"
+    assert capsys.readouterr().out == f"diverged: {said}\n"
     assert record["diverged_at_step"] == metrics(run_dir(config))[-1]["step"] < 20
     assert "val_loss" not in record
     assert record["n_tokens"] == record["diverged_at_step"] * record["tokens_per_step"]
 
 
-def test_a_loss_that_is_not_a_number_leaves_strict_json(tiny: Tiny) -> None:
-    config = tiny("schedule.warmup=0%", "optim.lr=1e30", "optim.clip=null", "train.diverged_above=1e30")
-    assert run(config)["state"] == "diverged"
+def test_a_loss_that_is_not_a_number_leaves_strict_json(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_at(monkeypatch, 12, math.nan)
+    config = tiny()
+    record = run(config)
+    assert (record["state"], record["diverged_because"]) == ("diverged", "not finite: train_loss nan")
     text = (run_dir(config) / "metrics.jsonl").read_text()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
     assert rows[-1]["non_finite"]

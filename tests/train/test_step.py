@@ -16,7 +16,7 @@ from models.roles import Role, named_roles
 from tests.helpers import gpt, tokens
 from train.distributed import Ranks
 from train.optim import build_optimizer, set_lr
-from train.step import auto_micro_batch, sequence_losses, train_step, z_penalty
+from train.step import sequence_losses, train_step, z_penalty
 
 V, T = 50, 16
 
@@ -154,9 +154,3 @@ def test_normalised_queries_do_not_start_at_zero() -> None:
     norm = step(zeroed, OptimConfig(clip=None))["grad_norm"].item()
     queries = sum(b.attention.branch.query.weight.grad.square().sum() for b in zeroed.blocks).sqrt().item()
     assert queries / norm > 0.9
-
-
-def test_auto_micro_batch_is_the_largest_divisor_that_fits() -> None:
-    assert auto_micro_batch(12, bytes_per_sequence=10, budget_bytes=1000) == 12
-    assert auto_micro_batch(12, bytes_per_sequence=10, budget_bytes=55) == 4
-    assert auto_micro_batch(12, bytes_per_sequence=10, budget_bytes=5) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import time
@@ -18,6 +17,7 @@ from models.gpt import GPT
 from models.growth.grow import Moments, State, grow_moments, grow_state
 from models.growth.learned import LearnedGrowth
 from models.growth.ramp import Ramp
+from models.growth.rules import Growth
 from models.growth.templates import untie_templates
 from models.parametrize import Shape, residual_multiplier
 from train.checkpoint import Position, optimizer_state, read_checkpoint
@@ -56,14 +56,15 @@ def begin(job: Job) -> Position:
     path = job.base.checkpoint()
     weights, moments = read_checkpoint(path)
     _check_is_of(path, before, weights, moments, vocab_size=job.corpus.vocab_size)
-    grown = grow(weights, before, job.model.state_dict(), config)
+    growth = growth_of(before, config)
+    grown = grow(weights, job.model.state_dict(), growth)
     if isinstance(grown, LearnedGrowth):
         job.model.load_state_dict(tune(job, grown))
         return Position(0, time.perf_counter() - start, 0.0)  # a part of the run, but not of its steps
     job.model.load_state_dict(grown)
     if config.grow.optimizer == "carry":
         new = optimizer_state(job.model, job.optimizer)
-        _restore(job, grow_moments(moments, before.model, new, config.model, config.grow))
+        _restore(job, grow_moments(moments, new, growth))
     return BEGIN
 
 
@@ -76,25 +77,30 @@ def growth_seed(config: Config) -> int:
     return int.from_bytes(drawn[:8], "little")
 
 
-def grow(weights: State, base: Config, fresh: State, config: Config) -> State | LearnedGrowth:
-    """A base's weights grown into the model of `config` by its `grow`, or the map to them that is still to be learned.
+def growth_of(base: Config, config: Config) -> Growth:
+    """What a run of `config` does to the model of its base; raises `GrowthError` if the one cannot become the other."""
+    return Growth(
+        base=base.model,
+        base_param=base.param,
+        cfg=config.model,
+        param=config.param,
+        how=config.grow,
+        seed=growth_seed(config),
+    )
+
+
+def grow(weights: State, fresh: State, growth: Growth) -> State | LearnedGrowth:
+    """A base's weights as those of the grown model, or the map to them that is still to be learned.
 
     Args:
-        weights, base: what the base holds, and what it is.
+        weights: what the base holds.
         fresh: the grown model's state as it is drawn, from `growth_seed`.
-
-    Raises:
-        GrowthError: the one model cannot become the other.
     """
-    how, before, seed = config.grow, base.model, growth_seed(config)
-    if how.depth == "templates":
-        weights, before = untie_templates(weights, before, config.model, how)
-        how = dataclasses.replace(how, depth="stack")  # of as many blocks; only their width may be left to grow
-    if "learn" in {how.depth, how.width}:
-        return LearnedGrowth(
-            weights, before, fresh, config.model, how, param=config.param, base_param=base.param, seed=seed
-        )
-    return grow_state(weights, before, fresh, config.model, how, param=config.param, base_param=base.param, seed=seed)
+    if growth.how.depth == "templates":
+        weights, growth = untie_templates(weights, growth)
+    if "learn" in {growth.how.depth, growth.how.width}:
+        return LearnedGrowth(weights, fresh, growth)
+    return grow_state(weights, fresh, growth)
 
 
 def _check_is_of(path: Path, config: Config, weights: State, moments: Moments, *, vocab_size: int) -> None:

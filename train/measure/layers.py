@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from models.gpt import GPT
 from train.distributed import Ranks
 from train.measure.loss import evaluate
+from train.record.metrics import block_name
 
 ANGLE_WINDOWS = 64
 
@@ -43,7 +44,7 @@ def removal_losses(model: GPT, windows_NT1: Tensor, *, batch_size: int, autocast
         return evaluate(forward, windows_NT1, batch_size=batch_size, autocast=autocast, ranks=Ranks()).mean
 
     whole = loss(frozenset())
-    return {f"block{layer}/removal_loss": loss(frozenset({layer})) - whole for layer in range(model.cfg.depth)}
+    return {f"{block_name(layer)}/removal_loss": loss(frozenset({layer})) - whole for layer in range(model.cfg.depth)}
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from models.blocks import Linear
 from models.gpt import GPT
 from models.roles import named_roles
 from train.optim import debiased, staleness
+from train.record.metrics import TABLE_NAME, block_name
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def probe_activations(model: GPT, tokens_BT: Tensor, autocast: torch.autocast) -
     queries: dict[int, Tensor] = {}
 
     def tap(name: str, layer: int, x: Tensor) -> None:
-        x, block = x.float(), f"block{layer}"
+        x, block = x.float(), block_name(layer)
         match name:
             case "embedding":
                 row["embedding_abs"] = x.abs().mean()
@@ -86,11 +87,11 @@ def named_tensors(model: GPT) -> Iterator[tuple[str, nn.Parameter]]:
     A block that has several places in the depth goes by the first of them. Parameter tokens, templates and their
     coefficients are no matrices of a block; their metrics are those of their role.
     """
-    yield "tokens", model.tokens.weight
+    yield TABLE_NAME, model.tokens.weight
     for layer, block in zip(model.first_layers(), model.blocks, strict=True):
         for path, module in block.named_modules():
             if isinstance(module, Linear):
-                yield f"block{layer}/{path.rpartition('.')[2]}", module.weight
+                yield f"{block_name(layer)}/{path.rpartition('.')[2]}", module.weight
     if model.readout is not None:
         yield "readout", model.readout.weight
 
@@ -108,7 +109,7 @@ class ParameterProbe:
         for _, parameter, role in named_roles(model):
             self._roles[role].append(parameter)
         blocks = zip(model.first_layers(), model.blocks, strict=True)
-        self._blocks = {f"block{layer}": list(block.parameters()) for layer, block in blocks}
+        self._blocks = {block_name(layer): list(block.parameters()) for layer, block in blocks}
         self._tensors = dict(named_tensors(model))
         self._before = {parameter: parameter.detach().clone() for parameter in model.parameters()}
         self._row: dict[str, float] = {}

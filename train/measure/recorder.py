@@ -33,7 +33,7 @@ class Recorder:
 
     Attributes:
         events: what `run.json` calls `flight_events`: `step` where the event begins, `kind` (`spike` or
-            `divergence`), `loss` there (None if it is no number).
+            `divergence`), `loss` there (None if it is no number), and of a divergence `because`.
     """
 
     def __init__(self, folder: Path, *, keep: int, batch_sha256: Callable[[int], str], after_step: int) -> None:
@@ -56,25 +56,26 @@ class Recorder:
         self._broken = False
         self._guarded(lambda: self._go_on(after_step))
 
-    def see(self, row: Row, *, diverged: bool) -> None:
-        """Take the row of one step, with all its probes; with `diverged` it is the last one."""
+    def see(self, row: Row, *, diverged: str | None) -> None:
+        """Take the row of one step, with all its probes; with `diverged`, which says why, it is the last one."""
         self._guarded(lambda: self._see(row, diverged))
 
-    def _see(self, row: Row, diverged: bool) -> None:
+    def _see(self, row: Row, diverged: str | None) -> None:
         step = row["step"]
         self._ring.append(row)
         began = self._detector.see(step, row["train_loss"])
         if diverged or began is not None:
-            self._open_event(step if began is None else began, "divergence" if diverged else "spike")
+            what = {"kind": "divergence", "because": diverged} if diverged else {"kind": "spike"}
+            self._open_event(step if began is None else began, what)
         if step <= self._until:
             self._write_from(0)
 
-    def _open_event(self, step: int, kind: str) -> None:
+    def _open_event(self, step: int, what: Row) -> None:
         if self.events and step - self._keep <= self._until + 1:
-            self.events[-1]["kind"] = kind
+            self.events[-1] |= what
         else:
             loss = next((row["train_loss"] for row in self._ring if row["step"] == step), None)
-            self.events.append({"step": step, "kind": kind, "loss": _finite(loss)})
+            self.events.append({"step": step, "loss": _finite(loss), **what})
         self._write_from(step - self._keep)
         self._until = max(self._until, step + self._keep)
 

@@ -1,8 +1,7 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""Where a run's checkpoints lie. No torch; `train.checkpoint` reads and writes what is in them.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+step_name(200)                     'step-000000200'
+checkpoint_at(folder, 200)         runs/…/kept/step-000000200, or the last one of a run that has ended; None without one
 """
 
 from __future__ import annotations

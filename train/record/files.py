@@ -1,8 +1,8 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""Files that are whole or not there.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+write_json(path, {"state": "running"})     replaces `path` in one step; NaN and infinity are errors
+write_bytes(path, b"…")                    the same for bytes
+sync_folder(folder)                        waits until the names in it are on disk
 """
 
 from __future__ import annotations

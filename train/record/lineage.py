@@ -1,4 +1,11 @@
-"""The run that another one grows out of: where it lies, what it was, and what it has cost. No torch."""
+"""The run that another one grows out of: where it lies, what it was, and what it has cost. No torch.
+
+find_base(config, fingerprint=…, vocab_size=257)     the `Base` of a resolved config, bases of its own included
+base.checkpoint()                                    the folder of the weights that the run starts from
+base_folder("0f3c…", 200, beside=…, below=…)         where that run lies, of several the one with step 200
+folders_of("0f3c…", below=runs_dir)                  everywhere it lies
+check_start(config, base_config, base_cost)          ConfigError or GrowthError: the one cannot start from the other
+"""
 
 from __future__ import annotations
 
@@ -57,16 +64,27 @@ def base_folder(base: str, step: int, *, beside: Sequence[Path], below: Path) ->
     Of several the first that has the checkpoint, or else the first; None if there is none.
     """
 
-    def found() -> Iterator[Path]:
-        yield from (folder / base for folder in beside if (folder / base / "run.json").exists())
-        yield from (run for run in find_runs([below]) if run.name == base)
-
     first = None
-    for folder in found():
+    for folder in folders_of(base, beside=beside, below=below):
         if checkpoint_at(folder, step) is not None:
             return folder
         first = first or folder
     return first
+
+
+def folders_of(run_id: str, *, beside: Sequence[Path] = (), below: Path) -> Iterator[Path]:
+    """The folders of a run of several studies: those in the folders `beside` first, then all that lie `below`."""
+    yield from (folder / run_id for folder in beside if (folder / run_id / "run.json").exists())
+    yield from (folder for folder in find_runs([below]) if folder.name == run_id)
+
+
+def runs_dir_of(folder: Path, study: str) -> Path:
+    """`runs_dir_of(Path("runs/gstack/law/0f3c…"), "gstack/law")` is `runs`: below what a run's base lies.
+
+    A folder that was moved out of its study's has all its runs beside it; a link from another study is followed.
+    """
+    real, parts = folder.resolve(), Path(study).parts
+    return real.parents[len(parts)] if real.parent.parts[-len(parts) :] == parts else real.parent
 
 
 def find_base(config: Config, *, fingerprint: str, vocab_size: int) -> Base | None:

@@ -62,11 +62,22 @@ METRICS = (
     Metric("angle/{l}/{n}", "pi", "mean over tokens", "eval", "between the inputs of blocks l and l + n"),
 )
 
+
+def block_name(layer: int) -> str:
+    """What names of metrics call the block at this place in the depth, from 0."""
+    return f"block{layer}"
+
+
+MATRIX_NAME = r"(?:block\d+/(?:query|key|value|out|gate|up|down)|readout)"
+"""A regular expression for the names of all matrices; a table of tokens has rows without gradient, and is none."""
+
+TABLE_NAME = "tokens"
+
 _PLACEHOLDERS = {
     r"\{l\}": r"\d+",
     r"\{n\}": r"[1-9]\d*",
     r"\{role\}": r"[a-z_]+",
-    r"\{tensor\}": r"(block\d+/(query|key|value|out|gate|up|down)|tokens|readout)",
+    r"\{tensor\}": rf"(?:{MATRIX_NAME}|{TABLE_NAME})",
 }
 
 
@@ -85,4 +96,4 @@ def check_declared(names: Iterable[str]) -> None:
     """Raises `KeyError` for a name that `METRICS` does not declare."""
     for name in names:
         if not _declared(name):
-            raise KeyError(f"{name}: a metric that train/metrics.py does not declare")
+            raise KeyError(f"{name}: a metric that `train.record.metrics` does not declare")

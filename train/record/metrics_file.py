@@ -1,8 +1,9 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""The rows that a run measures, a JSON object a line.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+MetricsWriter(folder, after_step=200)     appends to `metrics.jsonl`, behind the rows up to step 200
+read_metrics(folder)                      [{'step': 0, 'tokens': 0, …}, …]: without a last line that a kill cut off
+read_metrics(folder, FLIGHT)              the same of what the flight recorder wrote
+write_parquet(folder)                     the same rows as `metrics.parquet`
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train.record.files import write_bytes
 from train.record.run import RecordError
 
+if TYPE_CHECKING:
+    import polars as pl  # which a run needs at its end only
+
 METRICS = "metrics.jsonl"
+
+
+PARQUET = "metrics.parquet"
 
 
 FLIGHT = "flight.jsonl"
@@ -74,9 +81,35 @@ def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
 
 def write_parquet(folder: Path) -> None:
     """Write `metrics.parquet`, the same rows as `metrics.jsonl`; a missing value is null."""
+    _parse_table(folder).write_parquet(folder / PARQUET)
+
+
+def read_metrics_table(folder: Path) -> pl.DataFrame:
+    """The rows of `read_metrics` as a table, a column for each name; a missing value is null.
+
+    They are read from `metrics.parquet` where it holds them: it was written after the last row, and has as many rows
+    as `metrics.jsonl` has lines. Anything else, such as a file that was written to since, or a copy that lost the
+    times, is read from `metrics.jsonl`.
+
+    Raises:
+        RecordError: a line before the last one is damaged.
+    """
+    import polars as pl
+
+    rows, table = folder / METRICS, folder / PARQUET
+    try:
+        if rows.stat().st_mtime_ns <= table.stat().st_mtime_ns:
+            whole = pl.read_parquet(table)
+            if len(whole) == rows.read_bytes().count(b"\n"):
+                return whole
+    except (OSError, pl.exceptions.PolarsError):
+        pass  # there is none, or it is damaged
+    return _parse_table(folder)
+
+
+def _parse_table(folder: Path) -> pl.DataFrame:
     import polars as pl
 
     rows = read_metrics(folder)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, strict=False)
-    frame.write_parquet(folder / "metrics.parquet")
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, strict=False)

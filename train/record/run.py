@@ -1,8 +1,13 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""The record of a run: its folder, its states, and who may write. No torch.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+run_dir(config)                       runs/scratch/0f3c…, for a resolved config
+read_run(folder)                      its `run.json` as one flat dict; None where no run has begun
+write_run(folder, {"state": …})       replaces it in one step
+with locked(folder): …                nobody else writes the folder; the lock goes with the process
+is_alive(folder)                      whether a process holds it now
+
+A run's folder holds `config.yaml`, `run.json`, `metrics.jsonl`, at the end `metrics.parquet`, `checkpoint/`, and
+`kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read.
 """
 
 from __future__ import annotations
@@ -122,3 +127,17 @@ def write_run(folder: Path, record: Mapping[str, Any]) -> None:
 def diverged_by(record: Mapping[str, Any] | None, step: int) -> bool:
     """Whether a run diverged at or before a step, so that it has no checkpoint of it."""
     return record is not None and record["state"] == "diverged" and bool(record["diverged_at_step"] <= step)
+
+
+def divergence(record: Mapping[str, Any]) -> str:
+    """When and why a run diverged: `at step 7, dead: …`, or `not finite: …` or `exploded: …`.
+
+    Records that were written before there were causes have none.
+    """
+    because = record.get("diverged_because")
+    return f"at step {record['diverged_at_step']}" + (f", {because}" if because else "")
+
+
+def died(record: Mapping[str, Any]) -> bool:
+    """Whether a run diverged since its model was dead (`train.measure.dead`)."""
+    return (record.get("diverged_because") or "").startswith("dead: ")

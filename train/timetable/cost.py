@@ -1,7 +1,11 @@
-"""Parameters by group and FLOPs per token, in closed form. No torch, so that a plan can be priced anywhere.
+"""What a run will take, known before it starts: steps, tokens, FLOPs. No torch, so that a plan can be priced anywhere.
 
-Letters: L depth, B blocks with weights of their own, D width, H heads, K = D/H, F MLP hidden, V vocabulary, T context.
-`tests/models/test_count.py` compares both with the real model and with torch's own FLOP counter.
+run_cost(config, vocab_size=257)              RunCost(n_params=…, tokens_per_step=…, n_steps=…, flops=…)
+run_cost(config, 257, base=cost_of_base)      with what the weights had cost where the run begins, as `inherited`
+cost.spent(200)                               Spent(steps, tokens, flops, flops_6nd) up to step 200, inherited ones too
+cost.steps("5%"), cost.every("5%")            a duration within this run in whole steps; at least one
+
+FLOPs per token are those of `models.count`.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from dataclasses import astuple, dataclass
 
 from conf.config import Config
 from conf.duration import Duration
-from conf.schema import ConfigError, ModelConfig
+from conf.schema import ConfigError, GrowConfig, ModelConfig
 from models.count import count_params, flops_per_token, flops_per_token_6nd, learn_flops
 
 
@@ -75,6 +79,11 @@ class RunCost:
         return max(1, self.steps(duration))
 
 
+def tuning_tokens(grow: GrowConfig, tokens_per_step: int) -> int:
+    """Tokens that tune the map from a base's weights, before the first step; 0 where the map is not learnt."""
+    return grow.learn_steps * tokens_per_step if "learn" in (grow.depth, grow.width) else 0
+
+
 def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> RunCost:
     """Steps, tokens and FLOPs of a run, its duration rounded to whole steps.
 
@@ -104,12 +113,12 @@ def run_cost(config: Config, vocab_size: int, base: RunCost | None = None) -> Ru
             raise ConfigError(f"grow.step: {config.grow.step} is beyond the base's end; allowed: 0 to {base.n_steps}")
         inherited = base.spent(config.grow.step)
         begun = base.begun + config.grow.step if config.grow.schedule == "continue" else 0
-        if "learn" in {config.grow.depth, config.grow.width}:
+        tokens = tuning_tokens(config.grow, tokens_per_step)
+        if tokens:
             assert base.model is not None  # it was priced here
             forward, backward = learn_flops(
                 base.model, config.model, config.grow, vocab_size=vocab_size, context=context
             )
-            tokens = config.grow.learn_steps * tokens_per_step
             forming = config.grow.learn_steps * (forward + backward) + forward
             tuning = Spent(0, tokens, tokens * per_token + forming, tokens * per_token_6nd)
     tokens = n_steps * tokens_per_step

@@ -18,8 +18,8 @@ from analysis.growth.speed_up import SCRATCH, name_broken
 from analysis.stability.lr_sweep import by_seed
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.tables.csv import TableError
-from analysis.tables.lineage import DECAYS
 from analysis.tables.runs import read_curves
+from analysis.tables.select import FINISHED, annealed
 from conf.command_line import counted
 from train.record.files import write_bytes
 
@@ -47,8 +47,8 @@ def cooldowns(runs: pl.DataFrame, out: Path) -> list[Claim]:
         .otherwise(pl.lit(FRESH))
     )
     runs = runs.with_columns(arm.alias("arm"))
-    table = runs.filter(pl.col("state") == "finished")
-    if table.filter(pl.col("schedule.shape").is_in(DECAYS)).is_empty():
+    table = runs.filter(FINISHED)
+    if not annealed(table).any():
         raise TableError(f"none of {counted(len(runs), 'run')} has decayed and finished")
     curves = read_curves([Path(folder) for folder in table["folder"]]).drop_nulls("val_loss")
     curves = curves.join(table.select(pl.col("run_id").alias("curve"), "arm", "seed", "n_tokens"), on="curve")

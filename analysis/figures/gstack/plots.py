@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from analysis.claims.seeds import over_seeds
+from analysis.claims.sample import over_seeds
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
 from analysis.growth.speed_up import SCRATCH

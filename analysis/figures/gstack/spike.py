@@ -15,6 +15,7 @@ from analysis.figures.gstack.plots import flops_axis, show_losses
 from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken
 from analysis.stability.lr_sweep import arms_apart, by_seed, differences
 from analysis.tables.lineage import FROM_SCRATCH, courses, trace
+from analysis.tables.select import FINISHED
 from train.record.files import write_bytes
 
 STACK, ZERO = "stack", "zero"
@@ -52,7 +53,7 @@ def spike(runs: pl.DataFrame, out: Path) -> list[Claim]:
 def _short(traced: pl.DataFrame) -> pl.DataFrame:
     """The finished runs that grow and end soon: as short as any, and no trunk that another run goes on from."""
     trunks = {link for chain in traced["chain"] for link in chain[:-1]}
-    ended = (pl.col("state") == "finished") & (pl.col("run_id") == pl.col("growth"))
+    ended = FINISHED & (pl.col("run_id") == pl.col("growth"))
     short = traced.filter(ended & ~pl.col("run_id").is_in(trunks))
     return short.filter(pl.col("n_steps") == pl.col("n_steps").min())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import Sample, by_seed
 from analysis.drawing import style
-from analysis.figures.mup.coordinates import MODULES, read_coordinates, slopes
-from analysis.stability.lr_sweep import by_seed, differences
+from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
+from analysis.figures.mup.coordinates import MODULES, read_coordinates, size_slopes
 from analysis.stability.plot_lr_sweep import mean_over_seeds
-from train.record.files import write_bytes
 
 FLAT = 0.15  # the largest slope that counts as none, as in the published checks
 GROWING = 0.5
@@ -78,23 +80,20 @@ CONTROLS = (
 )
 
 
-def coord_check(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `coordinates`, `rules` and `depth` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of widths at one depth, and of depths with another base width.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `coordinates`, `rules` and `depth`, and return the claims. Runs: widths at one depth, and depths with
+    another base width."""
     deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
     wide = read_coordinates(runs.filter(~deep), _arm())
     depth = read_coordinates(runs.filter(deep), _arm())
-    width_slopes, depth_slopes = slopes(wide, "width"), slopes(depth, "depth")
-    _draw_coordinates(wide, out)
-    _draw_rules(width_slopes, out)
-    _draw_depth(depth, out)
+    width_slopes, depth_slopes = size_slopes(wide, "width"), size_slopes(depth, "depth")
+    _draw_coordinates(wide, folder)
+    _draw_rules(width_slopes, folder)
+    _draw_depth(depth, folder)
     return [
-        *_width_claims(width_slopes, wide, len(runs.filter(~deep))),
-        *_control_claims(width_slopes, len(runs.filter(~deep))),
-        *_depth_claims(depth_slopes, len(runs.filter(deep))),
+        *_width_claims(width_slopes, wide, runs.filter(~deep)),
+        *_control_claims(width_slopes, runs.filter(~deep)),
+        *_depth_claims(depth_slopes, runs.filter(deep)),
     ]
 
 
@@ -114,143 +113,108 @@ def _arm() -> pl.Expr:
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def _steepest(table: pl.DataFrame, arm: str, modules: tuple[str, ...]) -> list[float]:
-    """For each seed the largest |slope| of the modules at any step after the first update."""
-    rows = table.filter((pl.col("arm") == arm) & pl.col("module").is_in(modules) & (pl.col("t") > 0))
-    return list(by_seed(rows.group_by("seed").agg(pl.col("slope").abs().max()), "slope").values())
-
-
 def _last(table: pl.DataFrame) -> int:
     return int(table["t"].max())  # type: ignore[arg-type]  # polars says Any
 
 
-def _at(table: pl.DataFrame, arm: str, modules: tuple[str, ...], *, at_init: bool) -> dict[Any, float]:
+def _steepest(table: pl.DataFrame, arm: str, modules: tuple[str, ...]) -> Sample:
+    """For each seed the largest |slope| of the modules at any step after the first update."""
+    rows = table.filter((pl.col("arm") == arm) & pl.col("module").is_in(modules) & (pl.col("t") > 0))
+    return by_seed(rows.group_by("seed").agg(pl.col("slope").abs().max()), "slope")
+
+
+def _at(table: pl.DataFrame, arm: str, *modules: str, at_init: bool = False) -> Sample:
     """For each seed the mean slope of the modules at initialisation, or before the last step."""
     t = 0 if at_init else _last(table)
     return by_seed(table.filter(pl.col("module").is_in(modules)), "slope", arm=arm, t=t)
 
 
-def _width_claims(table: pl.DataFrame, coordinates: pl.DataFrame, n_runs: int) -> list[Claim]:
+def _width_claims(table: pl.DataFrame, coordinates: pl.DataFrame, runs: pl.DataFrame) -> list[Claim]:
     steps = _last(table)
-    claims = [
-        claim_over_seeds(
-            _steepest(table, arm, HIDDEN),
-            sentence=f"Under {ARMS[arm]} the sizes of activations do not depend on the width.",
-            statistic="largest |slope| of log2 mean |x| against log2 width of embedding, attention, MLP and last "
-            f"block over updates 1 to {steps}",
-            threshold=f"below {FLAT:g}",
-            high=FLAT,
-            n_runs=n_runs,
-        )
-        for arm in ("mup", "completep")
-    ]
-    claims += [
-        claim_over_seeds(
-            list(_at(table, "mup", ("logits",), at_init=False).values()),
-            sentence="Under muP the logits, which shrink with the width at initialisation, end with one size.",
-            statistic=f"slope of log2 mean |logit| against log2 width after {steps} updates",
-            threshold=f"within -{FLAT:g} and {FLAT:g}",
-            low=-FLAT,
-            high=FLAT,
-            n_runs=n_runs,
-        ),
-        claim_over_seeds(
-            list(_at(table, "standard", ("attention", "mlp"), at_init=False).values()),
-            sentence="Under the standard parametrisation activations grow with the width.",
-            statistic=f"slope of log2 mean |x| against log2 width after {steps} updates, mean of attention and MLP",
-            threshold=f"above {GROWING:g}",
-            low=GROWING,
-            n_runs=n_runs,
-        ),
-    ]
-    claims += [
-        claim_over_seeds(
-            _loss_over_width(coordinates, arm),
-            sentence=sentence,
-            statistic=f"training loss of the widest model minus that of the base after {steps} updates, nats",
-            threshold=threshold,
-            low=low,
-            high=high,
-            n_runs=n_runs,
-        )
-        for arm, sentence, threshold, low, high in (
-            ("mup", "Under muP wider is better.", "below 0", -np.inf, 0.0),
-            ("standard", "Under the standard parametrisation wider is worse at this rate.", "above 0", 0.0, np.inf),
-        )
-    ]
-    return claims
-
-
-def _loss_over_width(coordinates: pl.DataFrame, arm: str) -> list[float]:
     losses = coordinates.filter((pl.col("module") == "loss") & (pl.col("t") == pl.col("t").max()))
-    widest, base = (
-        by_seed(losses, "value", arm=arm, width=width) for width in (losses["width"].max(), losses["width"].min())
-    )
-    return differences(widest, base)
+
+    def widest_minus_base(arm: str) -> Sample:
+        widths = losses["width"].max(), losses["width"].min()
+        widest, base = (by_seed(losses, "value", arm=arm, width=width) for width in widths)
+        return (widest - base).behind(runs)
+
+    return [
+        *(
+            Claim(
+                f"Under {ARMS[arm]} the sizes of activations do not depend on the width.",
+                of=_steepest(table, arm, HIDDEN).behind(runs),
+                statistic="largest |slope| of log2 mean |x| against log2 width of embedding, attention, MLP and last "
+                f"block over updates 1 to {steps}",
+                accept=below(FLAT),
+            )
+            for arm in ("mup", "completep")
+        ),
+        Claim(
+            "Under muP the logits, which shrink with the width at initialisation, end with one size.",
+            of=_at(table, "mup", "logits").behind(runs),
+            statistic=f"slope of log2 mean |logit| against log2 width after {steps} updates",
+            accept=between(-FLAT, FLAT),
+        ),
+        Claim(
+            "Under the standard parametrisation activations grow with the width.",
+            of=_at(table, "standard", "attention", "mlp").behind(runs),
+            statistic=f"slope of log2 mean |x| against log2 width after {steps} updates, mean of attention and MLP",
+            accept=above(GROWING),
+        ),
+        *(
+            Claim(
+                sentence,
+                of=widest_minus_base(arm),
+                statistic=f"training loss of the widest model minus that of the base after {steps} updates, nats",
+                accept=accept,
+            )
+            for arm, sentence, accept in (
+                ("mup", "Under muP wider is better.", below(0)),
+                ("standard", "Under the standard parametrisation wider is worse at this rate.", above(0)),
+            )
+        ),
+    ]
 
 
-def _control_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
-    claims = []
+def _control_claims(table: pl.DataFrame, runs: pl.DataFrame) -> Iterator[Claim]:
     for control in CONTROLS:
-        without = _at(table, control.arm, control.modules, at_init=control.at_init)
-        if control.twin is None:
-            shifts = list(without.values())
-        else:
-            shifts = differences(without, _at(table, control.twin, control.modules, at_init=control.at_init))
+        shift = _at(table, control.arm, *control.modules, at_init=control.at_init)
+        if control.twin is not None:
+            shift = shift - _at(table, control.twin, *control.modules, at_init=control.at_init)
         rule = control.arm.rpartition(" ")[2]
         names = " and ".join(MODULES[module].replace("\n", " ") for module in control.modules)
         when = "at initialisation" if control.at_init else f"after {_last(table)} updates"
-        half = control.power / 2
-        claims.append(
-            claim_over_seeds(
-                shifts,
-                sentence=f"The check fails without {rule}: {names}, by d^{control.power:g} ({control.because}).",
-                statistic=f"slope of log2 of {names} against log2 width {when}"
-                + (", without the rule minus with it" if control.twin else ""),
-                threshold=f"{'above' if half > 0 else 'below'} {half:g}, half of theory's",
-                low=half if half > 0 else -np.inf,
-                high=np.inf if half > 0 else half,
-                n_runs=n_runs,
-            )
+        beyond = above if control.power > 0 else below
+        yield Claim(
+            f"The check fails without {rule}: {names}, by d^{control.power:g} ({control.because}).",
+            of=shift.behind(runs),
+            statistic=f"slope of log2 of {names} against log2 width {when}"
+            + (", without the rule minus with it" if control.twin else ""),
+            accept=beyond(control.power / 2, "half of theory's"),
         )
-    return claims
 
 
-def _depth_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
-    steps = _last(table)
-    flat = [
-        claim_over_seeds(
-            list(_at(table, arm, ("output",), at_init=False).values()),
-            sentence=f"Under {name} the stream after the last block ends with one size at every depth.",
-            statistic=f"slope of log2 mean |x| against log2 depth after {steps} updates",
-            threshold=f"within -{FLAT:g} and {FLAT:g}",
-            low=-FLAT,
-            high=FLAT,
-            n_runs=n_runs,
+def _depth_claims(table: pl.DataFrame, runs: pl.DataFrame) -> list[Claim]:
+    flat, growing = between(-FLAT, FLAT), above(GROWING)
+    ends_flat = "Under {} the stream after the last block ends with one size at every depth."
+    bare = "completep without residual_multiplier"
+    return [
+        Claim(
+            sentence,
+            of=_at(table, arm, module).behind(runs),
+            statistic=f"slope of log2 {what} against log2 depth after {_last(table)} updates",
+            accept=accept,
         )
-        for arm, name in (("completep", "CompleteP"), ("completep, alpha 0.5", "depth-muP"))
-    ]
-    growing = [
-        claim_over_seeds(
-            list(_at(table, arm, (module,), at_init=False).values()),
-            sentence=sentence,
-            statistic=f"slope of log2 {what} against log2 depth after {steps} updates",
-            threshold=f"above {GROWING:g}",
-            low=GROWING,
-            n_runs=n_runs,
+        for arm, module, what, accept, sentence in (
+            ("completep", "output", "mean |x|", flat, ends_flat.format("CompleteP")),
+            ("completep, alpha 0.5", "output", "mean |x|", flat, ends_flat.format("depth-muP")),
+            ("mup", "output", "mean |x|", growing, "Under muP the stream after the last block grows with the depth."),
+            ("mup", "change", "of the change of mean |x|", growing,
+             "Under muP the change of the stream grows with the depth."),
+            (bare, "output", "mean |x|", growing,
+             "Without its residual multiplier CompleteP does not keep the stream from growing with the depth."),
         )
-        for arm, module, what, sentence in (
-            ("mup", "output", "mean |x|", "Under muP the stream after the last block grows with the depth."),
-            ("mup", "change", "of the change of mean |x|", "Under muP the change of the stream grows with the depth."),
-            (
-                "completep without residual_multiplier",
-                "output",
-                "mean |x|",
-                "Without its residual multiplier CompleteP does not keep the stream from growing with the depth.",
-            ),
-        )
-    ]
-    return flat + growing
+    ]  # fmt: skip
 
 
 # --- figures ---------------------------------------------------------------------------------------------
@@ -259,12 +223,10 @@ def _depth_claims(table: pl.DataFrame, n_runs: int) -> list[Claim]:
 PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "training loss"}
 
 
-def _draw_coordinates(coordinates: pl.DataFrame, out: Path) -> None:
+def _draw_coordinates(coordinates: pl.DataFrame, folder: Path) -> None:
     """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
     for each parametrisation."""
-    with style.paper():
-        figure = Figure(figsize=(10.2, 5.4))
-        grid = figure.subplots(len(ARMS), len(PANELS), sharex=True, sharey="col")
+    with style.panels((10.2, 5.4), len(ARMS), len(PANELS), sharex=True, sharey="col") as (figure, grid):
         for row, (arm, name) in zip(grid, ARMS.items(), strict=True):
             for axes, (module, title) in zip(row, PANELS.items(), strict=True):
                 one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
@@ -276,17 +238,14 @@ def _draw_coordinates(coordinates: pl.DataFrame, out: Path) -> None:
         for axes in grid[-1]:
             axes.set_xlabel("width")
         _step_bar(figure, grid, coordinates)
-        style.save(figure, out / "coordinates")
-    write_bytes(out / "coordinates.csv", coordinates.write_csv().encode())
+    write_picture(figure, coordinates, folder / "coordinates")
 
 
-def _draw_depth(coordinates: pl.DataFrame, out: Path) -> None:
+def _draw_depth(coordinates: pl.DataFrame, folder: Path) -> None:
     """`depth`: the stream after the last block, and how far its size moved, against depth for each parametrisation."""
     rows = {"output": "last block, mean |x|", "change": "its change since\ninitialisation"}
     arms = {arm: name for arm, name in DEPTH_ARMS.items() if arm in set(coordinates["arm"])}
-    with style.paper():
-        figure = Figure(figsize=(1.8 * len(arms) + 1.0, 4.2))
-        grid = figure.subplots(len(rows), len(arms), sharex=True, sharey="row")
+    with style.panels((1.8 * len(arms) + 1.0, 4.2), len(rows), len(arms), sharex=True, sharey="row") as (figure, grid):
         for row, (module, label) in zip(grid, rows.items(), strict=True):
             for axes, (arm, name) in zip(row, arms.items(), strict=True):
                 one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
@@ -297,23 +256,15 @@ def _draw_depth(coordinates: pl.DataFrame, out: Path) -> None:
                     axes.set_xlabel("blocks")
             row[0].set_ylabel(label)
         _step_bar(figure, grid, coordinates)
-        style.save(figure, out / "depth")
-    write_bytes(out / "depth.csv", coordinates.write_csv().encode())
+    write_picture(figure, coordinates, folder / "depth")
 
 
 def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, steps: pl.Series) -> None:
     """Value against size on logarithmic axes, a line for each step: geometric mean over seeds with a band from the
     lowest to the highest."""
     colours = style.size_colours(steps.to_numpy())
-    for (t,), rows in coordinates.sort("t", size).group_by("t", maintain_order=True):
-        points = rows.group_by(size, maintain_order=True).agg(
-            pl.col("value").log().mean().exp().alias("mean"),
-            pl.col("value").min().alias("low"),
-            pl.col("value").max().alias("high"),
-        )
-        colour = colours[float(t)]
-        axes.fill_between(points[size], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(points[size], points["mean"], "o-", color=colour, markersize=2.5, linewidth=1.1)
+    for (t,), rows in coordinates.sort("t").group_by("t", maintain_order=True):
+        draw_over_seeds(axes, rows, size, "value", colour=colours[float(t)], mew=0, markersize=2.5, linewidth=1.1)
     sizes = coordinates[size].unique().sort().to_list()
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -326,7 +277,7 @@ def _step_bar(figure: Figure, grid: Any, coordinates: pl.DataFrame) -> None:
     style.size_bar(figure, grid, style.size_colours(coordinates["t"].to_numpy()), "updates done")
 
 
-def _draw_rules(table: pl.DataFrame, out: Path) -> None:
+def _draw_rules(table: pl.DataFrame, folder: Path) -> None:
     """`rules`: the slope of each module in the width, at initialisation and at the last step, for the parametrisations
     and for muP without each rule; a frame is where theory says that a rule's absence shows."""
     arms = [*ARMS, *(c.arm for c in CONTROLS if c.twin == "mup"), ONE_HEAD]
@@ -336,9 +287,7 @@ def _draw_rules(table: pl.DataFrame, out: Path) -> None:
     steps = _last(table)
     means = mean_over_seeds(table.filter(pl.col("t").is_in([0, steps])), "slope", by=("arm", "module", "t"))
     values = {(arm, module, t): mean for arm, module, t, mean in means.select("arm", "module", "t", "mean").iter_rows()}
-    with style.paper():
-        figure = Figure(figsize=(10.6, 4.4))
-        panels = figure.subplots(1, 2, sharey=True)
+    with style.panels((10.6, 4.4), 1, 2, sharey=True) as (figure, panels):
         for axes, at_init in zip(panels, (True, False), strict=True):
             t = 0 if at_init else steps
             cells = np.array([[values.get((arm, module, t), np.nan) for module in MODULES] for arm in arms])
@@ -360,8 +309,7 @@ def _draw_rules(table: pl.DataFrame, out: Path) -> None:
             axes.set_title("at initialisation" if at_init else f"after {steps} updates")
         panels[0].set_yticks(range(len(arms)), [_name(arm) for arm in arms])
         figure.colorbar(image, ax=panels, label="slope of log mean |x| against log width", aspect=30, extend="both")
-        style.save(figure, out / "rules")
-    write_bytes(out / "rules.csv", means.write_csv().encode())
+    write_picture(figure, means, folder / "rules")
 
 
 def _name(arm: str) -> str:

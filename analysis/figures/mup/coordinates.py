@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 
-from analysis.tables.runs import read_curves
+from analysis.stability.lr_sweep import curves_of
 
 # The outputs that nanoGPT-mup records (Dey et al. 2024), and the largest attention logit, for the rules about heads.
 MODULES = {
@@ -41,7 +39,7 @@ def read_coordinates(runs: pl.DataFrame, arm: pl.Expr) -> pl.DataFrame:
         pl.col("model.depth").alias("depth"),
         "seed",
     )
-    curves = read_curves([Path(folder) for folder in runs["folder"]]).filter(pl.col("step") > 0)
+    curves = curves_of(runs).filter(pl.col("step") > 0)
     deepest = int(own["depth"].max())  # type: ignore[arg-type]  # polars says Any
     last = pl.coalesce(
         pl.when(pl.col("depth") == depth).then(pl.col(f"block{depth - 1}/output_abs"))
@@ -73,7 +71,7 @@ def read_coordinates(runs: pl.DataFrame, arm: pl.Expr) -> pl.DataFrame:
     )
 
 
-def slopes(coordinates: pl.DataFrame, size: str) -> pl.DataFrame:
+def size_slopes(coordinates: pl.DataFrame, size: str) -> pl.DataFrame:
     """The slope of log2 of a value against log2 of `size` (`width` or `depth`), for each `arm`, `module`, `t` and
     `seed`; none where a size of the arm is missing, or where there is only one."""
     n_sizes = dict(coordinates.group_by("arm").agg(pl.col(size).n_unique()).iter_rows())

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import Sample, arms_apart, slopes
 from analysis.drawing import style
-from analysis.stability.lr_sweep import best_lr, by_seed, differences, read_sweep, slopes
+from analysis.drawing.pictures import write_picture
+from analysis.stability.lr_sweep import best_lr, read_sweep, span
 from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, geometric_mean_over_seeds, mean_over_seeds
 from analysis.tables.columns import Array
-from train.record.files import write_bytes
 
 ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
 COLOURS = dict(zip(ARMS, style.ARMS, strict=False))
@@ -27,41 +26,25 @@ ONE_STEP = 1.0  # log2: the published grids have factor 2, and muP's best rate s
 AT_AN_END = "the best rate is at an end of its grid in a seed, so that it is not known there"
 
 
-def transfer(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `width` and `depth` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of learning rates and seeds at several widths, and at several depths of
-            the smallest width.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `width` and `depth`, and return the claims. Runs: learning rates and seeds at several widths, and at several
+    depths of the smallest width."""
     name = pl.col("param.name")
     at_base_depth = pl.col("model.depth") == pl.col("model.depth").min()
     at_base_width = pl.col("model.width") == pl.col("model.width").min()
     width = read_sweep(runs.filter(at_base_depth), name, size=pl.col("model.width"))
     depth = read_sweep(runs.filter(at_base_width), name, size=pl.col("model.depth"))
-    _draw(width, out / "width", "width")
-    _draw(depth, out / "depth", "blocks")
+    _draw(width, folder / "width", "width")
+    _draw(depth, folder / "depth", "blocks")
     return [
         _stays(width, "mup", "width"),
         _stays(width, "completep", "width"),
-        _moves(
-            width,
-            "standard",
-            "width",
-            "Under the standard parametrisation the best learning rate moves left with the width.",
-            -ONE_STEP,
-        ),
-        _dearer(width, "standard", "mup", "width"),
+        _moves(width, "standard", "width", most=-ONE_STEP),
+        _costs_more(width, "standard", "mup", "width"),
         _stays(depth, "completep", "depth"),
-        _moves(depth, "mup", "depth", "Under muP the best learning rate moves left with the depth.", 0.0),
-        _moves(
-            depth,
-            "standard",
-            "depth",
-            "Under the standard parametrisation the best learning rate moves left with the depth.",
-            0.0,
-        ),
-        _dearer(depth, "mup", "completep", "depth"),
+        _moves(depth, "mup", "depth", most=0.0),
+        _moves(depth, "standard", "depth", most=0.0),
+        _costs_more(depth, "mup", "completep", "depth"),
     ]
 
 
@@ -99,7 +82,7 @@ def _loss_at(lr: Array, loss: Array, wanted: float) -> float | None:
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def _shifts(sweep: pl.DataFrame, arm: str, *, at_most: bool = False) -> list[float]:
+def _shifts(sweep: pl.DataFrame, arm: str, *, at_most: bool = False) -> Sample:
     """For each seed how far the best rate moves from the smallest size to the largest, in log2.
 
     None at all if a seed's best rate is at an end of its grid: to leave that seed out would select those that move
@@ -115,53 +98,45 @@ def _shifts(sweep: pl.DataFrame, arm: str, *, at_most: bool = False) -> list[flo
     if at_most:
         bounded = (pl.col("size") == pl.col("size").max()) & (pl.col("lr_best") == pl.col("lr_low"))
         best = best.with_columns(pl.when(bounded).then(pl.col("lr_low")).otherwise(pl.col("lr_opt")).alias("lr_opt"))
-    if best["lr_opt"].null_count():
-        return []
-    return [slope * log2(_ratio(sweep)) for slope in slopes(best, "lr_opt", log_value=True).values()]
+    unknown = AT_AN_END if best["lr_opt"].null_count() else None
+    per_decade = slopes(best, "lr_opt", log_value=True)
+    return (per_decade * log2(_ratio(sweep))).behind(curves).or_say(AT_AN_END).unless(unknown)
 
 
 def _ratio(sweep: pl.DataFrame) -> float:
-    return float(sweep["size"].max()) / float(sweep["size"].min())  # type: ignore[arg-type]  # polars says Any
+    smallest, largest = span(sweep, "size")
+    return largest / smallest
 
 
 def _stays(sweep: pl.DataFrame, arm: str, what: str) -> Claim:
-    ratio = _ratio(sweep)
-    return claim_over_seeds(
-        _shifts(sweep, arm),
-        sentence=f"Under {ARMS[arm]} the best learning rate does not move with the {what}.",
-        statistic=f"log2 of the best rate at {ratio:g} times the {what} over that of the base",
-        threshold=f"within -{ONE_STEP:g} and {ONE_STEP:g}",
-        low=-ONE_STEP,
-        high=ONE_STEP,
-        n_runs=len(sweep.filter(pl.col("arm") == arm)),
-        reason=AT_AN_END,
+    return Claim(
+        f"Under {ARMS[arm]} the best learning rate does not move with the {what}.",
+        of=_shifts(sweep, arm),
+        statistic=f"log2 of the best rate at {_ratio(sweep):g} times the {what} over that of the base",
+        accept=between(-ONE_STEP, ONE_STEP),
     )
 
 
-def _moves(sweep: pl.DataFrame, arm: str, what: str, sentence: str, below: float) -> Claim:
-    return claim_over_seeds(
-        _shifts(sweep, arm, at_most=True),
-        sentence=sentence,
+def _moves(sweep: pl.DataFrame, arm: str, what: str, *, most: float) -> Claim:
+    name = "the standard parametrisation" if arm == "standard" else ARMS[arm]
+    return Claim(
+        f"Under {name} the best learning rate moves left with the {what}.",
+        of=_shifts(sweep, arm, at_most=True),
         statistic=f"log2 of the best rate at {_ratio(sweep):g} times the {what} over that of the base; where it is the "
         "lowest of the grid, an upper bound",
-        threshold=f"below {below:g}",
-        high=below,
-        n_runs=len(sweep.filter(pl.col("arm") == arm)),
-        reason=AT_AN_END,
+        accept=below(most),
     )
 
 
-def _dearer(sweep: pl.DataFrame, arm: str, other: str, what: str) -> Claim:
+def _costs_more(sweep: pl.DataFrame, arm: str, other: str, what: str) -> Claim:
     penalty = transfer_penalty(sweep).filter(pl.col("size") == pl.col("size").max())
-    return claim_over_seeds(
-        differences(by_seed(penalty, "penalty", arm=arm), by_seed(penalty, "penalty", arm=other)),
-        sentence=f"Over the {what} the rate of the base costs more under {ARMS[arm]} than under {ARMS[other]}.",
+    both = sweep.filter(pl.col("arm").is_in([arm, other]))
+    return Claim(
+        f"Over the {what} the rate of the base costs more under {ARMS[arm]} than under {ARMS[other]}.",
+        of=arms_apart(penalty, "penalty", arm, other).behind(both).or_say(AT_AN_END),
         statistic=f"loss with the base's best rate minus loss with the own one at {_ratio(sweep):g} times the {what}, "
         f"{ARMS[arm]} minus {ARMS[other]}, nats",
-        threshold="above 0",
-        low=0.0,
-        n_runs=len(sweep.filter(pl.col("arm").is_in([arm, other]))),
-        reason=AT_AN_END,
+        accept=above(0),
     )
 
 
@@ -175,9 +150,7 @@ def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
     colours = style.size_colours(sweep["size"].to_numpy())
     mean = sweep.group_by("arm", "size", "lr", maintain_order=True).agg(pl.col("loss").mean(), seed=pl.lit(0))
     of_mean, best, penalty = best_lr(mean), best_lr(sweep), transfer_penalty(sweep)
-    with style.paper():
-        figure = Figure(figsize=(2.15 * (len(arms) + 2) + 0.8, 2.9))
-        panels = figure.subplots(1, len(arms) + 2)
+    with style.panels((2.15 * (len(arms) + 2) + 0.8, 2.9), 1, len(arms) + 2) as (figure, panels):
         floor, ceiling = _limits(mean)
         for axes, (arm, name) in zip(panels, arms.items(), strict=False):
             draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
@@ -192,12 +165,11 @@ def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
         style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
         _draw_best(panels[-2], best, of_mean, arms, size_label)
         _draw_penalty(panels[-1], penalty, arms, size_label)
-        style.save(figure, stem)
     table = sweep.drop("folder").join(
         best.select("arm", "size", "seed", "lr_opt", "loss_opt", "at_edge"), on=["arm", "size", "seed"], how="left"
     )
     table = table.join(penalty, on=["arm", "size", "seed"], how="left")
-    write_bytes(stem.with_suffix(".csv"), table.write_csv().encode())
+    write_picture(figure, table, stem)
 
 
 def _limits(mean: pl.DataFrame) -> tuple[float, float]:
@@ -236,7 +208,7 @@ def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapp
         axes.set_ylim(rates[0] * sizes[0] / sizes[-1] / 16, rates.max() * 4)
         axes.legend(loc="lower left")
     axes.set_ylabel("best learning rate")
-    _size_axis(axes, sizes, label)
+    style.doubling_axis(axes, sizes.tolist(), label)
 
 
 def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
@@ -247,17 +219,9 @@ def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], la
         _draw_arm(axes, mean_over_seeds(known, "penalty"), k, arm, name)
     axes.axhline(0, color=style.REFERENCE, linewidth=0.7)
     axes.set_ylabel("loss with the base's best rate\nminus with the own (nats)")
-    _size_axis(axes, penalty["size"].unique().sort().to_numpy(), label)
+    style.doubling_axis(axes, penalty["size"].unique().sort().to_list(), label)
 
 
 def _draw_arm(axes: Axes, points: pl.DataFrame, k: int, arm: str, name: str) -> None:
     """The means of the k-th arm against size, a little aside, or intervals would hide each other."""
-    look: dict[str, Any] = {"fmt": "o-", "color": COLOURS[arm], "capsize": 2, "linewidth": 1.1, "label": name}
-    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, **look)
-
-
-def _size_axis(axes: Axes, sizes: Array, label: str) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(label)
+    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, color=COLOURS[arm], linewidth=1.1, label=name)

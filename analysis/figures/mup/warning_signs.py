@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import arms_apart, slopes
 from analysis.drawing import style
-from analysis.figures.mup.coordinates import slopes
-from analysis.stability.lr_sweep import best_lr, by_seed, differences, read_sweep
-from analysis.stability.lr_sweep import slopes as lr_slopes
+from analysis.drawing.pictures import write_picture
+from analysis.figures.mup.coordinates import size_slopes
+from analysis.stability.lr_sweep import best_lr, curves_of, read_sweep
 from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds
-from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 VISIBLE = 0.15  # what a coordinate check lets pass as flat
 HEALTHY, SICK = style.ARMS[0], style.ARMS[1]
@@ -92,24 +88,20 @@ SIGNS = {
 }
 
 
-def warning_signs(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `signs` into `out`, and return a claim for each sign: that its symptom is visible.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of a few probed steps over widths for each arm, and of learning rates at
-            several lengths of training.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `signs`, and return a claim for each sign: that its symptom is visible. Runs: a few probed steps over widths
+    for each arm, and learning rates at several lengths of training."""
     long = pl.col("probe.every").is_null()
     symptoms = _symptoms(runs.filter(~long))
     lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))
-    _draw(symptoms, lengths, out)
+    _draw(symptoms, lengths, folder)
     return [*_claims(symptoms), _horizon_claim(lengths)]
 
 
 def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
     """`sign`, `arm` (healthy or sick), `width`, `seed` and the symptom's `value`, at the last probed step
     but for `attention`."""
-    curves = read_curves([Path(folder) for folder in runs["folder"]]).filter(pl.col("logits_abs").is_not_null())
+    curves = curves_of(runs).filter(pl.col("logits_abs").is_not_null())
     n_blocks = int(runs["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     adam = [f"block{block}/{matrix}/adam_rms" for block in range(n_blocks) for matrix in ("value", "up")]
     attention = [f"block{block}/attention_logit_max" for block in range(n_blocks)]
@@ -142,62 +134,46 @@ def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
 def _claims(symptoms: pl.DataFrame) -> Iterator[Claim]:
     for name, sign in SIGNS.items():
         rows = symptoms.filter(pl.col("sign") == name)
-        found = slopes(rows.with_columns(pl.lit(name).alias("module"), pl.lit(0).alias("t")), "width")
-        grows = sign.power > 0
-        yield claim_over_seeds(
-            differences(by_seed(found, "slope", arm="sick"), by_seed(found, "slope", arm="healthy")),
-            sentence=sign.sentence,
-            statistic=f"slope of log2 of {_in_words(sign.symptom)} against log2 width, sick minus healthy",
-            threshold=f"{'above' if grows else 'below -'}{' ' if grows else ''}{VISIBLE:g}",
-            low=VISIBLE if grows else -inf,
-            high=inf if grows else -VISIBLE,
-            n_runs=len(rows),
-            scale=None
-            if name != "epsilon"
-            else "with the usual epsilon of 1e-8, widths at which gradients of hidden matrices fall to it",
+        steep = size_slopes(rows.with_columns(pl.lit(name).alias("module"), pl.lit(0).alias("t")), "width")
+        yield Claim(
+            sign.sentence,
+            of=arms_apart(steep, "slope", "sick", "healthy").behind(rows),
+            statistic=f"slope of log2 of the {' '.join(sign.symptom.split())} against log2 width, sick minus healthy",
+            accept=above(VISIBLE) if sign.power > 0 else below(-VISIBLE),
+            needs="with the usual epsilon of 1e-8, widths at which gradients of hidden matrices fall to it"
+            if name == "epsilon"
+            else None,
         )
 
 
-def _in_words(symptom: str) -> str:
-    return "the " + symptom.replace("\n", " ")
-
-
 def _horizon_claim(lengths: pl.DataFrame) -> Claim:
-    return claim_over_seeds(
-        list(lr_slopes(best_lr(lengths), "lr_opt", log_value=True).values()),
-        sentence="A rate tuned on too short a run shows in a best rate that falls with the length of training.",
+    return Claim(
+        "A rate tuned on too short a run shows in a best rate that falls with the length of training.",
+        of=slopes(best_lr(lengths), "lr_opt", log_value=True)
+        .behind(lengths)
+        .or_say("the best rate of a length is at an end of its grid in too many seeds"),
         statistic="slope of log2 of the base model's best rate against log2 of steps",
-        threshold=f"below -{VISIBLE:g}",
-        high=-VISIBLE,
-        n_runs=len(lengths),
-        reason="the best rate of a length is at an end of its grid in too many seeds",
+        accept=below(-VISIBLE),
     )
 
 
 # --- figure ----------------------------------------------------------------------------------------------
 
 
-def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, out: Path) -> None:
+def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
     """`signs`: a panel for each sign, the symptom against width in the sick and in the healthy set-up."""
     best = best_lr(lengths).filter(~pl.col("at_edge"))
-    with style.paper():
-        figure = Figure(figsize=(8.4, 5.0))
-        panels = figure.subplots(2, 3).ravel()
-        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=False):
+    with style.panels((8.4, 5.0), 2, 3) as (figure, grid):
+        *panels, last = grid.ravel()
+        for axes, (name, sign) in zip(panels, SIGNS.items(), strict=True):
             for arm, colour, line in (("healthy", HEALTHY, "-"), ("sick", SICK, "--")):
                 rows = symptoms.filter((pl.col("sign") == name) & (pl.col("arm") == arm))
                 _draw_line(axes, rows.rename({"width": "size"}), "value", colour, line, arm)
-            axes.set_title(sign.title)
-            axes.set_ylabel(sign.symptom)
-            axes.set_xlabel("width")
+            axes.set(title=sign.title, ylabel=sign.symptom)
         panels[0].legend()
-        axes = panels[-1]
         if not best.is_empty():
-            _draw_line(axes, best, "lr_opt", SICK, "--", "")
-        axes.set_title("trained too short")
-        axes.set_ylabel("best learning rate\nof the base model")
-        axes.set_xlabel("steps of training")
-        style.save(figure, out / "signs")
+            _draw_line(last, best, "lr_opt", SICK, "--", "")
+        last.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
     horizon = best_lr(lengths).select(
         pl.lit("horizon").alias("sign"),
         pl.lit("sick").alias("arm"),
@@ -206,33 +182,17 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, out: Path) -> None:
         pl.col("lr_opt").alias("value"),
         "at_edge",
     )
-    write_bytes(out / "signs.csv", pl.concat([symptoms, horizon], how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat([symptoms, horizon], how="diagonal_relaxed"), folder / "signs")
 
 
 def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: str, label: str) -> None:
     """Geometric mean over seeds with its interval against size, on logarithmic axes."""
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
-        sizes = points["size"].to_numpy()
-        draw_intervals(
-            axes,
-            sizes,
-            points,
-            fmt="o" + line,
-            color=colour,
-            capsize=2,
-            label=label,
-        )
-    axes.set_xscale("log", base=2)
+        draw_intervals(axes, points["size"], points, fmt="o" + line, color=colour, label=label)
+    style.doubling_axis(axes, rows["size"].unique().sort().to_list(), "width")
     axes.set_yscale("log")
-    axes.set_xticks(*_ticks(rows))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high > 5 * low else range(1, 10)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _ticks(rows: pl.DataFrame) -> tuple[list[float], list[str]]:
-    sizes = np.unique(rows["size"].to_numpy()).tolist()
-    return sizes, [f"{size:g}" for size in sizes]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import arms_apart, by_seed, slopes
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
-from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks
+from analysis.drawing.pictures import write_picture
+from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.stability.lr_sweep import arms_apart, by_seed, differences, read_sweep, slopes
-from analysis.stability.plot_arms import arm_colours, draw_estimates
+from analysis.stability.lr_sweep import arm_where, read_sweep, span
+from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
-from train.record.files import write_bytes
 
 ARMS = {
     "pre": "Pre-LN",
@@ -32,27 +32,21 @@ SEVERAL = float(np.log10(2))  # "several times" is at least twice
 LARGE = "130M parameters and 2.2e9 tokens, where the paper finds it; a few hundred steps of a narrow model are too few"
 
 
-def layernorm_scaling(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1) into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of all arms; the size of a run is its depth.
-    """
-    arm = (
-        pl.when(pl.col("model.layernorm_scaling"))
-        .then(pl.lit("lns"))
-        .when(pl.col("param.scaled_residual_init"))
-        .then(pl.lit("scaled"))
-        .otherwise(pl.col("model.norm_placement"))
-    )
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1), and return the claims. Runs: all
+    arms; the size of a run is its depth."""
+    changed = {"lns": pl.col("model.layernorm_scaling"), "scaled": pl.col("param.scaled_residual_init")}
+    arm = arm_where(changed, pl.col("model.norm_placement"))
     sweep = read_sweep(runs, arm, size=pl.col("model.depth"))
     measured = _deepest_at_one_rate(sweep)
-    variance = by_block(sweep, "output_variance")
+    rows = read_rows(sweep)
+    variance = by_block(rows, "output_variance")
     deep_variance = variance.filter(pl.col("run_id").is_in(measured["run_id"].implode()))
-    removal, angle = by_block(measured, "removal_loss"), angles(measured)
-    _draw_variance(deep_variance, out)
-    _draw_layers(removal, angle, out)
-    _draw_loss(sweep, measured, out)
+    rows_measured = [run for run in rows if run.keys["run_id"] in set(measured["run_id"])]
+    removal, angle = by_block(rows_measured, "removal_loss"), angles(rows_measured)
+    _draw_variance(deep_variance, folder)
+    _draw_layers(removal, angle, folder)
+    _draw_loss(sweep, measured, folder)
     return [
         *_variance_claims(variance.filter(pl.col("lr") == measured["lr"][0]), deep_variance),
         *_loss_claims(sweep),
@@ -85,58 +79,44 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
     first = over_blocks(at_start(one_rate), lambda x: float(np.log10(x[-1])), "last")
     power = over_blocks(at_end(deep), power_of_block, "power")
     depth, lr = int(deep["size"][0]), deep["lr"][0]
-    grown = differences(by_seed(last, "last", arm="pre", size=depth), by_seed(first, "last", arm="pre", size=depth))
-    by_depth = slopes(last.filter(pl.col("arm") == "pre"), "last")
+    begun, ended = (by_seed(table, "last", arm="pre", size=depth) for table in (first, last))
     at = f"at depth {depth} and a rate of {lr:g}"
-    n_arm = deep.filter(pl.col("arm") == "pre")["run_id"].n_unique()
     return [
-        claim_over_seeds(
-            grown,
-            sentence="In pre-LN the variance of the last block's output grows during training.",
+        Claim(
+            "In pre-LN the variance of the last block's output grows during training.",
+            of=(ended - begun).behind(ended.n_runs),
             statistic=f"log10 of the variance after training over that at initialisation, {at}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_arm,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            list(by_depth.values()),
-            sentence="In pre-LN the variance of the last block's output grows with the depth of the model.",
+        Claim(
+            "In pre-LN the variance of the last block's output grows with the depth of the model.",
+            of=slopes(last, "last", arm="pre"),
             statistic=f"slope of log10 variance after training against log10 of depth, at a rate of {lr:g}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=one_rate.filter(pl.col("arm") == "pre")["run_id"].n_unique(),
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(last, "last", "pre", "lns", size=depth),
-            sentence="LayerNorm Scaling makes the variance of the last block's output several times smaller.",
+        Claim(
+            "LayerNorm Scaling makes the variance of the last block's output several times smaller.",
+            of=arms_apart(last, "last", "pre", "lns", size=depth),
             statistic=f"log10 of the last block's variance after training in pre-LN over LayerNorm Scaling, {at}",
-            threshold=f"above {SEVERAL:.2f}, a factor of 2",
-            low=SEVERAL,
-            n_runs=2 * n_arm,
+            accept=above(SEVERAL, "a factor of 2", form=".2f"),
         ),
-        claim_over_seeds(
-            arms_apart(last, "last", "scaled", "lns", size=depth),
-            sentence="Scaled Init does not bound the variance as LayerNorm Scaling does.",
+        Claim(
+            "Scaled Init does not bound the variance as LayerNorm Scaling does.",
+            of=arms_apart(last, "last", "scaled", "lns", size=depth),
             statistic=f"log10 of the last block's variance after training under Scaled Init over the same, {at}",
-            threshold=f"above {SEVERAL:.2f}, a factor of 2",
-            low=SEVERAL,
-            n_runs=2 * n_arm,
+            accept=above(SEVERAL, "a factor of 2", form=".2f"),
         ),
-        claim_over_seeds(
-            list(by_seed(power, "power", arm="lns").values()),
-            sentence="Under LayerNorm Scaling the variance grows more slowly than the square of the block's index.",
+        Claim(
+            "Under LayerNorm Scaling the variance grows more slowly than the square of the block's index.",
+            of=by_seed(power, "power", arm="lns"),
             statistic=f"p of variance ∝ l^p over the blocks after training, {at}",
-            threshold="below 2",
-            high=2.0,
-            n_runs=n_arm,
+            accept=below(2),
         ),
-        claim_over_seeds(
-            arms_apart(power, "power", "pre", "lns"),
-            sentence="The variance grows faster over the blocks of pre-LN than under LayerNorm Scaling.",
+        Claim(
+            "The variance grows faster over the blocks of pre-LN than under LayerNorm Scaling.",
+            of=arms_apart(power, "power", "pre", "lns"),
             statistic=f"the same p in pre-LN minus LayerNorm Scaling, {at}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=2 * n_arm,
+            accept=above(0),
         ),
     ]
 
@@ -145,25 +125,22 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     both = sweep.filter(pl.col("arm").is_in(["pre", "lns"]))
     wide = best_of_rates(both).pivot("arm", index=["size", "seed"], values="loss")
     gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
-    deepest = int(both["size"].max())  # type: ignore[arg-type]  # polars says Any
+    deepest = span(both, "size")[1]
     return [
-        claim_over_seeds(
-            list(by_seed(gain, "gain", size=deepest).values()),
-            sentence="LayerNorm Scaling reaches a lower loss than pre-LN.",
-            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest}, each at the best of its rates, nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(both.filter(pl.col("size") == deepest)),
-            scale=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
+        Claim(
+            "LayerNorm Scaling reaches a lower loss than pre-LN.",
+            of=by_seed(gain, "gain", size=deepest).behind(both.filter(pl.col("size") == deepest)),
+            statistic=f"loss of pre-LN minus LayerNorm Scaling at depth {deepest:.0f}, each at the best of its rates, "
+            "nats",
+            accept=above(0),
+            needs=f"{LARGE} to tell a gain of a few per cent from a better bearing of high rates",
         ),
-        claim_over_seeds(
-            list(slopes(gain, "gain").values()),
-            sentence="The gain grows with depth.",
+        Claim(
+            "The gain grows with depth.",
+            of=slopes(gain, "gain").behind(both),
             statistic="slope of that difference against log10 of depth, nats per decade",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(both),
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
     ]
 
@@ -173,27 +150,22 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
     adjacent = angle.filter(pl.col("ahead") == 1).with_columns(pl.lit(0).alias("step"))
     turned = over_blocks(adjacent.filter(deeper), lambda x: float(x.mean()), "turned")
     missed = over_blocks(removal.filter(deeper), lambda x: float(x.mean()), "missed")
-    n_runs = 2 * removal["seed"].n_unique()
     return [
-        claim_over_seeds(
-            arms_apart(turned, "turned", "lns", "pre"),
-            sentence="Deep blocks turn the stream further under LayerNorm Scaling.",
+        Claim(
+            "Deep blocks turn the stream further under LayerNorm Scaling.",
+            of=arms_apart(turned, "turned", "lns", "pre"),
             statistic="angular distance between the inputs of adjacent blocks, mean over the deeper half, LayerNorm "
             "Scaling minus pre-LN, units of pi",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
-        claim_over_seeds(
-            arms_apart(missed, "missed", "lns", "pre"),
-            sentence="Removing a deep block costs more under LayerNorm Scaling.",
+        Claim(
+            "Removing a deep block costs more under LayerNorm Scaling.",
+            of=arms_apart(missed, "missed", "lns", "pre"),
             statistic="rise of the loss without a block, mean over the deeper half, LayerNorm Scaling minus pre-LN, "
             "nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
     ]
 
@@ -201,14 +173,12 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_variance(deep: pl.DataFrame, out: Path) -> None:
+def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
     """`variance`: of each block's output over steps, one panel for each of three arms, and after training over the
     blocks for all of them."""
     shown = {arm: ARMS[arm] for arm in ("pre", "scaled", "lns")}
     colours = style.size_colours(deep["block"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=(9.6, 2.9))
-        panels = figure.subplots(1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25])
+    with style.panels((9.6, 2.9), 1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25]) as (figure, panels):
         for axes, (arm, name) in zip(panels, shown.items(), strict=False):
             _draw_variance_over_steps(axes, deep.filter(pl.col("arm") == arm), colours)
             axes.set_title(name)
@@ -219,27 +189,24 @@ def _draw_variance(deep: pl.DataFrame, out: Path) -> None:
         panels[0].set_ylim(low, high * 4)  # room for the legend
         panels[0].set_ylabel("variance of the block's output")
         style.size_bar(figure, panels[2], colours, "block")
-        style.save(figure, out / "variance")
-    write_bytes(out / "variance.csv", deep.drop("size").write_csv().encode())
+    write_picture(figure, deep.drop("size"), folder / "variance")
 
 
 def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[float, object]) -> None:
     means = table.group_by("block", "step").agg(pl.col("value").log().mean().exp()).sort("block", "step")
     for (block,), rows in means.group_by("block", maintain_order=True):
         axes.plot(rows["step"], rows["value"], color=colours[float(block)], linewidth=1.0)
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
+    axes.set(yscale="log", xlabel="step")
 
 
-def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
+def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> None:
     """`layers`: angles between blocks' inputs as heat-maps, of adjacent blocks as bars, and the loss without each
     block, one column for each arm."""
     shown = [arm for arm in ("post", "pre", "lns") if arm in set(removal["arm"])]
     colours = arm_colours(ARMS)
     adjacent = angle.filter(pl.col("ahead") == 1)
-    with style.paper():
-        figure = Figure(figsize=(2.6 * len(shown) + 0.8, 6.4))
-        grid = figure.subplots(3, len(shown), squeeze=False, sharey="row", height_ratios=[1.7, 1, 1])
+    how: dict[str, Any] = {"squeeze": False, "sharey": "row", "height_ratios": [1.7, 1, 1]}
+    with style.panels((2.6 * len(shown) + 0.8, 6.4), 3, len(shown), **how) as (figure, grid):
         means = angle.filter(pl.col("arm").is_in(shown)).group_by("arm", "block", "ahead").agg(pl.col("value").mean())
         highest = float(means["value"].max())  # type: ignore[arg-type]  # polars says Any
         for column, arm in zip(grid.T, shown, strict=True):
@@ -256,7 +223,6 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
         bar = figure.colorbar(image, ax=grid[0, :], aspect=20, pad=0.02)
         bar.set_label("angular distance\n(units of π)")
         bar.outline.set_visible(False)
-        style.save(figure, out / "layers")
     numbers = pl.concat(
         [
             angle.with_columns(pl.lit("angular distance").alias("what")),
@@ -264,25 +230,18 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, out: Path) -> None:
         ],
         how="diagonal",
     )
-    write_bytes(out / "layers.csv", numbers.drop("size").write_csv().encode())
+    write_picture(figure, numbers.drop("size"), folder / "layers")
 
 
-def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, out: Path) -> None:
+def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> None:
     """`loss`: pre-LN and LayerNorm Scaling over depths, each at its best rate, and all arms at the greatest depth."""
     best = best_of_rates(sweep).filter(pl.col("arm").is_in(["pre", "lns"]))
-    with style.paper():
-        figure = Figure(figsize=(8.4, 3.1))
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-        for arm, colour in arm_colours(ARMS).items():
-            if arm in set(best["arm"]):
-                draw_over_seeds(left, best.filter(pl.col("arm") == arm), "size", "loss", colour=colour, label=ARMS[arm])
+    with style.panels((8.4, 3.1), 1, 2, width_ratios=[1, 1.5]) as (figure, (left, right)):
+        draw_arms(left, best, ARMS, "size", "loss")
         left.set_xticks(best["size"].unique().sort().to_list())
-        left.set_xlabel("depth (blocks)")
-        left.set_title("at the best of the rates")
-        left.set_ylabel("validation loss (nats per token)")
+        left.set(xlabel="depth (blocks)", title="at the best of the rates", ylabel="validation loss (nats per token)")
         left.legend()
         draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
         right.set_ylim(*loss_limits(measured))  # the interval of seeds that stall or do not is wider than all losses
         right.set_title(f"depth {measured['size'][0]:.0f}, learning rate {measured['lr'][0]:g}")
-        style.save(figure, out / "loss")
-    write_bytes(out / "loss.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "loss")

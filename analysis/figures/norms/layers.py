@@ -1,13 +1,14 @@
 """What each block of each run measured, as tidy tables; blocks count from 1, as in the papers.
 
 Every table has the columns `arm`, `size`, `lr`, `seed` and `run_id` of a sweep (`analysis.stability.lr_sweep`), so that
-its `by_seed` and `differences` take them.
+`analysis.claims.sample` takes it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,24 @@ from train.record.run import read_run
 KEYS = ("arm", "size", "lr", "seed", "run_id")
 
 
-def by_block(sweep: pl.DataFrame, metric: str) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Rows:
+    """The metrics of one run: its keys in a sweep, its record, and the rows of its files."""
+
+    keys: Mapping[str, Any]
+    record: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+
+
+def read_rows(sweep: pl.DataFrame) -> list[Rows]:
+    """The metrics of the runs of a sweep, in its order; read them once for all that is asked of them."""
+    return [
+        Rows({key: run[key] for key in KEYS}, read_run(Path(run["folder"])) or {}, read_metrics(Path(run["folder"])))
+        for run in sweep.iter_rows(named=True)
+    ]
+
+
+def by_block(runs: Sequence[Rows], metric: str) -> pl.DataFrame:
     """`block{l}/metric` of every run as rows: the keys, `step`, `block` and `value`.
 
     Steps at which a block lacks it, as where a variance was no number any more, are left out.
@@ -32,24 +50,29 @@ def by_block(sweep: pl.DataFrame, metric: str) -> pl.DataFrame:
         TableError: no run measured it.
     """
     rows = []
-    for run, row in _rows(sweep):
-        values = _numbered(row, rf"block(\d+)/{metric}")
-        depth = 1 + max((layer for (layer,) in _numbered(row | _missing(row), rf"block(\d+)/{metric}")), default=-1)
-        if len(values) == depth:
-            rows += [run | {"step": row["step"], "block": layer + 1, "value": x} for (layer,), x in values.items()]
+    for run in runs:
+        for row in run.metrics:
+            values = _numbered(row, rf"block(\d+)/{metric}")
+            named = {**row, **_missing(row)}
+            depth = 1 + max((layer for (layer,) in _numbered(named, rf"block(\d+)/{metric}")), default=-1)
+            if len(values) == depth:
+                at = {**run.keys, "step": row["step"]}
+                rows += [at | {"block": layer + 1, "value": value} for (layer,), value in values.items()]
     return _table(rows, f"block{{l}}/{metric}")
 
 
-def angles(sweep: pl.DataFrame) -> pl.DataFrame:
+def angles(runs: Sequence[Rows]) -> pl.DataFrame:
     """`angle/{l}/{n}` of every run as rows: the keys, `block`, `ahead` (n) and `value`, in units of pi.
 
     Raises:
         TableError: no run measured it (`eval.layers`).
     """
-    rows = []
-    for run, row in _rows(sweep):
-        for (layer, ahead), value in _numbered(row, r"angle/(\d+)/(\d+)").items():
-            rows.append(run | {"block": layer + 1, "ahead": ahead, "value": value})
+    rows = [
+        {**run.keys, "block": layer + 1, "ahead": ahead, "value": value}
+        for run in runs
+        for row in run.metrics
+        for (layer, ahead), value in _numbered(row, r"angle/(\d+)/(\d+)").items()
+    ]
     return _table(rows, "angle/{l}/{n}")
 
 
@@ -82,31 +105,25 @@ def unevenness(values: Array) -> float:
     return float(np.log10(values).std())
 
 
-def broke(sweep: pl.DataFrame) -> pl.DataFrame:
+def broke(sweep: pl.DataFrame, runs: Sequence[Rows]) -> pl.DataFrame:
     """The sweep with `broke`: 1 where a run diverged or its training loss rose out of its noise, else 0.
 
     What counts as a rise is said in `analysis.stability.signals`.
     """
-    found = [bool(find_events(read_run(Path(f)) or {}, read_metrics(Path(f)))) for f in sweep["folder"]]
-    return sweep.with_columns(pl.Series("broke", found, dtype=pl.Float64))
+    rose = [bool(find_events(run.record, run.metrics)) for run in runs]
+    return sweep.with_columns(pl.Series("broke", rose, dtype=pl.Float64))
 
 
 # --- reading ---------------------------------------------------------------------------------------------
 
 
-def _rows(sweep: pl.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for run in sweep.iter_rows(named=True):
-        for row in read_metrics(Path(run["folder"])):
-            yield {key: run[key] for key in KEYS}, row
-
-
-def _numbered(row: dict[str, Any], pattern: str) -> dict[tuple[int, ...], Any]:
+def _numbered(row: Mapping[str, Any], pattern: str) -> dict[tuple[int, ...], Any]:
     """The metrics of a row whose name matches, by the numbers in it."""
     matches = ((re.fullmatch(pattern, name), value) for name, value in row.items())
     return {tuple(int(number) for number in match.groups()): value for match, value in matches if match}
 
 
-def _missing(row: dict[str, Any]) -> dict[str, None]:
+def _missing(row: Mapping[str, Any]) -> dict[str, None]:
     """The metrics of a row that were no number."""
     return dict.fromkeys(row.get("non_finite", []))
 

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.plot_arms import arm_colours
+from analysis.drawing.lines import over_seeds_at
+from analysis.stability.plot_arms import draw_arms
 
 
 def draw_profile(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str]) -> None:
@@ -21,8 +21,7 @@ def draw_profile(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str]) -> No
         table: of `analysis.figures.norms.layers.by_block`, at one step of each run.
         arms: arm -> its name.
     """
-    for arm, colour in arm_colours(arms).items():
-        draw_over_seeds(axes, table.filter(pl.col("arm") == arm), "block", "value", colour=colour, label=arms[arm])
+    draw_arms(axes, table, arms, "block", "value")
     axes.set_yscale("log")
     block_axis(axes, table)
 
@@ -31,16 +30,7 @@ def draw_bars(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], colours:
     """A value of each block as bars, side by side for several arms: the mean over seeds, from lowest to highest."""
     share = 0.8 / len(arms)
     for k, arm in enumerate(arms):
-        points = (
-            table.filter(pl.col("arm") == arm)
-            .group_by("block")
-            .agg(
-                pl.col("value").mean().alias("mean"),
-                pl.col("value").min().alias("low"),
-                pl.col("value").max().alias("high"),
-            )
-            .sort("block")
-        )
+        points = over_seeds_at(table.filter(pl.col("arm") == arm), "block", "value")
         axes.bar(
             points["block"] + (k - (len(arms) - 1) / 2) * share,
             points["mean"],
@@ -78,6 +68,5 @@ def draw_angles(axes: Axes, table: pl.DataFrame, *, highest: float) -> Any:
     axes.grid(visible=False)
     block_axis(axes, table)
     axes.set_yticks(axes.get_xticks())
-    axes.set_xlabel("block l")
-    axes.set_ylabel("blocks ahead n")
+    axes.set(xlabel="block l", ylabel="blocks ahead n")
     return image

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
+from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
-from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, tilt, unevenness
+from analysis.figures.norms.layers import at_start, broke, by_block, over_blocks, read_rows, tilt, unevenness
 from analysis.figures.norms.layers_plot import draw_bars, draw_profile
-from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, read_sweep, sensitivity
+from analysis.stability.lr_sweep import RISE, read_sweep, sensitivity
 from analysis.stability.plot_arms import arm_colours
-from train.record.files import write_bytes
 
 PRE, MIX, POST = "0/1", "1/4", "1/1"
 SHOWN = {PRE: "Pre-LN", MIX: "Mix-LN, 1/4", POST: "Post-LN"}
@@ -26,21 +27,19 @@ EARLY = 0.1  # of the run, its warm-up
 LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perplexity"
 
 
-def mix_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `gradients`, `fraction` and `removal` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of several `model.mix_fraction` at one size over learning rates and
-        seeds.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `gradients`, `fraction` and `removal`, and return the claims. Runs: several `model.mix_fraction` at one size
+    over learning rates and seeds."""
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
-    sweep = with_failed(broke(read_sweep(runs, name)))
-    gradient = by_block(sweep, "gradient_norm")
-    measured = runs.filter(pl.col("eval.layers"))["run_id"]
-    removal = by_block(sweep.filter(pl.col("run_id").is_in(measured.implode())), "removal_loss")
-    _draw_gradients(gradient.filter(pl.col("lr") == removal["lr"][0]), out)
-    _draw_fraction(sweep, out)
-    _draw_removal(removal, out)
+    sweep = read_sweep(runs, name)
+    rows = read_rows(sweep)
+    sweep = with_failed(broke(sweep, rows))
+    gradient = by_block(rows, "gradient_norm")
+    measured = set(runs.filter(pl.col("eval.layers"))["run_id"])
+    removal = by_block([run for run in rows if run.keys["run_id"] in measured], "removal_loss")
+    _draw_gradients(gradient.filter(pl.col("lr") == removal["lr"][0]), folder)
+    _draw_fraction(sweep, folder)
+    _draw_removal(removal, folder)
     warmup = gradient.filter(pl.col("step") <= EARLY * int(runs["n_steps"].max()))  # type: ignore[arg-type]
     return [*_gradient_claims(gradient, warmup), *_loss_claims(sweep), _deep_block_claim(removal)]
 
@@ -57,90 +56,71 @@ def _as_fraction(value: float) -> str:
 def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim]:
     tilts, early_tilts = (over_blocks(table, tilt, "tilt") for table in (at_start(gradient), warmup))
     uneven = over_blocks(warmup, unevenness, "uneven")
-    n_runs = gradient.filter(pl.col("arm") == PRE)["run_id"].n_unique()
     decades = "decades by which the gradient norm rises from the first block to the last"
-    claims = [
-        claim_over_seeds(
-            list(by_seed(tilts, "tilt", arm=PRE).values()),
-            sentence="In pre-LN gradient norms fall with depth at the start of training.",
+    return [
+        Claim(
+            "In pre-LN gradient norms fall with depth at the start of training.",
+            of=by_seed(tilts, "tilt", arm=PRE),
             statistic=f"{decades}, at initialisation",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            list(by_seed(early_tilts, "tilt", arm=POST).values()),
-            sentence="In Post-LN gradient norms rise with depth at the start of training.",
+        Claim(
+            "In Post-LN gradient norms rise with depth at the start of training.",
+            of=by_seed(early_tilts, "tilt", arm=POST),
             statistic=f"{decades}, mean over the probes of the warm-up",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+            accept=above(0),
         ),
-    ]
-    for arm in (PRE, POST):
-        claims.append(
-            claim_over_seeds(
-                arms_apart(uneven, "uneven", arm, MIX),
-                sentence=f"Mix-LN makes gradient norms more even over the blocks than {SHOWN[arm]}.",
+        *(
+            Claim(
+                f"Mix-LN makes gradient norms more even over the blocks than {SHOWN[arm]}.",
+                of=arms_apart(uneven, "uneven", arm, MIX),
                 statistic="standard deviation over the blocks of log10 gradient norm, mean over the probes of the "
                 f"warm-up, {SHOWN[arm]} minus {SHOWN[MIX]}",
-                threshold="above 0",
-                low=0.0,
-                n_runs=2 * n_runs,
+                accept=above(0),
             )
-        )
-    return claims
+            for arm in (PRE, POST)
+        ),
+    ]
 
 
 def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     best = sensitivity(sweep)
     fails = bearing_lr(sweep).with_columns(pl.col("lr_fail").log10())
-    n_two = 2 * sweep.filter(pl.col("arm") == MIX).height
-    claims = [
-        claim_over_seeds(
-            arms_apart(best, "best_loss", other, MIX),
-            sentence=sentence,
-            statistic=f"loss of {name} minus {SHOWN[MIX]}, each at its best rate, nats per token",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
-            scale=LARGE,
-        )
-        for other, name, sentence in (
-            (PRE, SHOWN[PRE], "Mix-LN reaches a lower loss than pre-LN."),
-            ("1/2", "a half of Post-LN blocks", "A quarter of Post-LN blocks is better than a half."),
-        )
-    ]
+    one_rate = 1 / sweep["lr"].n_unique()
     return [
-        *claims,
-        claim_over_seeds(
-            arms_apart(fails, "lr_fail", MIX, POST),
-            sentence="Mix-LN trains at learning rates at which Post-LN fails.",
+        *(
+            Claim(
+                sentence,
+                of=arms_apart(best, "best_loss", other, MIX),
+                statistic=f"loss of {name} minus {SHOWN[MIX]}, each at its best rate, nats per token",
+                accept=above(0),
+                needs=LARGE,
+            )
+            for other, name, sentence in (
+                (PRE, SHOWN[PRE], "Mix-LN reaches a lower loss than pre-LN."),
+                ("1/2", "a half of Post-LN blocks", "A quarter of Post-LN blocks is better than a half."),
+            )
+        ),
+        Claim(
+            "Mix-LN trains at learning rates at which Post-LN fails.",
+            of=arms_apart(fails, "lr_fail", MIX, POST),
             statistic=f"log10 of the rate at which the loss is {RISE:g} nats above its lowest, {SHOWN[MIX]} minus "
             "Post-LN; where it never is, the highest rate, and where it always is above the best arm's, the lowest",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(sweep, "failed", POST, MIX),
-            resolution=1 / sweep["lr"].n_unique(),
-            sentence="Fewer runs fail under Mix-LN than under Post-LN.",
+        Claim(
+            "Fewer runs fail under Mix-LN than under Post-LN.",
+            of=arms_apart(sweep, "failed", POST, MIX).in_steps(one_rate),
             statistic=f"{SHARE}; Post-LN minus {SHOWN[MIX]}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(sweep, "broke", POST, MIX),
-            resolution=1 / sweep["lr"].n_unique(),
-            sentence="Fewer runs have a loss that spikes or diverges under Mix-LN than under Post-LN.",
+        Claim(
+            "Fewer runs have a loss that spikes or diverges under Mix-LN than under Post-LN.",
+            of=arms_apart(sweep, "broke", POST, MIX).in_steps(one_rate),
             statistic="share of the rates at which the training loss rose out of its noise or diverged, Post-LN minus "
             f"{SHOWN[MIX]}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
-            scale="250M parameters and 24 blocks, where the paper's Post-LN diverges and its Mix-LN does not",
+            accept=above(0),
+            needs="250M parameters and 24 blocks, where the paper's Post-LN diverges and its Mix-LN does not",
         ),
     ]
 
@@ -148,82 +128,64 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
 def _deep_block_claim(removal: pl.DataFrame) -> Claim:
     deeper = removal.filter(pl.col("block") > pl.col("block").max() / 2)
     missed = over_blocks(deeper, lambda x: float(np.mean(x)), "missed")
-    return claim_over_seeds(
-        arms_apart(missed, "missed", MIX, PRE),
-        sentence="Removing a deep block costs more under Mix-LN than in pre-LN.",
+    return Claim(
+        "Removing a deep block costs more under Mix-LN than in pre-LN.",
+        of=arms_apart(missed, "missed", MIX, PRE),
         statistic="rise of the loss without a block, mean over the deeper half, "
         f"{SHOWN[MIX]} minus pre-LN at a rate of {removal['lr'][0]:g}, nats",
-        threshold="above 0",
-        low=0.0,
-        n_runs=2 * removal["seed"].n_unique(),
-        scale=LARGE,
+        accept=above(0),
+        needs=LARGE,
     )
 
 
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_gradients(gradient: pl.DataFrame, out: Path) -> None:
+def _draw_gradients(gradient: pl.DataFrame, folder: Path) -> None:
     """`gradients`: the gradient norm of each block at initialisation, during the warm-up, at its end, and late."""
     steps = gradient["step"].unique().sort()
     last = int(steps[-1])
     wanted = [int(steps[int((steps - share * last).abs().arg_min() or 0)]) for share in (0.0, EARLY / 2, EARLY, 1.0)]
     wanted = list(dict.fromkeys(wanted))
-    with style.paper():
-        figure = Figure(figsize=(2.35 * len(wanted) + 0.6, 2.8))
-        panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
+    size = 2.35 * len(wanted) + 0.6, 2.8
+    with style.panels(size, 1, len(wanted), sharey=True, squeeze=False) as (figure, [panels]):
         for axes, step in zip(panels, wanted, strict=True):
             draw_profile(axes, gradient.filter(pl.col("step") == step), SHOWN)
             axes.set_title("at initialisation" if step == wanted[0] else f"step {step}")
         panels[0].set_ylabel("gradient norm of the block")
         panels[0].legend()
-        style.save(figure, out / "gradients")
     drawn = gradient.filter(pl.col("step").is_in(wanted))
-    write_bytes(out / "gradients.csv", drawn.drop("size").write_csv().encode())
+    write_picture(figure, drawn.drop("size"), folder / "gradients")
 
 
-def _draw_fraction(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
     """`fraction`: loss, and the share of failed runs, against the share of Post-LN blocks, a line for each rate."""
     sweep = sweep.with_columns(
         pl.col("arm").map_elements(lambda text: float(Fraction(text)), return_dtype=pl.Float64).alias("fraction")
     )
     shades = style.setting_colours(sweep["lr"].to_numpy())
     ticks = sweep.select("fraction", "arm").unique().sort("fraction")
-    points = sweep.group_by("lr", "fraction").agg(
-        pl.col("loss").mean().alias("mean"),
-        pl.col("loss").min().alias("low"),
-        pl.col("loss").max().alias("high"),
-        pl.col("failed").mean(),
-    )
-    with style.paper():
-        figure = Figure(figsize=style.TWO_PANELS)
-        loss, share = figure.subplots(1, 2)
-        for k, ((lr,), rows) in enumerate(points.sort("lr", "fraction").group_by("lr", maintain_order=True)):
-            colour = shades[float(lr)]
-            loss.fill_between(rows["fraction"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-            loss.plot(rows["fraction"], rows["mean"], "o-", color=colour, mec="white", mew=0.5, label=f"{lr:g}")
+    with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss, share)):
+        for k, (lr, colour) in enumerate(shades.items()):
+            rows = sweep.filter(pl.col("lr") == lr)
+            draw_over_seeds(loss, rows, "fraction", "loss", colour=colour, label=f"{lr:g}", log=False)
+            failed = rows.group_by("fraction").agg(pl.col("failed").mean()).sort("fraction")
             shift = 0.006 * (k - (len(shades) - 1) / 2)  # or equal shares would hide each other
-            share.plot(rows["fraction"] + shift, rows["failed"], "o-", color=colour, mec="white", mew=0.5)
+            share.plot(failed["fraction"] + shift, failed["failed"], "o-", color=colour, mec="white", mew=0.5)
         for axes in (loss, share):
             axes.set_xticks(ticks["fraction"].to_list(), [str(Fraction(arm)) for arm in ticks["arm"]])
             axes.set_xlabel("share of Post-LN blocks")
         loss.set_ylabel("validation loss (nats per token)")
         loss.legend(title="learning rate", loc="center", bbox_to_anchor=(0.4, 0.7))  # the one place without a line
-        share.set_ylim(-0.05, 1.05)
-        share.set_ylabel("share of runs that failed")
-        style.save(figure, out / "fraction")
-    write_bytes(out / "fraction.csv", sweep.drop("folder").write_csv().encode())
+        share.set(ylim=(-0.05, 1.05), ylabel="share of runs that failed")
+    write_picture(figure, sweep.drop("folder"), folder / "fraction")
 
 
-def _draw_removal(removal: pl.DataFrame, out: Path) -> None:
+def _draw_removal(removal: pl.DataFrame, folder: Path) -> None:
     """`removal`: what the loss rises by without each block, for pre-LN, a quarter, and Post-LN."""
-    with style.paper():
-        figure = Figure(figsize=(6.4, 3.0))
-        axes = figure.subplots()
+    with style.panels((6.4, 3.0)) as (figure, axes):
         draw_bars(axes, removal, SHOWN, arm_colours(SHOWN))
         axes.set_yscale("symlog", linthresh=0.01)
-        axes.set_ylabel("loss without the block minus loss (nats)")
-        axes.set_title(f"learning rate {removal['lr'][0]:g}")
+        axes.set(ylabel="loss without the block minus loss (nats)", title=f"learning rate {removal['lr'][0]:g}")
         axes.legend()
-        style.save(figure, out / "removal")
-    write_bytes(out / "removal.csv", removal.drop("size").write_csv().encode())
+    write_picture(figure, removal.drop("size"), folder / "removal")

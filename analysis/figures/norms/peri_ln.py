@@ -7,38 +7,35 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
-from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, tilt
+from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, read_rows, tilt
 from analysis.figures.norms.layers_plot import draw_profile
-from analysis.stability.lr_sweep import RISE, arms_apart, by_seed, differences, lr_window, read_sweep, sensitivity
-from analysis.stability.plot_arms import arm_colours, draw_against_lr, draw_estimates
-from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.stability.lr_sweep import RISE, curves_of, lr_window, read_sweep, sensitivity
+from analysis.stability.plot_arms import arm_colours, draw_estimates, draw_losses
 from analysis.tables.columns import Array
-from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 ARMS = {"pre": "Pre-LN", "peri": "Peri-LN", "post": "Post-LN"}
 LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each placement's best rate"
 
 
-def peri_ln(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `learning_rate`, `depth` and `seeds` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three placements at one size over learning rates and seeds.
-    """
-    sweep = with_failed(broke(read_sweep(runs, pl.col("model.norm_placement"))))
-    pre_best, above = _rates(sweep)
-    variance, gradient = by_block(sweep, "output_variance"), by_block(sweep, "gradient_norm")
-    _draw_learning_rate(sweep, out)
-    _draw_depth(variance, gradient, above, out)
-    _draw_seeds(sweep, above, out)
-    return [*_lr_claims(sweep), *_depth_claims(variance, gradient, pre_best, above)]
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `learning_rate`, `depth` and `seeds`, and return the claims. Runs: the three placements at one size over
+    learning rates and seeds."""
+    sweep = read_sweep(runs, pl.col("model.norm_placement"))
+    rows = read_rows(sweep)
+    sweep = with_failed(broke(sweep, rows))
+    pre_best, above_best = _rates(sweep)
+    variance, gradient = by_block(rows, "output_variance"), by_block(rows, "gradient_norm")
+    _draw_learning_rate(sweep, folder)
+    _draw_depth(variance, gradient, above_best, folder)
+    _draw_seeds(sweep, above_best, folder)
+    return [*_lr_claims(sweep), *_depth_claims(variance, gradient, pre_best, above_best)]
 
 
 def _rates(sweep: pl.DataFrame) -> tuple[float, float]:
@@ -65,66 +62,51 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
     low, high = lr_window(sweep)
     failing = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
     censored = "where it never is, the highest rate, and where it always is above the best arm's, the lowest"
-    n_two = sweep.filter(pl.col("arm").is_in(["pre", "peri"])).height
-
+    one_rate = 1 / sweep["lr"].n_unique()
     return [
-        claim_over_seeds(
-            arms_apart(fails, "lr_fail", "peri", "pre"),
-            sentence="Peri-LN bears a higher learning rate than pre-LN.",
+        Claim(
+            "Peri-LN bears a higher learning rate than pre-LN.",
+            of=arms_apart(fails, "lr_fail", "peri", "pre"),
             statistic=f"{failing}, Peri-LN minus pre-LN; {censored}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(fails, "lr_fail", "post", "pre"),
-            sentence="Post-LN fails at a lower learning rate than pre-LN.",
+        Claim(
+            "Post-LN fails at a lower learning rate than pre-LN.",
+            of=arms_apart(fails, "lr_fail", "post", "pre"),
             statistic=f"{failing}, Post-LN minus pre-LN; {censored}",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_two,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            arms_apart(sensitive, "sensitivity", "pre", "peri"),
-            sentence="Training is less sensitive to the learning rate under Peri-LN.",
+        Claim(
+            "Training is less sensitive to the learning rate under Peri-LN.",
+            of=arms_apart(sensitive, "sensitivity", "pre", "peri"),
             statistic=f"LR sensitivity of pre-LN minus Peri-LN over rates from {low:g} to {high:g}, nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(sensitive, "best_loss", "pre", "peri"),
-            sentence="Peri-LN reaches a lower loss.",
+        Claim(
+            "Peri-LN reaches a lower loss.",
+            of=arms_apart(sensitive, "best_loss", "pre", "peri"),
             statistic="loss of pre-LN minus Peri-LN, each at its best rate, nats per token",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
-            scale=LARGE,
+            accept=above(0),
+            needs=LARGE,
         ),
-        claim_over_seeds(
-            arms_apart(sweep, "failed", "pre", "peri"),
-            resolution=1 / sweep["lr"].n_unique(),
-            sentence="Fewer runs fail under Peri-LN than under pre-LN.",
+        Claim(
+            "Fewer runs fail under Peri-LN than under pre-LN.",
+            of=arms_apart(sweep, "failed", "pre", "peri").in_steps(one_rate),
             statistic=f"{SHARE}; pre-LN minus Peri-LN",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(sweep, "broke", "pre", "peri"),
-            resolution=1 / sweep["lr"].n_unique(),
-            sentence="Fewer runs have a loss that spikes or diverges under Peri-LN than under pre-LN.",
+        Claim(
+            "Fewer runs have a loss that spikes or diverges under Peri-LN than under pre-LN.",
+            of=arms_apart(sweep, "broke", "pre", "peri").in_steps(one_rate),
             statistic="share of the rates at which the training loss rose out of its noise or diverged, pre-LN minus "
             "Peri-LN",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_two,
-            scale="thousands of steps: a spike needs time, and in so few of them only the highest rates break a run",
+            accept=above(0),
+            needs="thousands of steps: a spike needs time, and in so few of them only the highest rates break a run",
         ),
     ]
 
 
-def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: float, above: float) -> list[Claim]:
+def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: float, above_best: float) -> list[Claim]:
     n_seeds = variance["seed"].n_unique()
     begun, ended = at_start(variance), at_end(variance)
     growth = over_blocks(begun, deeper_growth, "growth")
@@ -132,57 +114,44 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
     last_begun, last_ended = (over_blocks(t, lambda x: float(np.log10(x[-1])), "last") for t in (begun, ended))
     tilts = over_blocks(at_start(gradient), lambda x: abs(tilt(x)), "tilt")
 
-    def grown(arm: str, lr: float) -> dict[object, float]:
+    def grown(arm: str, lr: float) -> Sample:
         """log10 of the last block's variance after training over that before it."""
-        before, after = (by_seed(t, "last", arm=arm, lr=lr) for t in (last_begun, last_ended))
-        return {seed: after[seed] - before[seed] for seed in after if seed in before}
+        return by_seed(last_ended, "last", arm=arm, lr=lr) - by_seed(last_begun, "last", arm=arm, lr=lr)
 
     at_init = "at initialisation"
     return [
-        claim_over_seeds(
-            list(by_seed(growth, "growth", arm="peri").values()),
-            sentence="Under Peri-LN the variance of the stream grows linearly with depth.",
+        Claim(
+            "Under Peri-LN the variance of the stream grows linearly with depth.",
+            of=by_seed(growth, "growth", arm="peri").behind(n_seeds),
             statistic=f"growth per block in the deeper half of the blocks over that in the first half, {at_init}",
-            threshold="within 0.5 and 2",
-            low=0.5,
-            high=2.0,
-            n_runs=n_seeds,
+            accept=between(0.5, 2),
         ),
-        claim_over_seeds(
-            list(by_seed(ratio, "ratio", arm="post").values()),
-            sentence="Under Post-LN the variance of the stream stays constant over depth.",
+        Claim(
+            "Under Post-LN the variance of the stream stays constant over depth.",
+            of=by_seed(ratio, "ratio", arm="post").behind(n_seeds),
             statistic=f"log10 of the last block's variance over the first one's, {at_init}",
-            threshold="within -0.1 and 0.1",
-            low=-0.1,
-            high=0.1,
-            n_runs=n_seeds,
+            accept=between(-0.1, 0.1),
         ),
-        claim_over_seeds(
-            differences(grown("pre", pre_best), grown("peri", pre_best)),
-            sentence="During training the stream of pre-LN grows by orders of magnitude more than that of Peri-LN.",
+        Claim(
+            "During training the stream of pre-LN grows by orders of magnitude more than that of Peri-LN.",
+            of=(grown("pre", pre_best) - grown("peri", pre_best)).behind(2 * n_seeds),
             statistic="log10 of the last block's variance after training over that at initialisation, pre-LN minus "
             f"Peri-LN, at a rate of {pre_best:g}",
-            threshold="above 1",
-            low=1.0,
-            n_runs=2 * n_seeds,
+            accept=above(1),
         ),
-        claim_over_seeds(
-            arms_apart(last_ended, "last", "pre", "peri", lr=above),
-            sentence="At a high learning rate pre-LN ends with massive activations, Peri-LN does not.",
+        Claim(
+            "At a high learning rate pre-LN ends with massive activations, Peri-LN does not.",
+            of=arms_apart(last_ended, "last", "pre", "peri", lr=above_best),
             statistic="log10 of the last block's variance after training in pre-LN over Peri-LN, at a rate of "
-            f"{above:g}",
-            threshold="above 0",
-            low=0.0,
-            n_runs=2 * n_seeds,
+            f"{above_best:g}",
+            accept=above(0),
         ),
-        claim_over_seeds(
-            arms_apart(tilts, "tilt", "pre", "peri"),
-            sentence="The gradient norms of Peri-LN are more even over the blocks.",
+        Claim(
+            "The gradient norms of Peri-LN are more even over the blocks.",
+            of=arms_apart(tilts, "tilt", "pre", "peri").behind(2 * n_seeds),
             statistic=f"|decades by which the gradient norm changes from the first block to the last|, {at_init}, "
             "pre-LN minus Peri-LN",
-            threshold="above 0",
-            low=0.0,
-            n_runs=2 * n_seeds,
+            accept=above(0),
         ),
     ]
 
@@ -190,18 +159,12 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
     of runs whose loss rose out of its noise on the way."""
     sensitive = sensitivity(sweep)
-    with style.paper():
-        figure = Figure(figsize=(8.8, 3.0))
-        loss, share, number = figure.subplots(1, 3, width_ratios=[1.25, 1.25, 1])
-        draw_against_lr(loss, sweep, ARMS, "loss")
-        loss.set_ylim(*loss_limits(sweep))
-        style.loss_axis(loss)
-        loss.set_ylabel("validation loss (nats per token)")
-        loss.legend()
+    with style.panels((8.8, 3.0), 1, 3, width_ratios=[1.25, 1.25, 1]) as (figure, (loss, share, number)):
+        draw_losses(loss, sweep, ARMS)
         rates = sweep.group_by("arm", "lr").agg(pl.col("failed", "broke").mean()).sort("arm", "lr")
         for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
             own = rates.filter(pl.col("arm") == arm)
@@ -210,27 +173,21 @@ def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
             share.plot(own["lr"] * shift, own["broke"], ":", color=colour)
         share.plot([], [], ":", color=style.REFERENCE, label="spiked on the way")
         share.legend()
-        share.set_xscale("log")
-        share.set_ylim(-0.05, 1.05)
-        share.set_xlabel("learning rate")
-        share.set_ylabel("share of runs that failed")
+        share.set(xscale="log", ylim=(-0.05, 1.05), xlabel="learning rate", ylabel="share of runs that failed")
         draw_estimates(number, sensitive, ARMS, "sensitivity")
         number.set_ylim(bottom=0)
         number.set_ylabel("LR sensitivity (nats)")
         low, high = lr_window(sweep)
         number.set_title(f"rates {low:g} to {high:g}")
-        style.save(figure, out / "learning_rate")
-    write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
-def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, out: Path) -> None:
+def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folder: Path) -> None:
     """`depth`: the variance of the stream and the gradient norm over the blocks, at initialisation and after training
     at one high rate."""
     variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.6, 2.9))
-        panels = figure.subplots(1, 4)
+    with style.panels((9.6, 2.9), 1, 4) as (figure, panels):
         for pair, table, label in (
             (panels[:2], variance, "variance of the block's output"),
             (panels[2:], gradient, "gradient norm of the block"),
@@ -247,19 +204,15 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, out: 
             for axes in pair:
                 axes.set_ylim(low, high)
         panels[0].legend()
-        style.save(figure, out / "depth")
-    write_bytes(out / "depth.csv", pl.concat(drawn).drop("size").write_csv().encode())
+    write_picture(figure, pl.concat(drawn).drop("size"), folder / "depth")
 
 
-def _draw_seeds(sweep: pl.DataFrame, lr: float, out: Path) -> None:
+def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
     """`seeds`: training loss and gradient norm over steps at one high rate, a line for each seed."""
     chosen = sweep.filter(pl.col("lr") == lr)
-    curves = read_curves([Path(folder) for folder in chosen["folder"]])
-    curves = curves.filter(pl.col("step") > 0).select("curve", "step", "train_loss", "grad_norm")
+    curves = curves_of(chosen).filter(pl.col("step") > 0).select("curve", "step", "train_loss", "grad_norm")
     curves = curves.join(chosen.select("arm", "lr", "seed", "run_id"), left_on="curve", right_on="run_id")
-    with style.paper():
-        figure = Figure(figsize=(8.4, 4.0))
-        grid = figure.subplots(2, len(ARMS), sharex=True, sharey="row")
+    with style.panels((8.4, 4.0), 2, len(ARMS), sharex=True, sharey="row") as (figure, grid):
         for column, arm in zip(grid.T, ARMS, strict=True):
             own = curves.filter(pl.col("arm") == arm)
             for k, ((seed,), rows) in enumerate(own.group_by("seed", maintain_order=True)):
@@ -268,11 +221,9 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, out: Path) -> None:
                         rows["step"], rows[name], color=style.ARMS[k % len(style.ARMS)], linewidth=0.8, label=seed
                     )
             column[0].set_title(ARMS[arm])
-            column[1].set_yscale("log")
-            column[1].set_xlabel("step")
+            column[1].set(yscale="log", xlabel="step")
         grid[0, 0].set_ylabel("training loss (nats)")
         grid[1, 0].set_ylabel("gradient norm")
         grid[0, -1].legend(title="seed", ncols=3)
         figure.suptitle(f"learning rate {lr:g}", fontsize=9.5)
-        style.save(figure, out / "seeds")
-    write_bytes(out / "seeds.csv", curves.write_csv().encode())
+    write_picture(figure, curves, folder / "seeds")

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import Sample, by_seed
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.probes import with_last_probes
-from analysis.stability.lr_sweep import by_seed, differences, read_sweep
-from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
+from analysis.stability.lr_sweep import curves_of, read_sweep
 
 GRADIENT, UPDATE = "block0/up/gradient_rms", "block0/up/adam_rms"
 SMALLEST, DEFAULT = 1e-15, 1e-8
@@ -25,25 +24,22 @@ NEAR = 0.5  # decades between the epsilon that halves the update and the gradien
 MARKERS = ("o-", "s--", "^:", "v-.")
 
 
-def epsilon(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `epsilon` (figure 13) and `collapse` (figure 12) into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` over `optim.eps`, `SMALLEST` and `DEFAULT` among them, at some sizes,
-            learning rates and seeds.
-    """
-    sweep = read_epsilons(runs)
-    _draw(sweep, out)
-    _draw_collapse(sweep, out)
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `epsilon` (figure 13) and `collapse` (figure 12), and return the claims. Runs: one recipe over `optim.eps`,
+    `SMALLEST` and `DEFAULT` among them, at some sizes, learning rates and seeds."""
+    curves = curves_of(runs)
+    sweep = read_epsilons(runs, curves)
+    _draw(sweep, folder)
+    _draw_collapse(sweep, curves, folder)
     return _claims(sweep)
 
 
-def read_epsilons(runs: pl.DataFrame) -> pl.DataFrame:
+def read_epsilons(runs: pl.DataFrame, curves: pl.DataFrame) -> pl.DataFrame:
     """The sweep with `eps`; `x`, epsilon over the run's RMS of the gradient; and `update`, the RMS of Adam's direction
     relative to that with the smallest epsilon. All are of block 0's first MLP matrix at the end of a run; the gradient
     is the one before clipping."""
     own = runs.select("run_id", pl.col("optim.eps").alias("eps"))
-    sweep = with_last_probes(read_sweep(runs, pl.lit("recipe")), [GRADIENT, UPDATE]).join(
+    sweep = with_last_probes(read_sweep(runs, pl.lit("recipe")), curves, [GRADIENT, UPDATE]).join(
         own, on="run_id", maintain_order="left"
     )
     same_run = ("size", "lr", "seed")
@@ -60,50 +56,37 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
     raised = sweep.filter(pl.col("eps") > DEFAULT).with_columns(
         (pl.col("update") - 1 / (1 + pl.col("x"))).abs().alias("distance")
     )
-    halving = _halving(sweep)
-    n_runs = len(sweep)
 
-    def at(eps: float) -> dict[Any, float]:
-        return by_seed(log_loss, "log_loss", eps=eps)
+    def gain(eps: float, other: float) -> Sample:
+        return (by_seed(log_loss, "log_loss", eps=eps) - by_seed(log_loss, "log_loss", eps=other)).behind(sweep)
 
     return [
-        claim_over_seeds(
-            differences(at(DEFAULT), at(SMALLEST)),
-            sentence=f"Where gradients are far above {DEFAULT:g}, a smaller epsilon changes nothing.",
+        Claim(
+            f"Where gradients are far above {DEFAULT:g}, a smaller epsilon changes nothing.",
+            of=gain(DEFAULT, SMALLEST),
             statistic=f"ln loss at {DEFAULT:g} minus at {SMALLEST:g}, mean over sizes and rates",
-            threshold=f"within -{SAME:g} and {SAME:g}",
-            low=-SAME,
-            high=SAME,
-            n_runs=n_runs,
-            scale="gradients near 1e-8, to see the paper's gain from 1e-15: 4.8B parameters at a rate of 0.3",
+            accept=between(-SAME, SAME),
+            needs="gradients near 1e-8, to see the paper's gain from 1e-15: 4.8B parameters at a rate of 0.3",
         ),
-        claim_over_seeds(
-            differences(at(largest), at(DEFAULT)),
-            sentence="An epsilon above the gradients' RMS spoils training.",
+        Claim(
+            "An epsilon above the gradients' RMS spoils training.",
+            of=gain(largest, DEFAULT),
             statistic=f"ln loss at {largest:g} minus at {DEFAULT:g}, mean over sizes and rates; {largest:g} is "
             f"{_factors(sweep, largest)} times the RMS of the gradient of block 0's first MLP matrix",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            halving,
-            sentence="Updates collapse where epsilon meets the RMS of the gradient.",
+        Claim(
+            "Updates collapse where epsilon meets the RMS of the gradient.",
+            of=_halving(sweep).or_say("some updates never fall to a half"),
             statistic="log10 of the epsilon at which the RMS of Adam's direction is half of that with the smallest "
             "epsilon, over the RMS of the gradient; mean over sizes and rates",
-            threshold=f"within -{NEAR:g} and {NEAR:g}",
-            low=-NEAR,
-            high=NEAR,
-            n_runs=n_runs,
-            reason="some updates never fall to a half",
+            accept=between(-NEAR, NEAR),
         ),
-        claim_over_seeds(
-            list(by_seed(raised, "distance").values()),
-            sentence="Updates shrink as g / (g + eps), g the RMS of the gradient.",
+        Claim(
+            "Updates shrink as g / (g + eps), g the RMS of the gradient.",
+            of=by_seed(raised, "distance"),
             statistic="|relative RMS of Adam's direction minus g / (g + eps)|, mean over raised epsilons, sizes, rates",
-            threshold="below 0.1",
-            high=0.1,
-            n_runs=len(raised),
+            accept=below(0.1),
         ),
     ]
 
@@ -113,25 +96,25 @@ def _factors(sweep: pl.DataFrame, eps: float) -> str:
     return f"{x.min():.2g} to {x.max():.2g}"
 
 
-def _halving(sweep: pl.DataFrame) -> list[float]:
+def _halving(sweep: pl.DataFrame) -> Sample:
     """For each seed the mean over sizes and rates of log10 eps / g where the relative update crosses a half,
     interpolated in log10 eps / g; empty if one does not."""
     crossings: dict[Any, list[float]] = {}
     for key, rows in sweep.sort("eps").group_by("seed", "size", "lr", maintain_order=True):
         x, update = np.log10(rows["x"].to_numpy()), rows["update"].to_numpy()
-        below = np.flatnonzero(update < 0.5)
-        if not len(below):
-            return []
-        k = int(below[0])  # not 0: relative to the first, which is 1
+        small = np.flatnonzero(update < 0.5)
+        if not len(small):
+            return Sample({}, len(sweep))
+        k = int(small[0])  # not 0: relative to the first, which is 1
         share = (update[k - 1] - 0.5) / (update[k - 1] - update[k])
         crossings.setdefault(key[0], []).append(float(x[k - 1] + share * (x[k] - x[k - 1])))
-    return [float(np.mean(found)) for found in crossings.values()]
+    return Sample({seed: float(np.mean(found)) for seed, found in crossings.items()}, len(sweep))
 
 
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw(sweep: pl.DataFrame, out: Path) -> None:
+def _draw(sweep: pl.DataFrame, folder: Path) -> None:
     """`epsilon`: loss, and the update relative to that with the smallest epsilon, against epsilon over the gradient's
     RMS, from the default epsilon on; colour by size, marker by learning rate."""
     sizes = style.size_colours(sweep["size"].to_numpy())
@@ -141,9 +124,7 @@ def _draw(sweep: pl.DataFrame, out: Path) -> None:
     shown = sweep.filter((pl.col("eps") >= DEFAULT) & (pl.col("x") > 0)).with_columns(place)
     ratio = np.geomspace(float(shown["x"].min()), float(shown["x"].max()), 200)  # type: ignore[arg-type]  # numbers
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(8.2, 3.2))
-        loss_axes, update_axes = figure.subplots(1, 2)
+    with style.panels((8.2, 3.2), 1, 2) as (figure, (loss_axes, update_axes)):
         for (lr, size), rows in shown.sort("lr", "size").group_by("lr", "size", maintain_order=True):
             for axes, value in ((loss_axes, "loss"), (update_axes, "update")):
                 points = draw_over_seeds(axes, rows, "x", value, colour=sizes[float(size)], line=rates[lr])
@@ -161,21 +142,17 @@ def _draw(sweep: pl.DataFrame, out: Path) -> None:
             axes.legend()
         style.loss_axis(loss_axes)
         style.size_bar(figure, update_axes, sizes, "parameters without embeddings")
-        style.save(figure, out / "epsilon")
-    write_bytes(out / "epsilon.csv", pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "epsilon")
 
 
-def _draw_collapse(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
     """`collapse`: training loss, gradient and update over steps for every epsilon, of the largest model at the highest
     learning rate, one seed."""
     most = (pl.col("size") == pl.col("size").max()) & (pl.col("lr") == pl.col("lr").max())
     one_seed = sweep.filter(most & (pl.col("seed") == pl.col("seed").min())).sort("eps")
-    curves = read_curves([Path(folder) for folder in one_seed["folder"]])
     colours = style.setting_colours(one_seed["eps"].to_numpy())
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        loss_axes, *probe_axes = figure.subplots(1, 3)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, (loss_axes, *probe_axes)):
         for run in one_seed.iter_rows(named=True):
             rows = curves.filter((pl.col("curve") == run["run_id"]) & (pl.col("step") > 0))
             probed = rows.filter(pl.col(UPDATE).is_not_null())
@@ -188,12 +165,9 @@ def _draw_collapse(sweep: pl.DataFrame, out: Path) -> None:
             drawn.append(rows.select("step", "train_loss", GRADIENT, UPDATE, **named))
         loss_axes.set_ylabel("training loss (nats per token)")
         for axes, label in zip(probe_axes, ("gradient RMS", "RMS of Adam's direction"), strict=True):
-            axes.set_ylabel(label)
-            axes.set_title("first MLP matrix, block 0")
-            axes.set_yscale("log")
+            axes.set(ylabel=label, title="first MLP matrix, block 0", yscale="log")
         for axes in (loss_axes, *probe_axes):
             axes.set_xlabel("step")
         loss_axes.set_title(f"learning rate {one_seed['lr'][0]:g}")
         style.size_bar(figure, probe_axes[-1], colours, "epsilon")
-        style.save(figure, out / "collapse")
-    write_bytes(out / "collapse.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "collapse")

@@ -6,33 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import Region, below
+from analysis.claims.sample import Sample
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.probes import LAST_SHARE, exponents, with_last_probes
-from analysis.stability.lr_sweep import lr_window, read_sweep
-from train.record.files import write_bytes
+from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep
+from analysis.tables.select import FINISHED
 
 EPSILON = 1e-8  # AdamW's default
 TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
 
 
-def gradient_rms(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection)
-    into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of one arm over sizes, learning rates and seeds.
-    """
-    finished = runs.filter(pl.col("state") == "finished")
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection),
+    and return the claims. Runs: one arm over sizes, learning rates and seeds."""
+    finished = runs.filter(FINISHED)
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]
-    sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), metrics)
+    sweep = with_last_probes(read_sweep(finished, pl.lit("recipe")), curves_of(finished), metrics)
     for tensor, stem in (("up", "gradient_rms"), ("key", "key_gradient_rms")):
-        _draw(sweep, tensor, deepest, out / stem)
+        _draw(sweep, tensor, deepest, folder / stem)
     return [*(claim for tensor in TENSORS for claim in _falls(sweep, tensor)), _reaches_epsilon(sweep)]
 
 
@@ -44,16 +41,13 @@ def _name(tensor: str, block: int = 0) -> str:
 
 
 def _falls(sweep: pl.DataFrame, tensor: str) -> list[Claim]:
-    metric, what = _name(tensor), TENSORS[tensor]
     return [
-        claim_over_seeds(
-            list(exponents(sweep, metric, against, at=at).values()),
-            sentence=f"The gradient of {what} falls with the {words}.",
+        Claim(
+            f"The gradient of {TENSORS[tensor]} falls with the {words}.",
+            of=exponents(sweep, _name(tensor), against, at=at),
             statistic=f"slope of log10 of the RMS of block 0's, mean over the last {LAST_SHARE:.0%} of the probes, "
             f"against log10 of the {words}, mean over {at_words}",
-            threshold="below 0",
-            high=0.0,
-            n_runs=len(sweep),
+            accept=below(0),
         )
         for against, at, words, at_words in (
             ("size", "lr", "number of parameters", "learning rates"),
@@ -65,24 +59,21 @@ def _falls(sweep: pl.DataFrame, tensor: str) -> list[Claim]:
 def _reaches_epsilon(sweep: pl.DataFrame) -> Claim:
     """The size at which the power law of the highest learning rate meets AdamW's epsilon."""
     highest = lr_window(sweep)[1]
-    sizes = []
-    for _, rows in sweep.filter(pl.col("lr") == highest).group_by("seed", maintain_order=True):
+    fastest = sweep.filter(pl.col("lr") == highest)
+    sizes = {}
+    for (seed,), rows in fastest.group_by("seed", maintain_order=True):
         if rows["size"].n_unique() > 1:
             x, y = np.log10(rows["size"].to_numpy()), np.log10(rows[_name("up")].to_numpy())
             slope, level = np.polyfit(x, y, 1)
-            sizes.append(float((np.log10(EPSILON) - level) / slope) if slope < 0 else np.inf)
-    never = any(np.isinf(sizes))
-    return claim_over_seeds(
-        [] if never else sizes,
-        sentence="At the highest learning rate the gradient falls to Adam's epsilon at billions of parameters.",
+            sizes[seed] = float((np.log10(EPSILON) - level) / slope) if slope < 0 else np.inf
+    never = "the gradient does not fall with size" if np.inf in sizes.values() else None
+    return Claim(
+        "At the highest learning rate the gradient falls to Adam's epsilon at billions of parameters.",
+        of=Sample(sizes, len(fastest)).unless(never),
         statistic=f"log10 of the parameters at which block 0's first MLP matrix is extrapolated to an RMS of "
         f"{EPSILON:g}, at a rate of {highest:g}",
-        threshold="9 to 10.5",
-        low=9.0,
-        high=10.5,
-        n_runs=len(sweep.filter(pl.col("lr") == highest)),
-        reason="the gradient does not fall with size" if never else None,
-        scale="the paper's runs of 1e5 steps, in which 4.8B parameters reach 1e-8 at a rate of 0.3; a power law of "
+        accept=Region("9 to 10.5", 9.0, 10.5),
+        needs="the paper's runs of 1e5 steps, in which 4.8B parameters reach 1e-8 at a rate of 0.3; a power law of "
         "short runs of small models is drawn out over four decades or more",
     )
 
@@ -101,9 +92,7 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
         for block in range(deepest)
     )
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        size_axes, rate_axes, block_axes = figure.subplots(1, 3, sharey=True)
+    with style.panels((9.2, 2.9), 1, 3, sharey=True) as (figure, (size_axes, rate_axes, block_axes)):
         for lr, colour in rates.items():
             at_rate = pl.col("lr") == lr
             for axes, rows, x, value in ((size_axes, sweep, "size", metric), (block_axes, of_blocks, "block", "value")):
@@ -111,18 +100,14 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
                 drawn.append(points.with_columns(pl.lit(lr).alias("lr")))
         for size, colour in sizes.items():
             draw_over_seeds(rate_axes, sweep.filter(pl.col("size") == size), "lr", metric, colour=colour)
-        size_axes.set_yscale("log")
-        size_axes.set_ylabel(f"gradient RMS of {TENSORS[tensor]}")
-        size_axes.set_title("block 0")
+        size_axes.set(yscale="log", ylabel=f"gradient RMS of {TENSORS[tensor]}", title="block 0")
         rate_axes.set_title("block 0")
         block_axes.set_title("the largest size")
         style.count_axis(size_axes, sweep["size"].to_numpy())
         size_axes.set_xlabel("parameters without embeddings")
-        rate_axes.set_xscale("log")
-        rate_axes.set_xlabel("learning rate")
+        rate_axes.set(xscale="log", xlabel="learning rate")
         block_axes.set_xticks(range(deepest))
         block_axes.set_xlabel("block")
         style.size_bar(figure, rate_axes, sizes, "parameters")
         style.size_bar(figure, block_axes, rates, "learning rate")
-        style.save(figure, stem)
-    write_bytes(stem.with_suffix(".csv"), pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), stem)

@@ -7,55 +7,42 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
-from analysis.stability.lr_sweep import (
-    CURVE,
-    RISE,
-    arms_apart,
-    best_lr,
-    by_seed,
-    differences,
-    lr_window,
-    read_sweep,
-    sensitivity,
+from analysis.drawing.pictures import write_picture
+from analysis.stability.lr_sweep import CURVE, RISE, arm_where, best_lr, lr_window, read_sweep, sensitivity, span
+from analysis.stability.plot_lr_sweep import (
+    draw_curves,
+    draw_intervals,
+    draw_lr_sweep,
+    geometric_mean_over_seeds,
+    mean_over_seeds,
 )
-from analysis.stability.plot_lr_sweep import draw_curves, draw_lr_sweep, geometric_mean_over_seeds, mean_over_seeds
-from train.record.files import write_bytes
 
 STANDARD, SIMPLE, INTERMEDIATE, FULL = "standard", "simple", "intermediate", "full"
 VARIANTS = {SIMPLE: "simple muP", INTERMEDIATE: "intermediate muP", FULL: "full muP"}
 ARMS = {STANDARD: "standard"} | VARIANTS
 UNNORMALISED = "simple, without QK-norm"
 SAME = 0.02  # in ln loss
-LESS = 0.05  # nats of LR sensitivity; QK-norm changes it by 0.13 at `cpu`
+LESS = 0.05  # nats of LR sensitivity: less than half of what QK-norm changes
 
 
-def mup(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `sensitivity` and `best_lr` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the standard parametrisation and of the three variants over learning
-            rates, widths and seeds, `simple` and `intermediate` without the base width, where they are the standard
-            one; and of `simple` at high rates without QK-norm.
-    """
-    arm = (
-        pl.when(pl.col("model.qk_norm") == "none")
-        .then(pl.lit(UNNORMALISED))
-        .when(pl.col("param.name") == "standard")
-        .then(pl.lit(STANDARD))
-        .otherwise(pl.col("param.variant"))
-    )
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `sensitivity` and `best_lr`, and return the claims. Runs: the standard parametrisation and the three
+    variants over learning rates, widths and seeds, `simple` and `intermediate` without the base width, where they are
+    the standard one; and `simple` at high rates without QK-norm."""
+    bare, standard = pl.col("model.qk_norm") == "none", pl.col("param.name") == "standard"
+    arm = arm_where({UNNORMALISED: bare, STANDARD: standard}, pl.col("param.variant"))
     found = read_sweep(runs, arm, size=pl.col("model.width"))
     at_base = found.filter((pl.col("arm") == STANDARD) & (pl.col("size") == pl.col("size").min()))
     same = [at_base.with_columns(pl.lit(name).alias("arm")) for name in (SIMPLE, INTERMEDIATE)]
     sweep = pl.concat([found.filter(pl.col("arm") != UNNORMALISED), *same]).sort("arm", "size", "lr", "seed")
     unnormalised = found.filter(pl.col("arm") == UNNORMALISED)
-    draw_lr_sweep(sweep, out / "sensitivity", arms=ARMS, size_label="width")
-    _draw_best_lr(sweep, unnormalised, out)
+    draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS, size_label="width")
+    _draw_best_lr(sweep, unnormalised, folder)
     return _claims(sweep, unnormalised)
 
 
@@ -63,73 +50,62 @@ def mup(runs: pl.DataFrame, out: Path) -> list[Claim]:
 
 
 def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
-    smallest, largest = float(sweep["size"].min()), float(sweep["size"].max())  # type: ignore[arg-type]  # numbers
-    ratio = largest / smallest
+    smallest, largest = span(sweep, "size")
     highest = lr_window(sweep)[1]
     lr_opt = best_lr(sweep).with_columns(pl.col("lr_opt").log(2))
     sensitive = sensitivity(sweep).with_columns(pl.col("best_loss").log())
     n_runs = {name: len(sweep.filter(pl.col("arm") == name)) for name in ARMS}
-    half = log2(ratio) / 2
+    half = log2(largest / smallest) / 2
 
-    def shift(arm: str) -> list[float]:
-        return differences(*(by_seed(lr_opt, "lr_opt", arm=arm, size=size) for size in (largest, smallest)))
+    def shift(arm: str) -> Sample:
+        moved = by_seed(lr_opt, "lr_opt", arm=arm, size=largest) - by_seed(lr_opt, "lr_opt", arm=arm, size=smallest)
+        return moved.behind(n_runs[arm]).or_say("the best rate lies at an edge of the grid")
+
+    def apart(value: str, arm: str) -> Sample:
+        return arms_apart(sensitive, value, arm, STANDARD, size=largest).behind(n_runs[arm] + n_runs[STANDARD])
 
     moves = f"log2 of the best rate at width {largest:g} over that at {smallest:g}"
-    at_edge = "the best rate lies at an edge of the grid"
     normalised = by_seed(sweep, "loss", arm=SIMPLE, size=largest, lr=highest)
     return [
-        claim_over_seeds(
-            shift(STANDARD),
-            sentence="In the standard parametrisation the best learning rate falls with width.",
+        Claim(
+            "In the standard parametrisation the best learning rate falls with width.",
+            of=shift(STANDARD),
             statistic=moves,
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs[STANDARD],
-            reason=at_edge,
+            accept=below(0),
         ),
         *(
-            claim_over_seeds(
-                shift(arm),
-                sentence=f"Under {name} the best learning rate stays where it is.",
+            Claim(
+                f"Under {name} the best learning rate stays where it is.",
+                of=shift(arm),
                 statistic=moves,
-                threshold=f"within -{half:.2g} and {half:.2g}, half the shift of a rate in proportion to 1/width",
-                low=-half,
-                high=half,
-                n_runs=n_runs[arm],
-                reason=at_edge,
+                accept=between(-half, half, "half the shift of a rate in proportion to 1/width", form=".2g"),
             )
             for arm, name in VARIANTS.items()
         ),
         *(
-            claim_over_seeds(
-                arms_apart(sensitive, "sensitivity", arm, STANDARD, size=largest),
-                sentence=f"With {name} training is not less sensitive to the learning rate.",
+            Claim(
+                f"With {name} training is not less sensitive to the learning rate.",
+                of=apart("sensitivity", arm),
                 statistic=f"LR sensitivity with {name} minus standard at width {largest:g}, nats",
-                threshold=f"above -{LESS:g}",
-                low=-LESS,
-                n_runs=n_runs[arm] + n_runs[STANDARD],
+                accept=above(-LESS),
             )
             for arm, name in VARIANTS.items()
         ),
         *(
-            claim_over_seeds(
-                arms_apart(sensitive, "best_loss", arm, STANDARD, size=largest),
-                sentence=f"With {name} the loss is not lower.",
+            Claim(
+                f"With {name} the loss is not lower.",
+                of=apart("best_loss", arm),
                 statistic=f"ln of the best loss with {name} minus standard at width {largest:g}",
-                threshold=f"above -{SAME:g}",
-                low=-SAME,
-                n_runs=n_runs[arm] + n_runs[STANDARD],
+                accept=above(-SAME),
             )
             for arm, name in VARIANTS.items()
         ),
-        claim_over_seeds(
-            differences(by_seed(unnormalised, "loss", lr=highest), normalised),
-            sentence="muP does not replace QK-norm: without it training still fails at a high learning rate.",
+        Claim(
+            "muP does not replace QK-norm: without it training still fails at a high learning rate.",
+            of=(by_seed(unnormalised, "loss", lr=highest) - normalised).behind(unnormalised),
             statistic=f"loss of simple muP without minus with QK-norm at width {largest:g} and a rate of {highest:g}, "
             "nats",
-            threshold=f"above {RISE:g}",
-            low=RISE,
-            n_runs=len(unnormalised),
+            accept=above(RISE),
         ),
     ]
 
@@ -137,28 +113,20 @@ def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, out: Path) -> None:
+def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path) -> None:
     """`best_lr`: the best rate and the best loss against width by arm, and simple muP at the largest width with and
     without QK-norm."""
-    largest = float(sweep["size"].max())  # type: ignore[arg-type]  # a number
-    with style.paper():
-        figure = Figure(figsize=(9.2, 3.0))
-        rate_axes, loss_axes, norm_axes = figure.subplots(1, 3)
+    largest = span(sweep, "size")[1]
+    with style.panels((9.2, 3.0), 1, 3) as (figure, (rate_axes, loss_axes, norm_axes)):
         best = sensitivity(sweep)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
         for k, arm in enumerate(ARMS):
             points = mean_over_seeds(best.filter(pl.col("arm") == arm), "best_loss")
-            spread = [points["mean"] - points["low"], points["high"] - points["mean"]]
-            loss_axes.errorbar(
-                points["size"] * _aside(k), points["mean"], yerr=spread, fmt="o-", color=style.ARMS[k], capsize=2
-            )
+            draw_intervals(loss_axes, points["size"] * _aside(k), points, color=style.ARMS[k])
         loss_axes.set_ylabel("lowest validation loss (nats per token)")
         style.loss_axis(loss_axes)
         for axes in (rate_axes, loss_axes):
-            axes.set_xscale("log", base=2)
-            widths = sorted(sweep["size"].unique())
-            axes.set_xticks(widths, [f"{width:g}" for width in widths])
-            axes.set_xlabel("width")
+            style.doubling_axis(axes, sorted(sweep["size"].unique()), "width")
             axes.margins(x=0.12)
         at_largest = sweep.filter((pl.col("arm") == SIMPLE) & (pl.col("size") == largest))
         for table, colour, name in (
@@ -168,33 +136,29 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, out: Path) ->
             draw_curves(norm_axes, table, {float(size): colour for size in table["size"].unique()})
             norm_axes.plot([], [], "o-", color=colour, label=name)
         style.loss_axis(norm_axes)
-        norm_axes.set_ylabel("validation loss (nats per token)")
-        norm_axes.set_title(f"simple muP, width {largest:g}")
+        norm_axes.set(ylabel="validation loss (nats per token)", title=f"simple muP, width {largest:g}")
         norm_axes.legend()
-        style.save(figure, out / "best_lr")
     drawn = pl.concat([rates, unnormalised.select(*CURVE, "lr", "loss")], how="diagonal")
-    write_bytes(out / "best_lr.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "best_lr")
 
 
 def _draw_rates(axes: Axes, sweep: pl.DataFrame) -> pl.DataFrame:
     """The geometric mean over seeds with its interval, and an open triangle where an optimum is at an edge. Returns
     every seed's best rate, `lr_opt`, and the rate of its lowest point, `lr`."""
     lowest_point = sweep.sort("loss").group_by(*CURVE, maintain_order=True).first().select(*CURVE, "lr")
-    rates = best_lr(sweep).join(lowest_point, on=CURVE, maintain_order="left")
+    rates = best_lr(sweep).drop("n_runs").join(lowest_point, on=CURVE, maintain_order="left")
     low, _ = lr_window(sweep)
     for k, (arm, name) in enumerate(ARMS.items()):
         own, colour = rates.filter(pl.col("arm") == arm), style.ARMS[k]
         inside = own.filter(~pl.col("at_edge"))
         if len(inside):
             points = geometric_mean_over_seeds(inside, "lr_opt")
-            spread = [points["mean"] - points["low"], points["high"] - points["mean"]]
-            axes.errorbar(points["size"] * _aside(k), points["mean"], yerr=spread, fmt="o-", color=colour, capsize=2)
+            draw_intervals(axes, points["size"] * _aside(k), points, color=colour)
         axes.plot([], [], "o-", color=colour, label=name)
         for edge in own.filter(pl.col("at_edge")).iter_rows(named=True):
             marker = "v" if edge["lr"] == low else "^"
             axes.plot(edge["size"] * _aside(k), edge["lr"], marker, color=colour, mfc="none", markersize=6)
-    axes.set_yscale("log")
-    axes.set_ylabel("best learning rate")
+    axes.set(yscale="log", ylabel="best learning rate")
     if rates["at_edge"].any():
         axes.plot([], [], "^", color=style.REFERENCE, mfc="none", label="at an edge of the grid")
     axes.legend()

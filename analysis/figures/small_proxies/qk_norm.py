@@ -9,27 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below, between
+from analysis.claims.sample import Sample, arms_apart, by_seed, slopes
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.lr_sweep import (
-    RISE,
-    arms_apart,
-    by_seed,
-    differences,
-    failing_lr,
-    lr_window,
-    read_sweep,
-    sensitivity,
-    slopes,
-    with_metric,
-)
+from analysis.drawing.pictures import write_picture
+from analysis.stability.lr_sweep import RISE, curves_of, failing_lr, lr_window, read_sweep, sensitivity, with_numbers
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
-from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 WITHOUT, WITH = "none", "head"
 ARMS = {WITHOUT: "without QK-norm", WITH: "with QK-norm"}
@@ -41,18 +29,16 @@ HALF = 0.5
 DECADES = "sizes that span decades, as the paper's 2.4M to 1.2B parameters"
 
 
-def qk_norm(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1) into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of both arms over learning rates, sizes and seeds.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1), and return the claims. Runs: both arms over
+    learning rates, sizes and seeds."""
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
-    for metric, name in ((LOGIT, "logit"), (QUERY, "query"), (KEY, "key")):
-        sweep = with_metric(sweep, metric, lambda x: x.max(), name)
+    curves = curves_of(sweep)
+    largest = {name: pl.col(metric).max() for name, metric in (("logit", LOGIT), ("query", QUERY), ("key", KEY))}
+    sweep = with_numbers(sweep, curves, **largest)
     sweep = sweep.with_columns((pl.col("query") * pl.col("key")).alias("query_key"))
-    draw_lr_sweep(sweep, out / "sensitivity", arms=ARMS)
-    _draw_logits(sweep, out)
+    draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS)
+    _draw_logits(sweep, curves, folder)
     return _claims(sweep)
 
 
@@ -63,38 +49,30 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
     lowest = lr_window(sweep)[0]
     log_loss = sweep.with_columns(pl.col("loss").log())
     sensitive = sensitivity(sweep)
-    n_runs = len(sweep)
     return [
-        claim_over_seeds(
-            arms_apart(log_loss, "loss", WITHOUT, WITH, lr=lowest),
-            sentence="At a low learning rate both arms reach the same loss.",
+        Claim(
+            "At a low learning rate both arms reach the same loss.",
+            of=arms_apart(log_loss, "loss", WITHOUT, WITH, lr=lowest).behind(sweep),
             statistic=f"ln loss without minus with QK-norm at a rate of {lowest:g}, mean over sizes",
-            threshold=f"within -{SAME:g} and {SAME:g}",
-            low=-SAME,
-            high=SAME,
-            n_runs=n_runs,
+            accept=between(-SAME, SAME),
         ),
-        claim_over_seeds(
-            arms_apart(sensitive, "sensitivity", WITHOUT, WITH),
-            sentence="Training is less sensitive to the learning rate with QK-norm.",
+        Claim(
+            "Training is less sensitive to the learning rate with QK-norm.",
+            of=arms_apart(sensitive, "sensitivity", WITHOUT, WITH),
             statistic="LR sensitivity without minus with QK-norm, mean over sizes, nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+            accept=above(0),
         ),
         *_failure_claims(sweep),
         *_logit_claims(sweep),
         *(
-            claim_over_seeds(
-                list(slopes(sensitive.filter(pl.col("arm") == arm), "sensitivity").values()),
-                sentence=f"Sensitivity to the learning rate rises with size {ARMS[arm]}.",
-                statistic=f"slope of LR sensitivity {ARMS[arm]} against log10 of parameters, nats per decade",
-                threshold="above 0",
-                low=0.0,
-                n_runs=len(sweep.filter(pl.col("arm") == arm)),
-                scale=DECADES,
+            Claim(
+                f"Sensitivity to the learning rate rises with size {name}.",
+                of=slopes(sensitive, "sensitivity", arm=arm),
+                statistic=f"slope of LR sensitivity {name} against log10 of parameters, nats per decade",
+                accept=above(0),
+                needs=DECADES,
             )
-            for arm in ARMS
+            for arm, name in ARMS.items()
         ),
     ]
 
@@ -107,52 +85,43 @@ def _failure_claims(sweep: pl.DataFrame) -> list[Claim]:
     all_train = no_rise if fails["censored"].all() else None
     bare_train = no_rise if fails.filter(pl.col("arm") == WITHOUT)["censored"].all() else None
     fails = fails.with_columns(pl.col("lr_fail").log10())
-    falls = {arm: slopes(fails.filter(pl.col("arm") == arm), "lr_fail") for arm in ARMS}
-    parting = parting_lr(sweep)
-    never = None if parting is not None else f"QK-norm gains {RISE:g} nats at no rate of some size"
-    n_runs, n_without = len(sweep), len(sweep.filter(pl.col("arm") == WITHOUT))
+    falls = {arm: slopes(fails, "lr_fail", arm=arm) for arm in ARMS}
     rate = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
     return [
-        claim_over_seeds(
-            [] if all_train else arms_apart(fails, "lr_fail", WITHOUT, WITH),
-            sentence="Without QK-norm training fails at a lower learning rate.",
+        Claim(
+            "Without QK-norm training fails at a lower learning rate.",
+            of=arms_apart(fails, "lr_fail", WITHOUT, WITH).unless(all_train),
             statistic=f"{rate}, without minus with, mean over sizes; where it never is, the highest rate",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
-            reason=all_train,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            [] if bare_train else list(falls[WITHOUT].values()),
-            sentence="Without QK-norm the learning rate at which training fails falls with size.",
+        Claim(
+            "Without QK-norm the learning rate at which training fails falls with size.",
+            of=falls[WITHOUT].unless(bare_train),
             statistic=f"slope of {rate} against log10 of parameters; where it never is, the highest rate",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_without,
-            reason=bare_train,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            [] if all_train else differences(falls[WITHOUT], falls[WITH]),
-            sentence="With QK-norm the learning rate at which training fails does not fall with size as it does "
-            "without.",
+        Claim(
+            "With QK-norm the learning rate at which training fails does not fall with size as it does without.",
+            of=(falls[WITHOUT] - falls[WITH]).unless(all_train),
             statistic="that slope without minus with QK-norm",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
-            reason=all_train,
-            scale=DECADES,
+            accept=below(0),
+            needs=DECADES,
         ),
-        claim_over_seeds(
-            [] if parting is None else list(slopes(parting, "lr_part").values()),
-            sentence="The learning rate from which on training suffers for want of QK-norm falls with size.",
+        Claim(
+            "The learning rate from which on training suffers for want of QK-norm falls with size.",
+            of=_parting_slopes(sweep),
             statistic=f"slope of log10 of the rate at which the loss without QK-norm is {RISE:g} nats above that with "
             "it at the same rate, against log10 of parameters",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
-            reason=never,
+            accept=below(0),
         ),
     ]
+
+
+def _parting_slopes(sweep: pl.DataFrame) -> Sample:
+    parting = parting_lr(sweep)
+    if parting is None:
+        return Sample({}, len(sweep), lacking=f"QK-norm gains {RISE:g} nats at no rate of some size")
+    return slopes(parting, "lr_part").behind(sweep)
 
 
 def parting_lr(sweep: pl.DataFrame) -> pl.DataFrame | None:
@@ -178,39 +147,30 @@ def _logit_claims(sweep: pl.DataFrame) -> list[Claim]:
     logs = sweep.with_columns(pl.col("logit", "query_key").log10())
     over = f"at a rate of {highest:g} over that at {lowest:g}, mean over sizes"
 
-    def growth(arm: str, value: str) -> dict[int, float]:
-        high, low = (by_seed(logs, value, arm=arm, lr=lr) for lr in (highest, lowest))
-        return {seed: high[seed] - low[seed] for seed in high if seed in low}
+    def growth(arm: str, value: str) -> Sample:
+        return by_seed(logs, value, arm=arm, lr=highest) - by_seed(logs, value, arm=arm, lr=lowest)
 
-    grown, sizes = growth(WITHOUT, "logit"), growth(WITHOUT, "query_key")
-    shares = [sizes[seed] / grown[seed] for seed in grown if seed in sizes and grown[seed] > 0]
-    n_runs = {arm: len(sweep.filter((pl.col("arm") == arm) & pl.col("lr").is_in([lowest, highest]))) for arm in ARMS}
+    grown = growth(WITHOUT, "logit")
+    shares = growth(WITHOUT, "query_key") / grown
     return [
-        claim_over_seeds(
-            list(grown.values()),
-            sentence="Without QK-norm the largest attention logit grows by orders of magnitude with the learning rate.",
+        Claim(
+            "Without QK-norm the largest attention logit grows by orders of magnitude with the learning rate.",
+            of=grown,
             statistic=f"log10 of block 0's largest attention logit without QK-norm {over}",
-            threshold="above 2",
-            low=2.0,
-            n_runs=n_runs[WITHOUT],
+            accept=above(2),
         ),
-        claim_over_seeds(
-            list(growth(WITH, "logit").values()),
-            sentence="With QK-norm the largest attention logit does not grow so with the learning rate.",
+        Claim(
+            "With QK-norm the largest attention logit does not grow so with the learning rate.",
+            of=growth(WITH, "logit"),
             statistic=f"log10 of block 0's largest attention logit with QK-norm {over}",
-            threshold="below 1",
-            high=1.0,
-            n_runs=n_runs[WITH],
+            accept=below(1),
         ),
-        claim_over_seeds(
-            shares,
-            sentence="The logits grow because queries and keys do, and not because they align.",
+        Claim(
+            "The logits grow because queries and keys do, and not because they align.",
+            of=shares.behind(grown.n_runs).or_say(None if shares.values else "without QK-norm logits do not grow"),
             statistic=f"decades by which block 0's RMS of queries times RMS of keys grows without QK-norm, {over}; "
             "over those of its largest attention logit",
-            threshold=f"above {HALF:g}",
-            low=HALF,
-            n_runs=n_runs[WITHOUT],
-            reason=None if shares else "without QK-norm logits do not grow",
+            accept=above(HALF),
         ),
     ]
 
@@ -218,15 +178,13 @@ def _logit_claims(sweep: pl.DataFrame) -> list[Claim]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_logits(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_logits(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
     """`logits`: training loss and block 0's largest attention logit over steps for the smallest and the largest model
     at one high rate; the largest logit of a run, and the size of its queries and keys, against learning rate."""
     high = sweep["lr"].unique().sort()[-2]
     colours = style.size_colours(sweep["size"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=(10.6, 2.9))
-        loss_axes, logit_axes, *rate_axes = figure.subplots(1, 4)
-        drawn = [_draw_over_steps(loss_axes, logit_axes, sweep.filter(pl.col("lr") == high), colours)]
+    with style.panels((10.6, 2.9), 1, 4) as (figure, (loss_axes, logit_axes, *rate_axes)):
+        drawn = [_draw_over_steps(loss_axes, logit_axes, sweep.filter(pl.col("lr") == high), curves, colours)]
         for axes, value in zip(rate_axes, ("logit", "query_key"), strict=True):
             drawn += _draw_over_rates(axes, sweep, value, colours)
         for arm, name in ARMS.items():
@@ -237,17 +195,16 @@ def _draw_logits(sweep: pl.DataFrame, out: Path) -> None:
         for axes in rate_axes:
             axes.set_title("block 0")
         style.size_bar(figure, rate_axes[1], colours, "parameters without embeddings")
-        style.save(figure, out / "logits")
-    write_bytes(out / "logits.csv", pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "logits")
 
 
 def _draw_over_steps(
-    loss_axes: Axes, logit_axes: Axes, at_one_rate: pl.DataFrame, colours: Mapping[float, Any]
+    loss_axes: Axes, logit_axes: Axes, at_one_rate: pl.DataFrame, curves: pl.DataFrame, colours: Mapping[float, Any]
 ) -> pl.DataFrame:
     """One seed of the smallest and of the largest model; returns what was drawn."""
     lr, seed, sizes = at_one_rate["lr"][0], at_one_rate["seed"].min(), at_one_rate["size"]
     chosen = at_one_rate.filter((pl.col("seed") == seed) & pl.col("size").is_in([sizes.min(), sizes.max()]))
-    curves = read_curves([Path(folder) for folder in chosen["folder"]]).filter(pl.col("step") > 0)
+    curves = curves.filter(pl.col("step") > 0)
     drawn, highest = [], 0.0
     for run in chosen.iter_rows(named=True):
         rows = curves.filter(pl.col("curve") == run["run_id"])
@@ -264,8 +221,7 @@ def _draw_over_steps(
     loss_axes.set_ylabel("training loss (nats per token)")
     logit_axes.set_ylabel("largest attention logit, block 0")
     for axes in (loss_axes, logit_axes):
-        axes.set_title(f"learning rate {lr:g}")
-        axes.set_xlabel("step")
+        axes.set(title=f"learning rate {lr:g}", xlabel="step")
     return pl.concat(drawn)
 
 
@@ -274,7 +230,5 @@ def _draw_over_rates(axes: Axes, sweep: pl.DataFrame, value: str, colours: Mappi
     for (arm, size), rows in sweep.sort("size").group_by("arm", "size", maintain_order=True):
         points = draw_over_seeds(axes, rows, "lr", value, colour=colours[float(size)], line="o" + LINES[str(arm)])
         drawn.append(points.with_columns(arm=pl.lit(arm), size=pl.lit(size), drawn=pl.lit(value)))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("learning rate")
+    axes.set(xscale="log", yscale="log", xlabel="learning rate")
     return drawn

@@ -6,31 +6,27 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import between
+from analysis.claims.sample import arms_apart
 from analysis.drawing import style
-from analysis.stability.lr_sweep import arms_apart, lr_window, read_sweep, sensitivity
+from analysis.drawing.pictures import write_picture
+from analysis.stability.lr_sweep import lr_window, read_sweep, sensitivity
 from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, loss_limits, mean_over_seeds
 from conf.command_line import human
-from train.record.files import write_bytes
 
 RECIPE = "recipe"
 ARMS = {
     "steps": {"half the steps": 0.5, RECIPE: 1.0, "twice the steps": 2.0},
     "batch": {"half the batch": 0.5, RECIPE: 1.0, "twice the batch": 2.0},
 }
-SAME = 0.05  # nats; QK-norm changes the sensitivity of models like these by 0.13 at `cpu`
+SAME = 0.05  # nats: less than half of what QK-norm changes in the sensitivity of models like these
 
 
-def steps_and_batch(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `sensitivity` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of a run length and a batch, of half and twice the length, and of half
-            and twice the batch with as many tokens, over learning rates and seeds.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `sensitivity`, and return the claims. Runs: a run length and a batch, half and twice the length, and
+    half and twice the batch with as many tokens, over learning rates and seeds."""
     batch, steps = pl.col("train.batch_size"), pl.col("n_steps")
     usual_batch = runs["train.batch_size"].unique().sort()[1]
     usual_steps = runs.filter(batch == usual_batch)["n_steps"].unique().sort()[1]
@@ -45,19 +41,16 @@ def steps_and_batch(runs: pl.DataFrame, out: Path) -> list[Claim]:
                 arm = pl.when(share < 1 if factor < 1 else share > 1).then(pl.lit(name)).otherwise(arm)
     sweep = read_sweep(runs, arm)
     sensitive = sensitivity(sweep)
-    _draw(sweep, sensitive, out)
+    _draw(sweep, sensitive, folder)
 
     return [
-        claim_over_seeds(
-            arms_apart(sensitive, "sensitivity", name, RECIPE),
-            sentence=f"With {name} training is as sensitive to the learning rate as with the recipe's"
+        Claim(
+            f"With {name} training is as sensitive to the learning rate as with the recipe's"
             f"{' (and as many tokens)' if kind == 'batch' else ''}.",
+            of=arms_apart(sensitive, "sensitivity", name, RECIPE),
             statistic=f"LR sensitivity with {name} minus that of the recipe, mean over sizes, nats",
-            threshold=f"within -{SAME:g} and {SAME:g}",
-            low=-SAME,
-            high=SAME,
-            n_runs=len(sweep.filter(pl.col("arm").is_in([name, RECIPE]))),
-            scale="runs so long that the lowest rate of the window is past the first fall of the loss: the paper's "
+            accept=between(-SAME, SAME),
+            needs="runs so long that the lowest rate of the window is past the first fall of the loss: the paper's "
             "5e4 to 2e5 steps",
         )
         for kind, arms in ARMS.items()
@@ -66,14 +59,12 @@ def steps_and_batch(runs: pl.DataFrame, out: Path) -> list[Claim]:
     ]
 
 
-def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, out: Path) -> None:
+def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, folder: Path) -> None:
     """A row for steps and one for batch: a panel of loss against rate for each factor, and one of sensitivity against
     the factor; both coloured by size."""
     colours = style.size_colours(sweep["size"].to_numpy())
     low, high = lr_window(sweep)
-    with style.paper():
-        figure = Figure(figsize=(9.0, 4.6))
-        rows = figure.subplots(2, 4)
+    with style.panels((9.0, 4.6), 2, 4) as (figure, rows):
         for axes_of_row, (kind, arms) in zip(rows, ARMS.items(), strict=True):
             for axes, name in zip(axes_of_row, arms, strict=False):
                 draw_curves(axes, sweep.filter(pl.col("arm") == name), colours)
@@ -89,8 +80,7 @@ def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, out: Path) -> None:
             style.size_bar(figure, rows[:, -1].tolist(), colours, "parameters without embeddings")
         else:
             figure.suptitle(f"{human(sweep['size'][0])} parameters without embeddings", fontsize=9.5)
-        style.save(figure, out / "sensitivity")
-    write_bytes(out / "sensitivity.csv", sweep.drop("folder").write_csv().encode())
+    write_picture(figure, sweep.drop("folder"), folder / "sensitivity")
 
 
 def _draw_factors(axes: Axes, sensitive: pl.DataFrame, kind: str, colours: dict[float, object]) -> None:
@@ -100,17 +90,9 @@ def _draw_factors(axes: Axes, sensitive: pl.DataFrame, kind: str, colours: dict[
         points = mean_over_seeds(table.filter(pl.col("size") == size), "sensitivity", by=("factor",))
         usual = points.filter(pl.col("factor") == 1)["mean"][0]
         axes.axhspan(usual - SAME, usual + SAME, color=colour, alpha=0.12, linewidth=0)
-        draw_intervals(
-            axes,
-            points["factor"],
-            points,
-            fmt="o-",
-            color=colour,
-            capsize=2,
-        )
+        draw_intervals(axes, points["factor"], points, color=colour)
     axes.set_xscale("log", base=2)
     axes.set_xticks([0.5, 1, 2], ["1/2", "1", "2"])
     axes.set_xlim(0.42, 2.4)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{kind}, relative to the recipe's")
-    axes.set_ylabel("LR sensitivity (nats)")
+    axes.set(xlabel=f"{kind}, relative to the recipe's", ylabel="LR sensitivity (nats)")

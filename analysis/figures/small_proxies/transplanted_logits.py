@@ -7,33 +7,30 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, between
+from analysis.claims.sample import Sample, by_seed
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.qk_norm import LOGIT
-from analysis.stability.lr_sweep import by_seed, differences, read_sweep, with_metric
-from train.record.files import write_bytes
+from analysis.stability.lr_sweep import curves_of, read_sweep, with_numbers
 
 LARGE, HUGE = 1e3, 1e4  # where the paper's model gets worse, and where it is worse than bigrams
 PLANTED, BIGRAMS = "planted", "bigrams"
 
 
-def transplanted_logits(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `transplanted_logits` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of one model over `model.qk_rms`, and of bigrams (`model.depth` 0), each
-            at some learning rates and seeds.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `transplanted_logits`, and return the claims. Runs: one model over `model.qk_rms`, and bigrams
+    (`model.depth` 0), each at some learning rates and seeds."""
     kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
     sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")
-    planted = with_metric(sweep.filter(pl.col("arm") == PLANTED), LOGIT, lambda x: x.max(), "logit")
+    planted = sweep.filter(pl.col("arm") == PLANTED)
+    planted = with_numbers(planted, curves_of(planted), logit=pl.col(LOGIT).max())
     bigrams = _at_best_rate(sweep.filter(pl.col("arm") == BIGRAMS))
-    _draw(planted, bigrams, out)
+    _draw(planted, bigrams, folder)
     return _claims(planted, bigrams)
 
 
@@ -45,60 +42,47 @@ def _at_best_rate(sweep: pl.DataFrame) -> pl.DataFrame:
 
 def _claims(planted: pl.DataFrame, bigrams: pl.DataFrame) -> list[Claim]:
     best = _at_best_rate(planted)
-    share = (pl.col("logit") / pl.col("kappa")).log10()
-    n_runs = len(planted)
-
-    def at(kappa: float) -> dict[Any, float]:
-        return by_seed(best, "log_loss", kappa=kappa)
-
+    share = planted.with_columns((pl.col("logit") / pl.col("kappa")).log10().alias("share"))
+    favourite = _favourite(best.filter(pl.col("kappa") < LARGE))
     return [
-        claim_over_seeds(
-            list(by_seed(planted.with_columns(share.alias("share")), "share").values()),
-            sentence="The largest attention logit of a run is about kappa.",
+        Claim(
+            "The largest attention logit of a run is about kappa.",
+            of=by_seed(share, "share"),
             statistic="log10 of block 0's largest attention logit over kappa, mean over kappas and rates",
-            threshold="within -0.3 and 0.01",
-            low=-0.3,
-            high=0.01,
-            n_runs=n_runs,
+            accept=between(-0.3, 0.01),
         ),
-        claim_over_seeds(
-            differences(at(LARGE), _favourite(best.filter(pl.col("kappa") < LARGE))),
-            sentence=f"Logits of {LARGE:g} spoil a model.",
+        Claim(
+            f"Logits of {LARGE:g} spoil a model.",
+            of=(by_seed(best, "log_loss", kappa=LARGE) - favourite).behind(planted),
             statistic=f"ln loss with kappa {LARGE:g} minus with the smaller one that is best for the other seeds, each "
             "at its best rate",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+            accept=above(0),
         ),
-        claim_over_seeds(
-            differences(at(HUGE), by_seed(bigrams, "log_loss")),
-            sentence=f"With logits of {HUGE:g} a model is worse than a table of bigrams.",
+        Claim(
+            f"With logits of {HUGE:g} a model is worse than a table of bigrams.",
+            of=(by_seed(best, "log_loss", kappa=HUGE) - by_seed(bigrams, "log_loss")).behind(planted),
             statistic=f"ln loss with kappa {HUGE:g} minus that of bigrams, each at its best rate",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
+            accept=above(0),
         ),
     ]
 
 
-def _favourite(best: pl.DataFrame) -> dict[Any, float]:
+def _favourite(best: pl.DataFrame) -> Sample:
     """For each seed ln loss at the kappa with the lowest mean over the other seeds. The seed's own lowest would be low
     by luck."""
-    found: dict[Any, float] = {}
+    losses: dict[Any, float] = {}
     for seed in best["seed"].unique().sort():
         others = best.filter(pl.col("seed") != seed).group_by("kappa").agg(pl.col("loss").mean()).sort("loss", "kappa")
         if len(others):
-            found |= by_seed(best, "log_loss", seed=seed, kappa=others["kappa"][0])
-    return found
+            losses |= by_seed(best, "log_loss", seed=seed, kappa=others["kappa"][0]).values
+    return Sample(losses, len(best))
 
 
-def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, out: Path) -> None:
+def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, folder: Path) -> None:
     """Loss, and the largest logit that was measured, against kappa; a line for each learning rate."""
     level = float(bigrams["log_loss"].mean())  # type: ignore[arg-type]  # polars says Any
     drawn = [bigrams.select(pl.lit(BIGRAMS).alias("drawn"), "seed", "loss")]
-    with style.paper():
-        figure = Figure(figsize=style.TWO_PANELS)
-        loss_axes, logit_axes = figure.subplots(1, 2)
+    with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss_axes, logit_axes)):
         swept = planted.filter(pl.col("kappa").n_unique().over("lr") > 1)
         elsewhere = planted.filter(pl.col("kappa").n_unique().over("lr") == 1)
         for colour, lr in zip(style.ARMS, swept["lr"].unique().sort(), strict=False):
@@ -114,12 +98,9 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, out: Path) -> None:
         kappas = planted["kappa"].unique().sort()
         logit_axes.plot(kappas, kappas, "--", color=style.REFERENCE, label="kappa")
         loss_axes.set_ylabel("validation loss (nats per token)")
-        logit_axes.set_ylabel("largest attention logit, block 0")
-        logit_axes.set_yscale("log")
+        logit_axes.set(ylabel="largest attention logit, block 0", yscale="log")
         for axes in (loss_axes, logit_axes):
-            axes.set_xscale("log")
-            axes.set_xlabel("kappa: the planted size of the largest logit")
+            axes.set(xscale="log", xlabel="kappa: the planted size of the largest logit")
             axes.legend()
         style.loss_axis(loss_axes)
-        style.save(figure, out / "transplanted_logits")
-    write_bytes(out / "transplanted_logits.csv", pl.concat(drawn, how="diagonal_relaxed").write_csv().encode())
+    write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "transplanted_logits")

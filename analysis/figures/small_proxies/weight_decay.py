@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
-from analysis.stability.lr_sweep import CURVE, arms_apart, best_lr, read_sweep, sensitivity
+from analysis.claims.region import above
+from analysis.claims.sample import Sample, arms_apart
+from analysis.stability.lr_sweep import CURVE, best_lr, read_sweep, sensitivity
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
 INDEPENDENT, COUPLED = "independent", "coupled"
@@ -18,13 +19,9 @@ LONG = (
 )
 
 
-def weight_decay(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts) into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of three independent and two coupled decays over learning rates, sizes
-            and seeds.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts), and return the claims. Runs: three
+    independent and two coupled decays over learning rates, sizes and seeds."""
     form, decay = pl.col("optim.decay"), pl.col("optim.weight_decay")
     usual, acting, strongest = runs.filter(form == INDEPENDENT)["optim.weight_decay"].unique().sort()
     coupled, acting_coupled = runs.filter(form == COUPLED)["optim.weight_decay"].unique().sort()
@@ -35,34 +32,34 @@ def weight_decay(runs: pl.DataFrame, out: Path) -> list[Claim]:
     for name, shown in (("sensitivity", (usual, coupled, strongest)), ("acting", (acting, acting_coupled))):
         names = {arms[value]: arms[value] for value in shown}
         own, of_own = (table.filter(pl.col("arm").is_in(list(names))) for table in (sweep, sensitive))
-        draw_lr_sweep(own, out / name, arms=names, sensitivities=of_own)
+        draw_lr_sweep(own, folder / name, arms=names, sensitivities=of_own)
 
     lr_opt = best_lr(sweep).with_columns(pl.col("lr_opt").log(2))
+
+    def apart(table: pl.DataFrame, value: str, decay: float, other: float) -> Sample:
+        both = sweep.filter(pl.col("arm").is_in([arms[decay], arms[other]]))
+        return arms_apart(table, value, arms[decay], arms[other]).behind(both)
+
     return [
         *(
-            claim_over_seeds(
-                arms_apart(sensitive, "sensitivity", arms[following], arms[own]),
-                sentence=f"Training is less sensitive to the learning rate if the decay does not follow it{words}.",
+            Claim(
+                f"Training is less sensitive to the learning rate if the decay does not follow it{words}.",
+                of=apart(sensitive, "sensitivity", following, steady),
                 statistic=f"LR sensitivity at a coupled {following:g} (the smaller of two windows) minus at an "
-                f"independent {own:g}, mean over sizes, nats",
-                threshold="above 0",
-                low=0.0,
-                n_runs=len(sweep.filter(pl.col("arm").is_in([arms[following], arms[own]]))),
-                scale=scale,
+                f"independent {steady:g}, mean over sizes, nats",
+                accept=above(0),
+                needs=needs,
             )
-            for own, following, words, scale in (
+            for steady, following, words, needs in (
                 (usual, coupled, ", at the paper's constants", LONG),
                 (acting, acting_coupled, ", where decay acts within the run", None),
             )
         ),
-        claim_over_seeds(
-            arms_apart(lr_opt, "lr_opt", arms[strongest], arms[usual]),
-            sentence="Stronger independent decay moves the best learning rate up.",
+        Claim(
+            "Stronger independent decay moves the best learning rate up.",
+            of=apart(lr_opt, "lr_opt", strongest, usual).or_say("the best rate lies at an edge of the grid"),
             statistic=f"log2 of the best rate at {strongest:g} over that at {usual:g}, mean over sizes",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(sweep.filter(pl.col("arm").is_in([arms[strongest], arms[usual]]))),
-            reason="the best rate lies at an edge of the grid",
+            accept=above(0),
         ),
     ]
 

@@ -9,21 +9,18 @@ import numpy as np
 import polars as pl
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
-from analysis.stability.lr_sweep import arms_apart, differences, read_sweep, sensitivity, slopes
+from analysis.claims.region import above
+from analysis.claims.sample import Sample, arms_apart, slopes
+from analysis.stability.lr_sweep import read_sweep, sensitivity
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 from conf.command_line import human
 
 WIDTH, DEPTH, BOTH = "width", "depth", "both"
 
 
-def width_depth(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `sensitivity` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the smallest model, of some that differ from it in width, in depth and
-            in both, over learning rates and seeds. The smallest belongs to all three families.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `sensitivity`, and return the claims. Runs: the smallest model, and some that differ from it in width, in
+    depth and in both, over learning rates and seeds. The smallest belongs to all three families."""
     smallest_width, smallest_depth = (min(runs[name].to_list()) for name in ("model.width", "model.depth"))
     narrow, shallow = pl.col("model.width") == smallest_width, pl.col("model.depth") == smallest_depth
     families = {WIDTH: shallow, DEPTH: narrow, BOTH: ~(narrow ^ shallow)}
@@ -33,47 +30,39 @@ def width_depth(runs: pl.DataFrame, out: Path) -> list[Claim]:
         DEPTH: f"depth, at width {smallest_width}",
         BOTH: "width and depth",
     }
-    draw_lr_sweep(sweep, out / "sensitivity", arms=titles)
+    draw_lr_sweep(sweep, folder / "sensitivity", arms=titles)
 
     sensitive = sensitivity(sweep)
-    steep = {name: slopes(sensitive.filter(pl.col("arm") == name), "sensitivity") for name in families}
+    steep = {name: slopes(sensitive, "sensitivity", arm=name) for name in families}
     common = min(float(sensitive.filter(pl.col("arm") == name)["size"].max()) for name in families)  # type: ignore[arg-type]  # a number
     best = _best_losses(sensitive, common)
-    n_runs = len(runs)
+    at_common = f"ln of the best loss at {human(common)} parameters"
     much = "the paper's 2.4M to 1.2B parameters, three decades in which the three ways part"
     return [
         *(
-            claim_over_seeds(
-                differences(steep[DEPTH], steep[other]),
-                sentence=f"Sensitivity to the learning rate rises faster with depth alone than with {words}.",
+            Claim(
+                f"Sensitivity to the learning rate rises faster with depth alone than with {words}.",
+                of=(steep[DEPTH] - steep[other]).behind(runs),
                 statistic=f"slope of LR sensitivity against log10 of parameters, with depth minus with {words}, nats "
                 "per decade",
-                threshold="above 0",
-                low=0.0,
-                n_runs=n_runs,
-                scale=much,
+                accept=above(0),
+                needs=much,
             )
             for other, words in ((WIDTH, "width alone"), (BOTH, "width and depth"))
         ),
-        claim_over_seeds(
-            arms_apart(best, "log_loss", WIDTH, DEPTH),
-            sentence="At the largest size depth alone reaches a lower loss than width alone.",
-            statistic=f"ln of the best loss at {human(common)} parameters, by width minus by depth; interpolated in "
-            "ln parameters",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
-            scale=much,
+        Claim(
+            "At the largest size depth alone reaches a lower loss than width alone.",
+            of=arms_apart(best, "log_loss", WIDTH, DEPTH).behind(runs),
+            statistic=f"{at_common}, by width minus by depth; interpolated in ln parameters",
+            accept=above(0),
+            needs=much,
         ),
-        claim_over_seeds(
-            _lead(best),
-            sentence="At the largest size growing in both reaches the lowest loss.",
-            statistic=f"ln of the best loss at {human(common)} parameters, the lower of width's and depth's minus that "
-            "of both",
-            threshold="above 0",
-            low=0.0,
-            n_runs=n_runs,
-            scale=much,
+        Claim(
+            "At the largest size growing in both reaches the lowest loss.",
+            of=_lead(best).behind(runs),
+            statistic=f"{at_common}, the lower of width's and depth's minus that of both",
+            accept=above(0),
+            needs=much,
         ),
     ]
 
@@ -87,7 +76,8 @@ def _best_losses(sensitive: pl.DataFrame, size: float) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _lead(best: pl.DataFrame) -> list[float]:
+def _lead(best: pl.DataFrame) -> Sample:
     """For each seed the lower of width's and depth's minus that of both."""
     by_arm = best.pivot("arm", index="seed", values="log_loss").drop_nulls().sort("seed")
-    return (by_arm.select(pl.min_horizontal(WIDTH, DEPTH) - pl.col(BOTH)).to_series()).to_list()
+    lead = by_arm.select(pl.min_horizontal(WIDTH, DEPTH) - pl.col(BOTH)).to_series()
+    return Sample(dict(zip(by_arm["seed"], lead, strict=True)), len(best))

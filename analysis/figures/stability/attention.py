@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from math import lgamma
-from pathlib import Path
 
 import polars as pl
 
 from analysis.tables.csv import TableError
-from analysis.tables.runs import read_curves
 
 KEYS = ("arm", "size", "lr", "seed", "run_id")
 LAST_SHARE = 0.1  # of a run's probes
@@ -20,7 +18,7 @@ def largest_entropy(context: int) -> float:
     return lgamma(context + 1) / context
 
 
-def read_attention(sweep: pl.DataFrame, *, context: int) -> pl.DataFrame:
+def read_attention(sweep: pl.DataFrame, curves: pl.DataFrame, *, context: int) -> pl.DataFrame:
     """A row for each probe of each block of each run: `KEYS`, `step`, `block` (from 0), `logit` (the largest),
     `query_key` (RMS of the queries times RMS of the keys), and `entropy` as a share of `largest_entropy`.
 
@@ -29,7 +27,6 @@ def read_attention(sweep: pl.DataFrame, *, context: int) -> pl.DataFrame:
     Raises:
         TableError: no run measured its attention.
     """
-    curves = read_curves([Path(folder) for folder in sweep["folder"]])
     blocks = sorted(int(m[1]) for name in curves.columns if (m := re.fullmatch(r"block(\d+)/attention_entropy", name)))
     if not blocks:
         raise TableError("none of the runs measured block{l}/attention_entropy")

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import Sample, arms_apart, slopes
 from analysis.drawing import style
+from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.loss_spikes import Course, lags, read_courses
 from analysis.stability.autopsy import STALE
-from analysis.stability.lr_sweep import by_seed, differences, slopes
+from analysis.stability.lr_sweep import arm_where
 from analysis.stability.plot_arms import arm_colours
 from analysis.stability.plot_lr_sweep import draw_intervals, mean_over_seeds
 from analysis.stability.signals import REACH
-from train.record.files import write_bytes
 
 FREE, CLIP, TENSOR, STABLE = "free", "clip", "tensor", "stable"
 ARMS = {FREE: "no clipping", CLIP: "clipped at 1", TENSOR: "each tensor clipped", STABLE: "StableAdamW"}
@@ -29,26 +30,15 @@ SAME = 0.02
 SHOWN_LAGS = 20  # steps
 
 
-def beta2_spikes(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `losses`, `spikes` and `lags` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the four arms over beta2 and seeds.
-    """
-    arm = (
-        pl.when(pl.col("optim.name") == "stable_adamw")
-        .then(pl.lit(STABLE))
-        .when(pl.col("optim.clip").is_null())
-        .then(pl.lit(FREE))
-        .when(pl.col("optim.clip_by") == "tensor")
-        .then(pl.lit(TENSOR))
-        .otherwise(pl.lit(CLIP))
-    )
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `losses`, `spikes` and `lags`, and return the claims. Runs: the four arms over beta2 and seeds."""
+    stable, free = pl.col("optim.name") == "stable_adamw", pl.col("optim.clip").is_null()
+    arm = arm_where({STABLE: stable, FREE: free, TENSOR: pl.col("optim.clip_by") == "tensor"}, pl.lit(CLIP))
     courses = read_courses(runs, arm)
     table = tabulate(courses)
-    _draw_losses(courses, out)
-    _draw_spikes(table, out)
-    _draw_lags([course for course in courses if course.staleness is not None], out)
+    _draw_losses(courses, folder)
+    _draw_spikes(table, folder)
+    _draw_lags([course for course in courses if course.staleness is not None], folder)
     return [*_beta2_claims(table), _precedence_claim(courses), *_stable_claims(table)]
 
 
@@ -76,14 +66,13 @@ def tabulate(courses: Sequence[Course]) -> pl.DataFrame:
 def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
     free = table.filter(pl.col("arm") == FREE)
     return [
-        claim_over_seeds(
-            list(slopes(free, value, "memory", log_against=False).values()),
-            sentence=sentence,
+        Claim(
+            sentence,
+            of=slopes(free, value, "memory", log_against=False).or_say(
+                "the runs are too short" if free[value].null_count() else None
+            ),
             statistic=f"slope of {statistic} against log10 of 1 / (1 - beta2), without clipping",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(free),
-            reason="the runs are too short" if free[value].null_count() else None,
+            accept=above(0),
         )
         for value, sentence, statistic in (
             ("spikes", "The loss spikes more often the higher beta2 is.", "spikes in a run"),
@@ -103,43 +92,32 @@ def _precedence_claim(courses: Sequence[Course]) -> Claim:
     for course in probed:
         hits[course.seed] += course.preceded
         chance[course.seed] += course.preceded_by_chance
-    ratios = [hits[seed] / chance[seed] for seed in sorted(hits) if chance[seed] > 0]
-    return claim_over_seeds(
-        ratios,
-        sentence="Spikes follow 1 to 8 steps after a second moment was out of date.",
+    ratios = {seed: hits[seed] / chance[seed] for seed in sorted(hits) if chance[seed] > 0}
+    neither = None if ratios else "no run has both spikes and a second moment that is out of date"
+    return Claim(
+        "Spikes follow 1 to 8 steps after a second moment was out of date.",
+        of=Sample(ratios, len(probed)).or_say(neither),
         statistic=f"spikes with a step 1 to {REACH} steps before them at which the RMS of g / sqrt(v) of the token "
         f"table or of a matrix of the first block rose above {STALE:g}, over as many by chance",
-        threshold="above 1",
-        low=1.0,
-        n_runs=len(probed),
-        scale="runs that spike by themselves: here a mirrored batch makes both the stale moment and the spike",
-        reason=None if ratios else "no run has both spikes and a second moment that is out of date",
+        accept=above(1),
+        needs="runs that spike by themselves: here a mirrored batch makes both the stale moment and the spike",
     )
 
 
 def _stable_claims(table: pl.DataFrame) -> list[Claim]:
     log_loss = table.with_columns(pl.col("loss").log())
-    n_runs = len(table.filter(pl.col("arm").is_in([STABLE, FREE])))
-
-    def gap(of: pl.DataFrame, value: str) -> list[float]:
-        return differences(by_seed(of, value, arm=STABLE), by_seed(of, value, arm=FREE))
-
     return [
-        claim_over_seeds(
-            gap(table, "spikes"),
-            sentence="StableAdamW prevents spikes without clipping.",
+        Claim(
+            "StableAdamW prevents spikes without clipping.",
+            of=arms_apart(table, "spikes", STABLE, FREE),
             statistic="spikes in a run, StableAdamW minus AdamW, both without clipping, mean over beta2",
-            threshold="below 0",
-            high=0.0,
-            n_runs=n_runs,
+            accept=below(0),
         ),
-        claim_over_seeds(
-            gap(log_loss, "loss"),
-            sentence="StableAdamW costs no loss at the end.",
+        Claim(
+            "StableAdamW costs no loss at the end.",
+            of=arms_apart(log_loss, "loss", STABLE, FREE),
             statistic="ln of the final loss, StableAdamW minus AdamW, both without clipping, mean over beta2",
-            threshold=f"below {SAME:g}",
-            high=SAME,
-            n_runs=n_runs,
+            accept=below(SAME),
         ),
     ]
 
@@ -147,7 +125,7 @@ def _stable_claims(table: pl.DataFrame) -> list[Claim]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_losses(courses: Sequence[Course], out: Path) -> None:
+def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
     """`losses`: training loss with its spikes marked, and below it the staleness, of the first seed without clipping at
     the lowest beta2 and at the second highest."""
     free = [course for course in courses if course.arm == FREE]
@@ -155,9 +133,8 @@ def _draw_losses(courses: Sequence[Course], out: Path) -> None:
     own = sorted((course for course in free if course.seed == seed), key=lambda course: course.beta2)
     shown = [own[0], own[max(len(own) - 2, 1)]] if len(own) > 1 else own
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(7.6, 4.2))
-        panels = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False, height_ratios=[1.3, 1])
+    how: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": [1.3, 1]}
+    with style.panels((7.6, 4.2), 2, len(shown), **how) as (figure, panels):
         for (loss_axes, stale_axes), course in zip(panels.T, shown, strict=True):
             _draw_course(loss_axes, stale_axes, course)
             loss_axes.set_title(f"$\\beta_2$ = {course.beta2:g}")
@@ -165,14 +142,12 @@ def _draw_losses(courses: Sequence[Course], out: Path) -> None:
             drawn.append(_course_table(course))
         highest = max(float(course.loss[~course.shifted][len(course.loss) // 10 :].max()) for course in shown)
         lowest = min(float(course.loss.min()) for course in shown)
-        panels[0, 0].set_ylim(lowest - 0.1, highest + 0.35)
-        panels[0, 0].set_ylabel("training loss (nats per token)")
+        panels[0, 0].set(ylim=(lowest - 0.1, highest + 0.35), ylabel="training loss (nats per token)")
         panels[1, 0].set_ylabel(r"RMS of $g\,/\sqrt{v}$")
         panels[1, 0].set_ylim(bottom=0)
         for axes in panels[:, -1]:
             axes.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
-        style.save(figure, out / "losses")
-    write_bytes(out / "losses.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "losses")
 
 
 def _draw_course(loss_axes: Axes, stale_axes: Axes, course: Course) -> None:
@@ -203,7 +178,7 @@ def _course_table(course: Course) -> pl.DataFrame:
     return pl.DataFrame(known).insert_column(0, pl.lit(course.beta2).alias("beta2"))
 
 
-def _draw_spikes(table: pl.DataFrame, out: Path) -> None:
+def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
     """`spikes`: spikes in a run, loss after a shifted batch, and final loss against beta2, by arm; mean over seeds with
     its 95 % interval."""
     panels = {
@@ -213,49 +188,36 @@ def _draw_spikes(table: pl.DataFrame, out: Path) -> None:
     }
     memories = table.select("memory", "beta2").unique().sort("memory")
     drawn = []
-    with style.paper():
-        figure = Figure(figsize=(9.6, 3.2))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    with style.panels((9.6, 3.2), 1, 3) as (figure, row):
+        for axes, (value, label) in zip(row, panels.items(), strict=True):
             for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
                 own = table.filter(pl.col("arm") == arm).drop_nulls(value)
                 if own.is_empty():
                     continue
                 points = mean_over_seeds(own, value, ("memory", "beta2"))
-                draw_intervals(
-                    axes,
-                    points["memory"] + 0.05 * (k - 1.5),  # or intervals would hide each other
-                    points,
-                    fmt="o-",
-                    color=colour,
-                    capsize=2,
-                    label=ARMS[arm],
-                )
+                shift = 0.05 * (k - 1.5)  # or intervals would hide each other
+                draw_intervals(axes, points["memory"] + shift, points, color=colour, label=ARMS[arm])
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(value).alias("value"), pl.all()))
             axes.set_xticks(memories["memory"].to_list(), [f"{beta2:g}" for beta2 in memories["beta2"]], fontsize=7)
-            axes.set_xlabel(r"$\beta_2$")
-            axes.set_ylabel(label)
+            axes.set(xlabel=r"$\beta_2$", ylabel=label)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
-        style.save(figure, out / "spikes")
-    write_bytes(out / "spikes.csv", pl.concat(drawn).write_csv().encode())
+    write_picture(figure, pl.concat(drawn), folder / "spikes")
 
 
-def _draw_lags(courses: Sequence[Course], out: Path) -> None:
+def _draw_lags(courses: Sequence[Course], folder: Path) -> None:
     """`lags`: how many steps after a second moment went out of date spikes begin, and what chance would give."""
     found, expected = lags(courses, SHOWN_LAGS)
     at = np.arange(-SHOWN_LAGS, SHOWN_LAGS + 1)
     counts = np.bincount(found + SHOWN_LAGS, minlength=len(at))
-    with style.paper():
-        figure = Figure(figsize=style.ONE_PANEL)
-        axes = figure.subplots()
+    with style.panels(style.ONE_PANEL) as (figure, axes):
         axes.axvspan(0.5, REACH + 0.5, color="#f0e6d2", label=f"1 to {REACH} steps")
         axes.bar(at, counts, 0.85, color=style.ARMS[0], label="spikes")
         axes.step(at, expected, where="mid", color=style.HELD_OUT, label="by chance")
-        axes.set_ylim(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max()))
-        axes.set_xlabel("steps from a second moment out of date to a spike")
-        axes.set_ylabel("pairs")
+        axes.set(
+            ylim=(0, max(1.0, 1.15 * counts.max(), 1.15 * expected.max())),
+            xlabel="steps from a second moment out of date to a spike",
+            ylabel="pairs",
+        )
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left")
-        style.save(figure, out / "lags")
-    write_bytes(
-        out / "lags.csv", pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}).write_csv().encode()
-    )
+    write_picture(figure, pl.DataFrame({"lag": at, "pairs": counts, "by_chance": expected}), folder / "lags")

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above, below
+from analysis.claims.sample import Sample, arms_apart
 from analysis.drawing import style
-from analysis.drawing.lines import draw_over_seeds
+from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import MATRICES, RISE, arms_apart, read_sweep, sensitivity
-from analysis.stability.plot_arms import arm_colours, draw_against_lr
+from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, read_sweep, sensitivity
+from analysis.stability.plot_arms import draw_against_lr, draw_arms, draw_losses
 from analysis.stability.plot_lr_sweep import loss_limits
-from analysis.tables.runs import read_curves
-from train.record.files import write_bytes
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
 ARMS = {BASELINE: "neither", NORM: "QK-norm", SIGMA: "σReparam"}
@@ -26,19 +24,17 @@ COLLAPSED = 0.1  # of the largest entropy
 SMOOTH = 9  # steps of the training loss
 
 
-def entropy_collapse(runs: pl.DataFrame, out: Path) -> list[Claim]:
-    """Draw `steps`, `learning_rate` and `entropy_and_loss` into `out`, and return the claims.
-
-    Args:
-        runs: `analysis.tables.runs.read_runs` of the three arms at one size over learning rates and seeds.
-    """
+def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
+    """Draw `steps`, `learning_rate` and `entropy_and_loss`, and return the claims. Runs: the three arms at one size
+    over learning rates and seeds."""
     arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
     sweep = read_sweep(runs, arm, size=MATRICES)
-    attention = read_attention(sweep, context=runs["data.context"][0])
+    curves = curves_of(sweep)
+    attention = read_attention(sweep, curves, context=runs["data.context"][0])
     sweep = with_attention(sweep, attention)
-    _draw_steps(sweep, attention, out)
-    _draw_learning_rate(sweep, out)
-    _draw_entropy_and_loss(sweep, out)
+    _draw_steps(sweep, curves, attention, folder)
+    _draw_learning_rate(sweep, folder)
+    _draw_entropy_and_loss(sweep, folder)
     return _claims(sweep)
 
 
@@ -50,50 +46,41 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
     rates = stalled_rates(baseline)
     no_stall = None if rates else f"without QK-norm no loss is {RISE:g} nats above the best one"
     stalled = sweep.filter(pl.col("lr").is_in(rates))
+    bare = stalled.filter(pl.col("arm") == BASELINE)
+    entropies = bare.group_by("seed").agg(pl.col("entropy").mean()).sort("seed")
+    correlations = rank_correlations(baseline)
     kept = "entropy over its largest value at the end of a run, mean over blocks and the rates at which the runs with "
     kept += "neither stall"
-    sensitive = sensitivity(sweep)
-    entropies = stalled.filter(pl.col("arm") == BASELINE).group_by("seed").agg(pl.col("entropy").mean()).sort("seed")
-    correlations = list(rank_correlations(baseline).values())
     return [
-        claim_over_seeds(
-            entropies["entropy"].to_list(),
-            sentence="Where training stalls without QK-norm, the attention's entropy has collapsed.",
+        Claim(
+            "Where training stalls without QK-norm, the attention's entropy has collapsed.",
+            of=Sample.of(entropies["entropy"].to_list(), bare).or_say(no_stall),
             statistic=f"{kept} ({RISE:g} nats above the best loss)",
-            threshold=f"below {COLLAPSED:g}",
-            high=COLLAPSED,
-            n_runs=len(stalled.filter(pl.col("arm") == BASELINE)),
-            reason=no_stall,
+            accept=below(COLLAPSED),
         ),
         *(
-            claim_over_seeds(
-                arms_apart(stalled, "entropy", arm, BASELINE),
-                sentence=f"{name} keeps the attention's entropy where training stalls without it.",
+            Claim(
+                f"{name} keeps the attention's entropy where training stalls without it.",
+                of=arms_apart(stalled, "entropy", arm, BASELINE).or_say(no_stall),
                 statistic=f"{kept}; {name} minus neither",
-                threshold=f"above {COLLAPSED:g}",
-                low=COLLAPSED,
-                n_runs=len(stalled.filter(pl.col("arm").is_in([arm, BASELINE]))),
-                reason=no_stall,
+                accept=above(COLLAPSED),
             )
             for arm, name in ARMS.items()
             if arm != BASELINE
         ),
-        claim_over_seeds(
-            correlations,
-            sentence="Low entropy goes with a high loss.",
+        Claim(
+            "Low entropy goes with a high loss.",
+            of=Sample(correlations, len(baseline)).or_say(
+                None if correlations else "fewer than three rates from the best one upwards"
+            ),
             statistic="rank correlation of entropy with loss over the runs with neither, from their best rate upwards",
-            threshold="below 0",
-            high=0.0,
-            n_runs=len(baseline),
-            reason=None if correlations else "fewer than three rates from the best one upwards",
+            accept=below(0),
         ),
-        claim_over_seeds(
-            arms_apart(sensitive, "sensitivity", BASELINE, SIGMA),
-            sentence="Training is less sensitive to the learning rate with σReparam.",
+        Claim(
+            "Training is less sensitive to the learning rate with σReparam.",
+            of=arms_apart(sensitivity(sweep), "sensitivity", BASELINE, SIGMA),
             statistic="LR sensitivity with neither minus with σReparam, nats",
-            threshold="above 0",
-            low=0.0,
-            n_runs=len(sweep.filter(pl.col("arm").is_in([BASELINE, SIGMA]))),
+            accept=above(0),
         ),
     ]
 
@@ -110,9 +97,9 @@ def rank_correlations(baseline: pl.DataFrame) -> dict[int, float]:
     three; at lower rates the loss is high for want of steps."""
     found = {}
     for (seed,), rows in baseline.sort("lr").group_by("seed", maintain_order=True):
-        above = rows[int(rows["loss"].arg_min() or 0) :].filter(pl.col("entropy").is_not_null())
-        if len(above) >= 3:
-            entropy, loss = (above[name].rank().to_numpy() for name in ("entropy", "loss"))
+        faster = rows[int(rows["loss"].arg_min() or 0) :].filter(pl.col("entropy").is_not_null())
+        if len(faster) >= 3:
+            entropy, loss = (faster[name].rank().to_numpy() for name in ("entropy", "loss"))
             if np.ptp(entropy) > 0 < np.ptp(loss):
                 found[int(str(seed))] = float(np.corrcoef(entropy, loss)[0, 1])
     return found
@@ -121,13 +108,13 @@ def rank_correlations(baseline: pl.DataFrame) -> dict[int, float]:
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None:
+def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFrame, folder: Path) -> None:
     """`steps`: training loss, largest attention logit and entropy over the steps at one high rate, by arm; mean over
     seeds with a band from the lowest to the highest."""
     rates = sweep["lr"].unique().sort()
     high = rates[max(len(rates) - 2, 0)]
     shown = sweep.filter(pl.col("lr") == high)
-    curves = read_curves([Path(folder) for folder in shown["folder"]]).filter(pl.col("train_loss").is_not_null())
+    curves = curves.filter(pl.col("train_loss").is_not_null())
     smooth = pl.col("train_loss").rolling_mean(SMOOTH, min_samples=1).over("curve", order_by="step")
     losses = shown.join(curves.with_columns(smooth), left_on="run_id", right_on="curve", suffix="_of_row")
     probes = (
@@ -140,51 +127,34 @@ def _draw_steps(sweep: pl.DataFrame, attention: pl.DataFrame, out: Path) -> None
         (probes.select("arm", "seed", "step", "logit"), "logit", "largest attention logit"),
         (probes.select("arm", "seed", "step", "entropy"), "entropy", "attention entropy / largest"),
     )
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        for axes, (table, value, label) in zip(figure.subplots(1, 3), panels, strict=True):
-            for arm, colour in arm_colours(ARMS).items():
-                rows = table.filter(pl.col("arm") == arm)
-                draw_over_seeds(axes, rows, "step", value, colour=colour, line="-", label=ARMS[arm], log=False)
-            axes.set_xlabel("step")
-            axes.set_ylabel(label)
+    with style.panels((9.2, 2.9), 1, 3) as (figure, row):
+        for axes, (table, value, label) in zip(row, panels, strict=True):
+            draw_arms(axes, table, ARMS, "step", value, line="-", log=False)
+            axes.set(xlabel="step", ylabel=label)
         loss_axes, logit_axes, entropy_axes = figure.axes
         loss_axes.legend()
         logit_axes.set_yscale("log")
         entropy_axes.set_ylim(-0.02, 1.02)
         figure.suptitle(f"learning rate {high:g}", fontsize=9.5)
-        style.save(figure, out / "steps")
     drawn = pl.concat([table for table, _, _ in panels], how="diagonal").with_columns(pl.lit(high).alias("lr"))
-    write_bytes(out / "steps.csv", drawn.sort("arm", "seed", "step", maintain_order=True).write_csv().encode())
+    write_picture(figure, drawn.sort("arm", "seed", "step", maintain_order=True), folder / "steps")
 
 
-def _draw_learning_rate(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss, largest logit and entropy at the end over learning rates, by arm."""
-    panels = {
-        "loss": "validation loss (nats per token)",
-        "logit": "largest attention logit of a run",
-        "entropy": "entropy / largest, at the end",
-    }
-    with style.paper():
-        figure = Figure(figsize=(9.2, 2.9))
-        for axes, (value, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            draw_against_lr(axes, sweep, ARMS, value, log=value == "logit")
-            axes.set_ylabel(label)
-        loss_axes, _, entropy_axes = figure.axes
-        loss_axes.set_ylim(*loss_limits(sweep))
-        style.loss_axis(loss_axes)
-        loss_axes.legend()
-        entropy_axes.set_ylim(-0.02, 1.02)
-        style.save(figure, out / "learning_rate")
-    write_bytes(out / "learning_rate.csv", sweep.drop("folder").write_csv().encode())
+    with style.panels((9.2, 2.9), 1, 3) as (figure, (loss_axes, logit_axes, entropy_axes)):
+        draw_losses(loss_axes, sweep, ARMS)
+        draw_against_lr(logit_axes, sweep, ARMS, "logit", log=True)
+        logit_axes.set_ylabel("largest attention logit of a run")
+        draw_against_lr(entropy_axes, sweep, ARMS, "entropy")
+        entropy_axes.set(ylabel="entropy / largest, at the end", ylim=(-0.02, 1.02))
+    write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
-def _draw_entropy_and_loss(sweep: pl.DataFrame, out: Path) -> None:
+def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
     """`entropy_and_loss`: the final loss of every run against its entropy, coloured by learning rate."""
     colours = style.setting_colours(sweep["lr"].to_numpy())
-    with style.paper():
-        figure = Figure(figsize=style.ONE_PANEL)
-        axes = figure.subplots()
+    with style.panels(style.ONE_PANEL) as (figure, axes):
         for arm, marker in MARKERS.items():
             own = sweep.filter((pl.col("arm") == arm) & pl.col("entropy").is_not_null())
             shades = [colours[lr] for lr in own["lr"]]
@@ -195,13 +165,11 @@ def _draw_entropy_and_loss(sweep: pl.DataFrame, out: Path) -> None:
         axes.set_xlim(-0.03, 1)
         axes.set_ylim(*loss_limits(sweep))
         style.loss_axis(axes)
-        axes.set_xlabel("attention entropy / largest, at the end")
-        axes.set_ylabel("validation loss (nats per token)")
+        axes.set(xlabel="attention entropy / largest, at the end", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         n_arms = len(MARKERS)
         first = axes.legend(handles[:n_arms], labels[:n_arms], loc="upper right")
         axes.add_artist(first)
         figure.legend(handles[n_arms:], labels[n_arms:], loc="outside right center", title="learning\nrate")
-        style.save(figure, out / "entropy_and_loss")
     drawn = sweep.select("arm", "lr", "seed", "entropy", "loss", "run_id")
-    write_bytes(out / "entropy_and_loss.csv", drawn.write_csv().encode())
+    write_picture(figure, drawn, folder / "entropy_and_loss")

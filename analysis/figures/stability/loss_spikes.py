@@ -20,6 +20,7 @@ from analysis.stability.autopsy import STALE
 from analysis.stability.signals import REACH
 from analysis.tables.columns import Array
 from analysis.tables.runs import read_curves
+from analysis.tables.select import with_loss
 from analysis.tables.shifts import Mask, Steps, shifted_steps
 from train.record.spikes import LEAST_WINDOW, find_spikes
 
@@ -104,7 +105,7 @@ def lags(courses: Sequence[Course], reach: int) -> tuple[Steps, Array]:
 
 def read_courses(runs: pl.DataFrame, arm: pl.Expr) -> list[Course]:
     """The course of each run of a table (`analysis.tables.runs.read_runs`) that ended by itself."""
-    runs = runs.filter(pl.col("capped_loss").is_not_null()).with_columns(arm.alias("arm"))
+    runs = with_loss(runs, "capped_loss").with_columns(arm.alias("arm"))
     curves = read_curves([Path(folder) for folder in runs["folder"]]).filter(pl.col("train_loss").is_not_null())
     by_run = {str(key[0]): rows for key, rows in curves.sort("step").group_by("curve")}
     return [_course(run, by_run[run["run_id"]]) for run in runs.iter_rows(named=True) if run["run_id"] in by_run]

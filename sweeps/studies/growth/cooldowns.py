@@ -16,7 +16,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, cooled, full_budget, target, trunk_for
 from train.record.manifest import Profile

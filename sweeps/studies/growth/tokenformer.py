@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, cooled, target, trunk_for
 from train.record.manifest import Profile
@@ -52,8 +53,8 @@ def tokenformer(profile: Profile) -> list[Cell]:
     scale, depths = SCALES[profile], DEPTHS[profile]
     width = scale.width
     step = round(GROWN_AT * scale.steps)
-    hidden: Cell = {"model.mlp_hidden": 8 * width}
-    tokens: Cell = {"model.param_tokens": 2 * width} | hidden
+    hidden: Settings = {"model.mlp_hidden": 8 * width}
+    tokens: Settings = {"model.param_tokens": 2 * width} | hidden
 
     cells: list[Cell] = []
     for seed in scale.seeds:

@@ -13,8 +13,8 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, base, cooled, full_budget, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT

@@ -17,7 +17,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.cell import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES
 from sweeps.studies.gstack.spike import GROWN_AT

@@ -14,8 +14,8 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Cell
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.operators import BUDGET
 from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, full_budget, trunk_for

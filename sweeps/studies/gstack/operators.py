@@ -19,8 +19,9 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, base, cooled, full_budget, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
@@ -60,7 +61,7 @@ def operators(profile: Profile) -> list[Cell]:
     return cells
 
 
-def _details(profile: Profile, axis: str, operator: str) -> Cell:
+def _details(profile: Profile, axis: str, operator: str) -> Settings:
     steps = SCALES[profile].steps
     if operator == "learn":
         return {"grow.learn_steps": max(1, round(LEARN * steps))}

@@ -26,8 +26,9 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.operators import BUDGET, SCRATCH
 from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, target, trunk_for
@@ -40,7 +41,7 @@ FEWEST = 2  # blocks where stages begin, and a Learngene has
 PARTS: dict[Profile, int] = {"smoke": 1, "cpu": 6, "gpu": 6}  # partial stacks, of those of `parts`
 
 
-def parts(depth: int) -> list[Cell]:
+def parts(depth: int) -> list[Settings]:
     """Settings that repeat a part of 4 blocks, and keep the order of the rest."""
     pair, one = depth // 2 - 2, depth - 4
     orders = [
@@ -59,7 +60,7 @@ def patterns(profile: Profile) -> list[Cell]:
     scale = SCALES[profile]
     depth = max(2 * BASE_DEPTH, scale.depth)
     step = round(GROWN_AT * scale.steps)
-    short: Cell = {"train.duration": f"{step}steps"}
+    short: Settings = {"train.duration": f"{step}steps"}
     cells: list[Cell] = []
     for seed in scale.seeds:
         full = cost_of(target(profile, seed) | {"model.depth": depth}).flops
@@ -76,11 +77,11 @@ def patterns(profile: Profile) -> list[Cell]:
             )
         )
         half_way = grown(two, step, {"model.depth": BASE_DEPTH} | short)
-        to_target: Cell = {"model.depth": depth, "model.stages": None, "model.templates": None}
+        to_target: Settings = {"model.depth": depth, "model.stages": None, "model.templates": None}
         # These trunks are as long as those of the other studies, which go on to the full budget.
         stacks = [grown(start, step, to_target | {"grow.depth": "stack"}) for start in (four, two)]
         cells += [cooled(trunk_for(stack, full), budget) for stack in stacks]
-        starts: list[tuple[Cell, Cell]] = [
+        starts: list[tuple[Cell, Settings]] = [
             (four, {"grow.depth": "interpolate"}),
             *((four, pattern) for pattern in parts(depth)[: PARTS[profile]]),
             (half_way, {"grow.depth": "stack"}),

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from train.record.manifest import Profile
 
 COOLDOWN = 0.2  # of a run's own steps
@@ -90,32 +91,34 @@ SCALES: dict[Profile, Scale] = {
 def target(profile: Profile, seed: int) -> Cell:
     """The target from scratch at a constant rate, at the full budget."""
     scale = SCALES[profile]
-    return {
-        "data": "stdlib",
-        "data.context": scale.context,
-        "model.width": scale.width,
-        "model.heads": scale.heads,
-        "model.depth": scale.depth,
-        "optim": "adamw_coupled",
-        "optim.weight_decay": 0.1,
-        "optim.lr": scale.lr,
-        "schedule": "constant",
-        "schedule.warmup": f"{scale.warmup}steps",
-        "train.batch_size": scale.batch,
-        "train.duration": f"{scale.steps}steps",
-        "train.log_every": f"{max(1, scale.eval_every // 4)}steps",
-        "train.checkpoint_every": "100%",
-        "eval.every": f"{scale.eval_every}steps",
-        "eval.sequences": scale.val_windows,
-        "seed": seed,
-    }
+    return Cell(
+        {
+            "data": "stdlib",
+            "data.context": scale.context,
+            "model.width": scale.width,
+            "model.heads": scale.heads,
+            "model.depth": scale.depth,
+            "optim": "adamw_coupled",
+            "optim.weight_decay": 0.1,
+            "optim.lr": scale.lr,
+            "schedule": "constant",
+            "schedule.warmup": f"{scale.warmup}steps",
+            "train.batch_size": scale.batch,
+            "train.duration": f"{scale.steps}steps",
+            "train.log_every": f"{max(1, scale.eval_every // 4)}steps",
+            "train.checkpoint_every": "100%",
+            "eval.every": f"{scale.eval_every}steps",
+            "eval.sequences": scale.val_windows,
+            "seed": seed,
+        }
+    )
 
 
-def base(profile: Profile, seed: int, settings: Cell | None = None) -> Cell:
+def base(profile: Profile, seed: int, settings: Settings | None = None) -> Cell:
     """The base at a constant rate, one for all studies: fewer blocks than the target, as many steps as the latest
     growth needs. `settings` replace others, such as depth or width."""
     scale = SCALES[profile]
-    own: Cell = {"model.depth": scale.base_depth, "train.duration": f"{round(LATEST * scale.steps)}steps"}
+    own: Settings = {"model.depth": scale.base_depth, "train.duration": f"{round(LATEST * scale.steps)}steps"}
     return target(profile, seed) | own | (settings or {})
 
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from itertools import product
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, base, cooled, full_budget, target, trunk_for
 from train.record.manifest import Profile
@@ -31,21 +32,21 @@ def spike(profile: Profile) -> list[Cell]:
     """Scratch, stack and zero to the end; then both operators for a short while with either optimiser and schedule."""
     scale = SCALES[profile]
     steps, flops = scale.steps, full_budget(profile)
-    close: Cell = {
+    close: Settings = {
         "train.duration": f"{CLOSE * scale.warmup}steps",
         "eval.every": f"{max(1, scale.warmup // 4)}steps",
     }
     cells: list[Cell] = []
     for seed in scale.seeds:
 
-        def deeper(depth: str, settings: Cell | None = None, seed: int = seed) -> Cell:
-            by: Cell = {"model.depth": scale.depth, "grow.depth": depth}
+        def deeper(depth: str, settings: Settings | None = None, seed: int = seed) -> Cell:
+            by: Settings = {"model.depth": scale.depth, "grow.depth": depth}
             return grown(base(profile, seed), round(GROWN_AT * steps), by | (settings or {}))
 
         trunks = [trunk_for(arm, flops) for arm in (target(profile, seed), deeper("stack"), deeper("zero"))]
         cells += [*trunks, *(cooled(trunk, flops) for trunk in trunks)]
         for depth, optimizer, schedule in product(("stack", "zero"), ("reset", "carry"), ("restart", "continue")):
-            anew: Cell = {"grow.optimizer": optimizer, "grow.schedule": schedule}
+            anew: Settings = {"grow.optimizer": optimizer, "grow.schedule": schedule}
             cells.append(deeper(depth, close | anew))
     return cells
 

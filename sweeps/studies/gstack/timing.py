@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, base, cooled, target, trunk_for
 from sweeps.studies.gstack.spike import GROWN_AT
@@ -72,13 +73,13 @@ def trained(profile: Profile) -> list[Cell]:
     return cells
 
 
-def size_of(profile: Profile, narrower: int) -> Cell:
+def size_of(profile: Profile, narrower: int) -> Settings:
     """Settings of a target, and of its base, of a fraction of the width, with heads as wide as those of all."""
     scale = SCALES[profile]
     return {"model.width": scale.width // narrower, "model.heads": scale.heads // narrower}
 
 
-def scratch(profile: Profile, seed: int, levels: Sequence[float], size: Cell) -> list[Cell]:
+def scratch(profile: Profile, seed: int, levels: Sequence[float], size: Settings) -> list[Cell]:
     """The target from scratch, its trunk as long as the full budget or a level beyond, cooled at each level."""
     whole = target(profile, seed) | size
     full = cost_of(whole).flops
@@ -86,7 +87,7 @@ def scratch(profile: Profile, seed: int, levels: Sequence[float], size: Cell) ->
     return [cooled(trunk, round(level * full)) for level in levels]
 
 
-def stacked(profile: Profile, seed: int, share: float, levels: Sequence[float], size: Cell) -> list[Cell]:
+def stacked(profile: Profile, seed: int, share: float, levels: Sequence[float], size: Settings) -> list[Cell]:
     """The stack of the base after a share of the target's steps, cooled at each level that this base leaves room for.
 
     Its trunk is as long as `LEVELS` ask for; that of the base which the other studies stack, as long as the full

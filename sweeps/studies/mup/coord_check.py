@@ -29,20 +29,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from train.record.manifest import Profile
 
-ARMS: tuple[Cell, ...] = ({"param": "standard"}, {"param": "mup"}, {"param": "completep"})
-RULES: tuple[Cell, ...] = tuple(
+ARMS: tuple[Settings, ...] = ({"param": "standard"}, {"param": "mup"}, {"param": "completep"})
+RULES: tuple[Settings, ...] = tuple(
     {"param": "mup", "param.without": rule}
     for rule in ("hidden_lr", "hidden_init", "readout_init", "readout_lr", "embedding_std")
 )
-HEAD_RULES: tuple[Cell, ...] = tuple(
+HEAD_RULES: tuple[Settings, ...] = tuple(
     {"param": "mup", "param.without": rule, "model.heads": 1} for rule in ("none", "attention_scale", "query_init")
 )
 # muP has no rule for the depth: its learning rate is that of CompleteP, and its branches are not scaled.
-DEPTH_ARMS: tuple[Cell, ...] = (
+DEPTH_ARMS: tuple[Settings, ...] = (
     {"param": "mup"},
     {"param": "completep", "param.depth_alpha": 0.5},
     {"param": "completep"},
@@ -63,8 +63,8 @@ class Scale:
     batch: int
     context: int
     seeds: tuple[int, ...]
-    controls: tuple[Cell, ...] = (*RULES, *HEAD_RULES)
-    depth_arms: tuple[Cell, ...] = DEPTH_ARMS
+    controls: tuple[Settings, ...] = (*RULES, *HEAD_RULES)
+    depth_arms: tuple[Settings, ...] = DEPTH_ARMS
 
 
 DEPTH = 2
@@ -104,7 +104,7 @@ SCALES: dict[Profile, Scale] = {
 }
 
 
-def few_steps(*, steps: int, batch: int, context: int) -> Cell:
+def few_steps(*, steps: int, batch: int, context: int) -> Settings:
     """What every run of a coordinate check has: few steps at a large rate, all of them probed."""
     return {
         "data": "stdlib",
@@ -127,7 +127,7 @@ def few_steps(*, steps: int, batch: int, context: int) -> Cell:
     }
 
 
-def widths_from(base: int, widths: tuple[int, ...], head_dim: int) -> list[Cell]:
+def widths_from(base: int, widths: tuple[int, ...], head_dim: int) -> list[Settings]:
     """Models of `DEPTH` blocks with heads of one dimension."""
     return [
         {"model.width": width, "model.heads": width // head_dim, "model.depth": DEPTH, "param.base_width": base}
@@ -135,19 +135,19 @@ def widths_from(base: int, widths: tuple[int, ...], head_dim: int) -> list[Cell]
     ]
 
 
-def coord_check(profile: Profile) -> list[Cell]:
+def coord_check(profile: Profile) -> list[Settings]:
     """Widths, rules switched off, and depths; every run is a few steps long and probes each of them."""
     scale = SCALES[profile]
     common = few_steps(steps=scale.steps, batch=scale.batch, context=scale.context)
     seeds = product({"seed": scale.seeds})
     widths = widths_from(scale.widths[0], scale.widths, scale.head_dim)
-    deep: Cell = {
+    deep: Settings = {
         "model.width": scale.deep_width,
         "model.heads": scale.deep_width // scale.head_dim,
         "param.base_width": scale.deep_width,
         "param.embedding_std": 1.0,
     }
-    depths: list[Cell] = [deep | {"model.depth": depth} for depth in scale.depths]
+    depths: list[Settings] = [deep | {"model.depth": depth} for depth in scale.depths]
     grids = [((*ARMS, *scale.controls), widths), (scale.depth_arms, depths)]
     return [common | cell | arm for arms, cells in grids for arm in arms for cell in cross(cells, seeds)]
 

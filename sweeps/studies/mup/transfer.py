@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product, zipped
+from sweeps.cells.grid import Settings, cross, product, zipped
 from sweeps.cells.study import Study
 from sweeps.cells.widen import Widen
 from train.record.manifest import Profile
@@ -82,14 +82,14 @@ SCALES: dict[Profile, Scale] = {
     ),
 }
 
-ARMS: list[Cell] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
+ARMS: list[Settings] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
 
 
-def transfer(profile: Profile) -> list[Cell]:
+def transfer(profile: Profile) -> list[Settings]:
     """Rates times seeds at every width and at every depth; both have the base model."""
     scale = SCALES[profile]
     base_width, base_depth = scale.widths[0], scale.depths[0]
-    common: Cell = {
+    common: Settings = {
         "data": "stdlib",
         "data.context": scale.context,
         "param.base_width": base_width,
@@ -106,7 +106,7 @@ def transfer(profile: Profile) -> list[Cell]:
     }
     rates = cross(zipped({"optim.lr": [2.0**k for k in scale.log2_lrs]}), product({"seed": scale.seeds}))
 
-    def size(width: int, depth: int) -> Cell:
+    def size(width: int, depth: int) -> Settings:
         return {"model.width": width, "model.heads": width // scale.head_dim, "model.depth": depth}
 
     widths = [size(width, base_depth) for width in scale.widths]

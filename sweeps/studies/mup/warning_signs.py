@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.cells.widen import Widen
 from sweeps.studies.mup.coord_check import few_steps, widths_from
@@ -95,7 +95,7 @@ SCALES: dict[Profile, Scale] = {
 EPSILON = 1e-3
 DECAY = 10.0
 
-ARMS: list[Cell] = [
+ARMS: list[Settings] = [
     {"param": "mup"},
     {"param": "mup", "param.without": "hidden_lr"},
     {"param": "mup", "param.without": "readout_lr"},
@@ -107,7 +107,7 @@ ARMS: list[Cell] = [
 ]
 
 
-def warning_signs(profile: Profile) -> list[Cell]:
+def warning_signs(profile: Profile) -> list[Settings]:
     """Every arm over the widths, the decay that forgets m, and the base model over lengths of training."""
     scale = SCALES[profile]
     base = scale.widths[0]
@@ -115,12 +115,12 @@ def warning_signs(profile: Profile) -> list[Cell]:
     seeds = product({"seed": scale.seeds})
     widths = widths_from(base, scale.widths, scale.head_dim)
     arms = [common | cell | arm for arm in ARMS for cell in cross(widths, seeds)]
-    forgetful: Cell = {"param": "mup", "optim.decay": "coupled"}
+    forgetful: Settings = {"param": "mup", "optim.decay": "coupled"}
     forgetful_decay = [
         common | forgetful | cell | {"optim.weight_decay": DECAY * base / int(str(cell["model.width"]))}
         for cell in cross(widths[1:], seeds)  # at the base width nothing is forgotten
     ]
-    trained: Cell = {
+    trained: Settings = {
         "param": "mup",
         "optim.clip": 1.0,
         "schedule": "linear",
@@ -129,7 +129,7 @@ def warning_signs(profile: Profile) -> list[Cell]:
         "eval.sequences": scale.val_windows,
         "probe.every": None,
     }
-    lengths: list[Cell] = [{"train.duration": f"{steps}steps"} for steps in scale.lengths]
+    lengths: list[Settings] = [{"train.duration": f"{steps}steps"} for steps in scale.lengths]
     rates = product({"optim.lr": [2.0**k for k in scale.log2_lrs]})
     horizon = [common | widths[0] | trained | cell for cell in cross(lengths, rates, seeds)]
     return [*arms, *forgetful_decay, *horizon]

@@ -16,7 +16,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import Scale, recipe
 from train.record.manifest import Profile
@@ -60,16 +60,16 @@ SCALES: dict[Profile, Scale] = {
         probe_every="2%",
     ),
 }
-PRE: Cell = {"model.norm_placement": "pre"}
-LNS: Cell = PRE | {"model.layernorm_scaling": True}
-OTHERS: list[Cell] = [
+PRE: Settings = {"model.norm_placement": "pre"}
+LNS: Settings = PRE | {"model.layernorm_scaling": True}
+OTHERS: list[Settings] = [
     PRE | {"param.scaled_residual_init": True},
     {"model.norm_placement": "post"},
     {"model.norm_placement": "peri"},
 ]
 
 
-def layernorm_scaling(profile: Profile) -> list[Cell]:
+def layernorm_scaling(profile: Profile) -> list[Settings]:
     """Both arms over depths and rates, and all arms at the greatest depth."""
     scale = SCALES[profile]
     common = [recipe(scale) | {"optim.clip": None, "optim.beta2": 0.999}]
@@ -78,7 +78,7 @@ def layernorm_scaling(profile: Profile) -> list[Cell]:
     grid = product({"model.depth": scale.depths, "optim.lr": scale.lrs})
     # The arms at the greatest depth are measured block by block, and so are no part of the grid.
     grid = [cell for cell in grid if cell != {"model.depth": deepest, "optim.lr": one_lr}]
-    blocks: Cell = {"model.depth": deepest, "optim.lr": one_lr, "eval.layers": True}
+    blocks: Settings = {"model.depth": deepest, "optim.lr": one_lr, "eval.layers": True}
     return [*cross(common, [PRE, LNS], grid, seeds), *cross(common, [PRE, LNS, *OTHERS], [blocks], seeds)]
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import Scale, recipe
 from train.record.manifest import Profile
@@ -68,7 +68,7 @@ SCALES: dict[Profile, Scale] = {
 }
 
 
-def mix_ln(profile: Profile) -> list[Cell]:
+def mix_ln(profile: Profile) -> list[Settings]:
     """Shares times rates times seeds; at the second rate the loss without each block too."""
     scale = SCALES[profile]
     common = recipe(scale) | {
@@ -79,7 +79,7 @@ def mix_ln(profile: Profile) -> list[Cell]:
         "optim.beta2": 0.999,
     }
     axes = {"model.depth": scale.depths, "model.mix_fraction": FRACTIONS[profile], "seed": scale.seeds}
-    rates: list[Cell] = [{"optim.lr": lr, "eval.layers": lr == scale.lrs[1]} for lr in scale.lrs]
+    rates: list[Settings] = [{"optim.lr": lr, "eval.layers": lr == scale.lrs[1]} for lr in scale.lrs]
     return cross([common], product(axes), rates)
 
 

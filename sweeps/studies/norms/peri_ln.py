@@ -16,7 +16,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import Scale, recipe
 from train.record.manifest import Profile
@@ -62,7 +62,7 @@ SCALES: dict[Profile, Scale] = {
 PLACEMENTS = ("pre", "peri", "post")
 
 
-def peri_ln(profile: Profile) -> list[Cell]:
+def peri_ln(profile: Profile) -> list[Settings]:
     """Placements times rates times seeds, at one size."""
     scale = SCALES[profile]
     axes = product(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Scale:
     probe_every: str
 
 
-def recipe(scale: Scale) -> Cell:
+def recipe(scale: Scale) -> Settings:
     """What every run at this scale has, but its placement, depth, learning rate and seed."""
     return {
         "data": "stdlib",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import recipe, seeds, size
 from train.record.manifest import Profile
@@ -46,7 +46,7 @@ PARTS: dict[Profile, Part] = {
 }
 
 
-def epsilon(profile: Profile) -> list[Cell]:
+def epsilon(profile: Profile) -> list[Settings]:
     """Every epsilon at every size, rate and seed; those at 1e-8 are runs of the recipe."""
     part = PARTS[profile]
     grid = cross(

@@ -13,7 +13,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell, cross
+from sweeps.cells.grid import Settings, cross
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep, lrs, recipe, seeds, size
 from train.record.manifest import Profile
@@ -22,7 +22,7 @@ from train.record.manifest import Profile
 SMALLER: dict[Profile, tuple[tuple[int, int], ...]] = {"smoke": (), "cpu": ((16, 1),), "gpu": ((64, 3),)}
 
 
-def gradient_rms(profile: Profile) -> list[Cell]:
+def gradient_rms(profile: Profile) -> list[Settings]:
     """The recipe's three smallest sizes, over learning rates and seeds, and those below."""
     smaller = cross([size(profile, *shape) for shape in SMALLER[profile]], lrs(profile), seeds(profile))
     return [*(recipe(profile) | cell for cell in smaller), *lr_sweep(profile, [{}], most_sizes=3)]

@@ -19,12 +19,12 @@ The `gpu` profile has not been run.
 from __future__ import annotations
 
 from conf.duration import Duration
-from sweeps.cells.grid import Cell, cross, where
+from sweeps.cells.grid import Settings, cross, where
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, lrs, recipe, seeds, size
 from train.record.manifest import Profile
 
-ARM: Cell = {"model.qk_norm": "none"}
+ARM: Settings = {"model.qk_norm": "none"}
 WHOLE: dict[Profile, int] = {"smoke": 2, "cpu": 3, "gpu": 3}  # of the recipe's sizes, smallest first
 # (width, depth) beside those; the last one is the largest of all.
 MORE_SIZES: dict[Profile, tuple[tuple[int, int], ...]] = {
@@ -35,7 +35,7 @@ MORE_SIZES: dict[Profile, tuple[tuple[int, int], ...]] = {
 LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 1e-3, "gpu": 3e-4}
 
 
-def logit_prediction(profile: Profile) -> list[Cell]:
+def logit_prediction(profile: Profile) -> list[Settings]:
     """The arm without QK-norm of `small_proxies/qk_norm`, and the first steps of further sizes."""
     further = cross([size(profile, *shape) for shape in MORE_SIZES[profile]], lrs(profile), seeds(profile))
     cells = [
@@ -45,7 +45,7 @@ def logit_prediction(profile: Profile) -> list[Cell]:
     return where(cells, lambda cell: float(cell["optim.lr"] or 0) >= LOWEST_LR[profile])
 
 
-def first_steps(profile: Profile) -> Cell:
+def first_steps(profile: Profile) -> Settings:
     """A run that ends with the recipe's warm-up, or with its first probe after the start if that is later."""
     whole, steps = recipe(profile), SCALES[profile].steps
     warmup, probe = (

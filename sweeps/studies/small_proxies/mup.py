@@ -19,7 +19,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell, cross, product, where
+from sweeps.cells.grid import Settings, cross, product, where
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lrs, recipe, seeds, size
 from train.record.manifest import Profile
@@ -29,12 +29,12 @@ WIDTHS: dict[Profile, tuple[int, ...]] = {"smoke": (16, 32), "cpu": (32, 96), "g
 LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 3e-3, "gpu": 1e-3}
 
 
-def mup(profile: Profile) -> list[Cell]:
+def mup(profile: Profile) -> list[Settings]:
     """Every arm and width over learning rates and seeds, and the control without QK-norm."""
     base, *wider = WIDTHS[profile]
     grid = cross(where(lrs(profile), lambda cell: float(cell["optim.lr"] or 0) >= LOWEST_LR[profile]), seeds(profile))
 
-    def runs(widths: list[int], *arms: Cell, over: list[Cell] = grid) -> list[Cell]:
+    def runs(widths: list[int], *arms: Settings, over: list[Settings] = grid) -> list[Settings]:
         models = [size(profile, width, DEPTH[profile]) for width in widths]
         return [recipe(profile) | cell | arm for arm in arms for cell in cross(models, over)]
 
@@ -47,7 +47,7 @@ def mup(profile: Profile) -> list[Cell]:
     ]
 
 
-def _mup(variant: str, base: int) -> Cell:
+def _mup(variant: str, base: int) -> Settings:
     return {"param": "mup", "param.variant": variant, "param.base_width": base}
 
 

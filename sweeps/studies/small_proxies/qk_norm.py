@@ -17,15 +17,15 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep
 from train.record.manifest import Profile
 
-ARMS: list[Cell] = [{"model.qk_norm": "none"}, {"model.qk_norm": "head"}]
+ARMS: list[Settings] = [{"model.qk_norm": "none"}, {"model.qk_norm": "head"}]
 
 
-def qk_norm(profile: Profile) -> list[Cell]:
+def qk_norm(profile: Profile) -> list[Settings]:
     """Both arms at every size."""
     return lr_sweep(profile, ARMS)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product, zipped
+from sweeps.cells.grid import Settings, cross, product, zipped
 from train.record.manifest import Profile
 
 
@@ -67,7 +67,7 @@ SCALES: dict[Profile, Scale] = {
 }
 
 
-def recipe(profile: Profile) -> Cell:
+def recipe(profile: Profile) -> Settings:
     """What every run of these studies has, but its size, learning rate and seed."""
     scale = SCALES[profile]
     return {
@@ -93,31 +93,31 @@ def recipe(profile: Profile) -> Cell:
     }
 
 
-def sizes(profile: Profile, *, most: int | None = None) -> list[Cell]:
+def sizes(profile: Profile, *, most: int | None = None) -> list[Settings]:
     """The sizes, smallest first; only the first `most` of them on request."""
     return [size(profile, width, depth) for width, depth in SCALES[profile].sizes[:most]]
 
 
-def size(profile: Profile, width: int, depth: int) -> Cell:
+def size(profile: Profile, width: int, depth: int) -> Settings:
     """A model of this width and depth, with heads of the scale's dimension."""
     heads = max(1, width // SCALES[profile].head_dim)
     return {"model.width": width, "model.depth": depth, "model.heads": heads}
 
 
-def lrs(profile: Profile) -> list[Cell]:
+def lrs(profile: Profile) -> list[Settings]:
     """The grid of peak learning rates."""
     return zipped({"optim.lr": SCALES[profile].lrs})
 
 
-def seeds(profile: Profile, *, more: bool = False) -> list[Cell]:
+def seeds(profile: Profile, *, more: bool = False) -> list[Settings]:
     """The seeds; every setting has the same ones, so that arms are compared by pairs. `more` of them at `cpu`, for
     studies of few sizes whose effects are as small as the noise of three."""
     return product({"seed": MORE_SEEDS if more and profile == "cpu" else SCALES[profile].seeds})
 
 
 def lr_sweep(
-    profile: Profile, arms: list[Cell], *, most_sizes: int | None = None, more_seeds: bool = False
-) -> list[Cell]:
+    profile: Profile, arms: list[Settings], *, most_sizes: int | None = None, more_seeds: bool = False
+) -> list[Settings]:
     """Arms times sizes times learning rates times seeds; an arm's settings replace the recipe's."""
     grid = cross(sizes(profile, most=most_sizes), lrs(profile), seeds(profile, more=more_seeds))
     return [recipe(profile) | cell | arm for arm in arms for cell in grid]

@@ -12,18 +12,18 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep
 from train.record.manifest import Profile
 
 
-def steps_and_batch(profile: Profile) -> list[Cell]:
+def steps_and_batch(profile: Profile) -> list[Settings]:
     """The recipe's run length and batch; then one of the two changed, and with the batch the steps."""
     return lr_sweep(profile, arms(profile), most_sizes=2 if profile == "gpu" else 1, more_seeds=True)
 
 
-def arms(profile: Profile) -> list[Cell]:
+def arms(profile: Profile) -> list[Settings]:
     """The recipe, half and twice the steps, half and twice the batch."""
     steps, batch = SCALES[profile].steps, SCALES[profile].batch
     return [

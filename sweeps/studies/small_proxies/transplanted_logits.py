@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lrs, recipe, seeds, size
 from train.record.manifest import Profile
@@ -39,7 +39,7 @@ PARTS: dict[Profile, Part] = {
 }
 
 
-def transplanted_logits(profile: Profile) -> list[Cell]:
+def transplanted_logits(profile: Profile) -> list[Settings]:
     """Every kappa, then the bigrams; all with the recipe's seeds."""
     part = PARTS[profile]
     model = recipe(profile) | size(profile, part.width, part.depth) | {"model.qk_norm": "none"}

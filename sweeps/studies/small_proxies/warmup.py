@@ -11,15 +11,15 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep
 from train.record.manifest import Profile
 
-ARMS: list[Cell] = [{"schedule.warmup": share} for share in ("1%", "5%", "25%")]
+ARMS: list[Settings] = [{"schedule.warmup": share} for share in ("1%", "5%", "25%")]
 
 
-def warmup(profile: Profile) -> list[Cell]:
+def warmup(profile: Profile) -> list[Settings]:
     """Every length at the two smallest sizes."""
     return lr_sweep(profile, ARMS, most_sizes=2, more_seeds=True)
 

@@ -17,24 +17,24 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell, cross
+from sweeps.cells.grid import Settings, cross
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, recipe, seeds, sizes
 from train.record.manifest import Profile
 
-COUPLED: Cell = {"optim.decay": "coupled", "optim.weight_decay": 0.1}
+COUPLED: Settings = {"optim.decay": "coupled", "optim.weight_decay": 0.1}
 NEXT_LOWER: dict[Profile, float] = {"smoke": 1e-4, "cpu": 3e-4, "gpu": 1e-4}  # than the recipe's lowest rate
 DECAY_OF_A_RUN = 1e-4 * 1e5  # of the paper's, at the peak rate
 ACTING = 2.5  # decay of a run, in the pair whose two forms are equal at this rate
 EQUAL_AT = 1e-2
 
 
-def weight_decay(profile: Profile) -> list[Cell]:
+def weight_decay(profile: Profile) -> list[Settings]:
     """The paper's two arms and the pair that acts, then the strongest decay, at the two smallest sizes."""
     steps = SCALES[profile].steps
-    acting: Cell = {"optim.weight_decay": ACTING / steps}
-    acting_coupled: Cell = {"optim.decay": "coupled", "optim.weight_decay": ACTING / steps / EQUAL_AT}
-    strongest: Cell = {"optim.weight_decay": DECAY_OF_A_RUN / steps}
+    acting: Settings = {"optim.weight_decay": ACTING / steps}
+    acting_coupled: Settings = {"optim.decay": "coupled", "optim.weight_decay": ACTING / steps / EQUAL_AT}
+    strongest: Settings = {"optim.weight_decay": DECAY_OF_A_RUN / steps}
     lower = cross(sizes(profile, most=2), [{"optim.lr": NEXT_LOWER[profile]}], seeds(profile))
     return [
         *lr_sweep(profile, [{}, COUPLED, acting, acting_coupled, strongest], most_sizes=2),

@@ -13,7 +13,7 @@ The `gpu` profile has not been run.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Cell, cross
+from sweeps.cells.grid import Settings, cross
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lrs, recipe, seeds, size
 from train.record.manifest import Profile
@@ -29,7 +29,7 @@ SHAPES: dict[Profile, list[Shape]] = {
 }
 
 
-def width_depth(profile: Profile) -> list[Cell]:
+def width_depth(profile: Profile) -> list[Settings]:
     """Every shape over learning rates and seeds."""
     shapes = [size(profile, width, depth) for width, depth in SHAPES[profile]]
     return [recipe(profile) | cell for cell in cross(shapes, lrs(profile), seeds(profile))]

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product, where
+from sweeps.cells.grid import Settings, cross, product, where
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep, recipe, sizes
 from train.record.manifest import Profile
 
-ARMS: list[Cell] = [{"optim.z_loss": z, "optim.weight_decay": decay} for z in (0.0, 1e-4) for decay in (0.0, 1e-4)]
+ARMS: list[Settings] = [{"optim.z_loss": z, "optim.weight_decay": decay} for z in (0.0, 1e-4) for decay in (0.0, 1e-4)]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ PARTS: dict[Profile, Part] = {
 }
 
 
-def z_loss(profile: Profile) -> list[Cell]:
+def z_loss(profile: Profile) -> list[Settings]:
     """The four arms over sizes and rates, then the long runs of the smallest size."""
     part = PARTS[profile]
     sweep = lr_sweep(profile, ARMS, most_sizes=part.most_sizes)

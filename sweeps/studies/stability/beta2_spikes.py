@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import recipe, size
 from train.record.manifest import Profile
 
-PROBED: Cell = {"probe.every": "1steps", "probe.sequences": 1}
-ARMS: list[Cell] = [
+PROBED: Settings = {"probe.every": "1steps", "probe.sequences": 1}
+ARMS: list[Settings] = [
     PROBED | {"optim.clip": None},
     PROBED | {"optim.clip": 1.0},
     {"optim.clip": 1.5, "optim.clip_by": "tensor", "probe.every": None},
@@ -70,10 +70,10 @@ PARTS: dict[Profile, Part] = {
 }
 
 
-def beta2_spikes(profile: Profile) -> list[Cell]:
+def beta2_spikes(profile: Profile) -> list[Settings]:
     """Arms times beta2 times seeds."""
     part = PARTS[profile]
-    shared: Cell = {
+    shared: Settings = {
         "optim.lr": part.lr,
         "schedule": "constant",
         "schedule.floor": 0.0,

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lrs, recipe, size
 from train.record.manifest import Profile
 
-ARMS: list[Cell] = [
+ARMS: list[Settings] = [
     {"model.qk_norm": "none"},
     {"model.qk_norm": "head"},
     {"model.qk_norm": "none", "model.sigma_reparam": True},
@@ -44,7 +44,7 @@ PARTS: dict[Profile, Part] = {
 }
 
 
-def entropy_collapse(profile: Profile) -> list[Cell]:
+def entropy_collapse(profile: Profile) -> list[Settings]:
     """Arms times rates times seeds."""
     part = PARTS[profile]
     grid = cross([recipe(profile) | size(profile, *part.size)], lrs(profile), product({"seed": part.seeds}))

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.cells.grid import Cell, cross, product
+from sweeps.cells.grid import Settings, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import recipe, size
 from train.record.manifest import Profile
 
-ARMS: list[Cell] = [
+ARMS: list[Settings] = [
     {"model.qk_norm": "none"},
     {"model.qk_norm": "none", "model.attention_softcap": 50.0},
     {"model.qk_norm": "none", "model.attention_softcap": 20.0},
@@ -51,7 +51,7 @@ PARTS: dict[Profile, Part] = {
 }
 
 
-def softcap_vs_qk_norm(profile: Profile) -> list[Cell]:
+def softcap_vs_qk_norm(profile: Profile) -> list[Settings]:
     """Arms times rates times seeds."""
     part = PARTS[profile]
     grid = cross([recipe(profile) | size(profile, *part.size)], product({"optim.lr": part.lrs, "seed": part.seeds}))

@@ -8,8 +8,16 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.claims.claim import Claim, write_claims
+from analysis.claims.region import above
+from analysis.claims.sample import Measured
 
-CLAIM = {"statistic": "s", "threshold": "above 0", "low": 0.0, "n_seeds": 3, "n_runs": 9}
+
+def claim(sentence, interval, needs=None):
+    of = Measured(estimate=min(interval, key=abs), interval=interval, n_seeds=3, n_runs=9) if interval else SILENT
+    return Claim(sentence, of=of, statistic="s", accept=above(0), needs=needs)
+
+
+SILENT = Measured(reason="one seed", n_seeds=3, n_runs=9)
 
 
 @pytest.fixture
@@ -17,9 +25,8 @@ def results(tmp_path):
     for study, interval in (("paper/one", (1.0, 3.0)), ("paper/two", (-3.0, -1.0))):
         folder = tmp_path / study / "cpu"
         folder.mkdir(parents=True)
-        claim = Claim(sentence=f"Of {study} | it holds.", estimate=sum(interval) / 2, interval=interval, **CLAIM)
-        open_claim = Claim(sentence="Open.", estimate=None, interval=None, reason="one seed", scale="a GPU.", **CLAIM)
-        write_claims(folder / "claims.json", study, "cpu", [claim, open_claim])
+        claims = [claim(f"Of {study} | it holds.", interval), claim("Open.", None, needs="a GPU.")]
+        write_claims(folder / "claims.json", study, "cpu", claims)
     return tmp_path
 
 
@@ -34,8 +41,8 @@ def test_every_claim_is_listed_with_its_verdict(results, capsys):
 def test_an_interval_may_have_no_end(results, capsys):
     for k, (interval, words) in enumerate((((1.0, math.inf), "1 or more"), ((-math.inf, 3.0), "3 or less"))):
         (results / f"paper/open{k}/cpu").mkdir(parents=True)
-        claim = Claim(sentence="It is bounded.", estimate=2.0, interval=interval, **CLAIM)
-        write_claims(results / f"paper/open{k}/cpu/claims.json", f"paper/open{k}", "cpu", [claim])
+        bounded = claim("It is bounded.", interval)
+        write_claims(results / f"paper/open{k}/cpu/claims.json", f"paper/open{k}", "cpu", [bounded])
         assert main(["claims", f"paper/open{k}", "--results-dir", str(results)]) == 0
         assert words in capsys.readouterr().out
 

@@ -495,8 +495,8 @@ def test_nothing_is_judged_before_the_first_look(tmp_path: Path) -> None:
     sides = [read_side(read_runs(folders), "val_loss") for folders in (a, b)]
     budget = Budget(seeds=8, minutes=0)
     decision = decide(*sides, metric="val_loss", margin=0.01, budget=budget, runs_dir=tmp_path, say=lambda _: None)
-    assert (decision.looks, decision.found.verdict, decision.ended_by) == ((), "undecided", "minutes")
-    assert difference(decision.units, level=decision.found.level).verdict == "B"
+    assert (decision.looks, decision.result.verdict, decision.ended_by) == ((), "undecided", "minutes")
+    assert difference(decision.units, level=decision.result.level).verdict == "B"
 
 
 def test_only_seeds_with_all_cells_are_looked_at(tmp_path: Path) -> None:

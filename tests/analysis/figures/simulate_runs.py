@@ -14,7 +14,7 @@ import polars as pl
 from analysis.claims.claim import Claim
 from conf.config import Config
 from conf.schema import walk
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from train.record.metrics_file import MetricsWriter
 
 AT_INIT = 5.5
@@ -30,7 +30,12 @@ Curve = Callable[[dict[str, Any]], Sequence[Row]]
 
 
 def simulate_runs(
-    cells: Sequence[Cell], loss: Loss, *, curve: Curve | None = None, runs_dir: Path | None = None, noise: float = 0.005
+    cells: Sequence[Settings],
+    loss: Loss,
+    *,
+    curve: Curve | None = None,
+    runs_dir: Path | None = None,
+    noise: float = 0.005,
 ) -> pl.DataFrame:
     """A table of runs, each cell once. A seed has a level of its own, and each run noise.
 
@@ -73,5 +78,5 @@ def bowl(run: dict[str, Any], *, best: float = 1e-2, width: float = 1.0, lowest:
 
 def verdicts(claims: Sequence[Claim]) -> list[str]:
     """Of claims that all have an estimate."""
-    assert all(claim.estimate is not None for claim in claims), [claim.reason for claim in claims]
+    assert all(claim.measured.estimate is not None for claim in claims), [claim.measured.reason for claim in claims]
     return [claim.verdict for claim in claims]

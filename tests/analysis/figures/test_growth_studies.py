@@ -92,7 +92,7 @@ def test_spike_as_published(tmp_path: Path) -> None:
     course = spike_course({"stack": 0.4, "zero": 0.0}, fresh=0.2, warm=0.0, falls=0.2)
     claims = spike.spike(spike_runs(tmp_path, course, {"stack": 1.8, "zero": 1.9}), tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 7
-    jump = claims[0].estimate
+    jump = claims[0].measured.estimate
     assert jump == pytest.approx(0.4, abs=1e-3)
     drawn = pl.read_csv(tmp_path / "spike.csv")
     joined = drawn.filter(pl.col("axis") == "steps_in_all")
@@ -210,7 +210,7 @@ def test_noise_is_not_compared_at_unequal_cost(tmp_path: Path) -> None:
     runs = simulate_growth(noise_study.STUDIES[0], lambda run: scratch_loss(run.flops), tmp_path / "runs", curves=True)
     much = pl.col("grow.noise") == noise.MUCH
     dearer = runs.with_columns(pl.when(much).then(1.1 * pl.col("flops")).otherwise("flops").alias("flops"))
-    counts = [[claim.n_seeds for claim in noise.noise(table, tmp_path)] for table in (runs, dearer)]
+    counts = [[claim.measured.n_seeds for claim in noise.noise(table, tmp_path)] for table in (runs, dearer)]
     assert counts == [[3, 3, 3, 3], [3, 3, 0, 0]]
 
 
@@ -293,7 +293,7 @@ def test_cooldowns_as_published(tmp_path: Path) -> None:
     runs = cooldown_runs(tmp_path, branch=0.0, fresh=0.05, decay=0.1)
     claims = cooldowns.cooldowns(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 4
-    saved = claims[3].estimate
+    saved = claims[3].measured.estimate
     assert saved == pytest.approx(1 - (0.8 + 0.2 * 3.5) / 3.5, abs=0.01)
     assert set(pl.read_csv(tmp_path / "cooldowns.csv")["arm"]) == {
         "trunk", "branch", "branch with fresh moments", "scratch",
@@ -308,7 +308,7 @@ def test_cooldowns_of_few_long_branches_that_end_elsewhere(tmp_path: Path) -> No
     assert verdicts(cooldowns.cooldowns(runs, tmp_path)) == [NOT_REPRODUCED] * 3 + [REPRODUCED]
     few = cooldowns.cooldowns(runs.filter(kept), tmp_path)
     assert few[3].verdict == NOT_REPRODUCED
-    assert few[2].estimate is None  # the trunk ends before either
+    assert few[2].measured.estimate is None  # the trunk ends before either
 
 
 @pytest.mark.parametrize(("apart", "verdict"), [(0.0, REPRODUCED), (0.1, NOT_REPRODUCED)])
@@ -359,7 +359,7 @@ def test_broken_runs_end_in_claims_or_one_line(tmp_path: Path, name: str) -> Non
         write_claims(tmp_path / "claims.json", name, "smoke", claims)
         n_claims.add(len(claims))
         if table is not runs and "diverged" in set(table["state"]):
-            assert all("diverged: " in claim.reason for claim in claims if claim.reason is not None)
+            assert all("diverged: " in claim.measured.reason for claim in claims if claim.measured.reason is not None)
     assert len(n_claims) == 1
     assert len(errors) >= 2  # without those that decay
     assert "\n" not in "".join(errors)

@@ -82,12 +82,12 @@ def test_operators_that_change_nothing_in_width_and_much_in_depth(tmp_path: Path
     level = scratch_loss(0.6 * FULL)
     true = (level / (level - 0.5)) ** 10 - 1
     speed_up = claims[11]
-    assert speed_up.estimate is not None
-    assert speed_up.estimate < 0.7 < true  # scratch was trained for 1 / 0.6 times the FLOPs
-    assert speed_up.interval is not None
-    assert speed_up.interval[0] < true < speed_up.interval[1]
-    assert "at least" in speed_up.statistic
-    assert speed_up.n_runs == 3 + 9  # stacks; and scratch at three budgets
+    assert speed_up.measured.estimate is not None
+    assert speed_up.measured.estimate < 0.7 < true  # scratch was trained for 1 / 0.6 times the FLOPs
+    assert speed_up.measured.interval is not None
+    assert speed_up.measured.interval[0] < true < speed_up.measured.interval[1]
+    assert "at least" in speed_up.measured.note
+    assert speed_up.measured.n_runs == 3 + 9  # stacks; and scratch at three budgets
 
 
 def test_operators_that_diverged_are_named(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_operators_that_diverged_are_named(tmp_path: Path) -> None:
     runs = simulate_growth(operators_study.STUDIES[0], loss, tmp_path / "runs", noise=5e-4, curves=True)
     random = trace(runs).filter(pl.col("annealed") & (pl.col("grow.depth") == "random"))["run_id"]
     claims = operators.operators(diverge(runs, pl.col("run_id").is_in(random.implode())), tmp_path)
-    assert claims[4].reason is not None
-    assert "diverged: 3 runs of depth/random" in claims[4].reason
+    assert claims[4].measured.reason is not None
+    assert "diverged: 3 runs of depth/random" in claims[4].measured.reason
     assert claims[0].verdict == REPRODUCED
 
 
@@ -152,7 +152,7 @@ def test_timing_as_published(tmp_path: Path) -> None:
     assert drawn["size"].n_unique() == 2
     assert set(drawn.filter(pl.col("d") == 0)["size"]) == {drawn["size"].max()}
     spent = drawn.filter(pl.col("d") > 0)
-    assert [claim.n_runs for claim in claims] == [2 * 16, len(spent), len(spent), 3 * 3 * 3]
+    assert [claim.measured.n_runs for claim in claims] == [2 * 16, len(spent), len(spent), 3 * 3 * 3]
     assert (spent["base_flops"] <= 0.5 * spent["flops"]).all()
 
 
@@ -230,7 +230,7 @@ def test_law_as_published(tmp_path: Path) -> None:
     drawn = pl.read_csv(tmp_path / "law.csv")
     largest = drawn.filter((pl.col("size") == drawn["size"].max()) & (pl.col("arm") == "stack"))
     assert largest["bound"].null_count() == len(largest)  # scratch goes on far enough
-    assert claims[2].estimate == pytest.approx(0.2, abs=0.02)
+    assert claims[2].measured.estimate == pytest.approx(0.2, abs=0.02)
     slope = drawn.filter(pl.col("arm") == "scratch")["alpha"]
     assert slope.to_numpy() == pytest.approx(np.full(len(slope), 0.1), abs=0.01)
 
@@ -243,8 +243,8 @@ def test_law_against_the_paper(tmp_path: Path) -> None:
 def test_a_speed_up_that_stays_has_not_shrunk(tmp_path: Path) -> None:
     steady = law.law(simulated_law(tmp_path, RULE, saved=0.2, decay=0.0), tmp_path)
     assert verdicts(steady) == [REPRODUCED] * 6
-    assert steady[2].estimate == pytest.approx(0.2, abs=0.02)
-    assert steady[3].estimate == pytest.approx(0.0, abs=0.05)
+    assert steady[2].measured.estimate == pytest.approx(0.2, abs=0.02)
+    assert steady[3].measured.estimate == pytest.approx(0.0, abs=0.05)
     shrinking = law.law(simulated_law(tmp_path / "more", RULE, saved=0.1, decay=1.0), tmp_path)
     assert shrinking[3].verdict == NOT_REPRODUCED
 
@@ -253,12 +253,12 @@ def test_a_speed_up_beyond_scratch_is_bounded_and_not_measured(tmp_path: Path) -
     """A stack worth twice the compute, while scratch goes on to 1.3 times the largest budget."""
     claims = law.law(simulated_law(tmp_path, RULE, saved=1.0, decay=0.0), tmp_path)
     largest, slope = claims[2], claims[3]
-    assert largest.interval is not None
-    assert largest.interval[0] == pytest.approx(0.3, abs=0.01)
-    assert largest.interval[1] == math.inf
-    assert "at least that in 3 of 3 seeds" in largest.statistic
+    assert largest.measured.interval is not None
+    assert largest.measured.interval[0] == pytest.approx(0.3, abs=0.01)
+    assert largest.measured.interval[1] == math.inf
+    assert "at least that in 3 of 3 seeds" in largest.measured.note
     assert "over the 3 of 4 budgets where it is not only bounded" in slope.statistic
-    assert slope.estimate == pytest.approx(0.0, abs=0.05)  # and not the fall to the bound
+    assert slope.measured.estimate == pytest.approx(0.0, abs=0.05)  # and not the fall to the bound
 
 
 def test_arms_of_one_bent_law_have_one_height(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_arms_of_one_bent_law_have_one_height(tmp_path: Path) -> None:
 
     runs = simulate_growth(law_study.STUDIES[0], bent, tmp_path / "runs", noise=1e-4)
     height = law.law(runs, tmp_path)[0]
-    assert height.estimate == pytest.approx(0.0, abs=2e-4)
+    assert height.measured.estimate == pytest.approx(0.0, abs=2e-4)
     assert height.verdict != REPRODUCED
 
     table = law._read(finals(trace(runs).with_columns(arm_of(pl.lit("stack")))))
@@ -320,7 +320,7 @@ def test_valleys_at_an_end_make_no_rule(tmp_path: Path) -> None:
     assert valleys["found"].max() < 0.95  # type: ignore[operator]  # a number
     rule = fit_rule(valleys, draws)
     assert rule.values is None
-    assert rule.reason is not None
-    assert rule.reason.startswith(f"0 of {len(valleys)} curves")
+    assert rule.measured.reason is not None
+    assert rule.measured.reason.startswith(f"0 of {len(valleys)} curves")
     claims = law.law(runs, tmp_path)
-    assert [claim.estimate for claim in claims[-len(PUBLISHED) + 1 :]] == [None, None]
+    assert [claim.measured.estimate for claim in claims[-len(PUBLISHED) + 1 :]] == [None, None]

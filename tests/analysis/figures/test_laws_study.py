@@ -12,7 +12,7 @@ import pytest
 
 from analysis.figures.laws import known_floor, known_truth, largest_model_slope
 from conf.compose import compose
-from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.grid import Settings, overrides
 from sweeps.studies.laws import known_floor as known_floor_cells
 from train.record.manifest import Profile
 
@@ -39,8 +39,8 @@ def verdicts(table: pl.DataFrame, out: Path) -> list[str]:
 def test_runs_that_follow_theory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claims = known_floor(runs(), tmp_path)
     assert [claim.verdict for claim in claims][:5] == ["reproduced"] * 5
-    assert [claim.truth for claim in claims[:3]] == [FLOOR, 0.5, pytest.approx(1 / 3)]
-    assert all(claim.n_runs == 32 for claim in claims)
+    assert [claim.accept.truth for claim in claims[:3]] == [FLOOR, 0.5, pytest.approx(1 / 3)]
+    assert all(claim.measured.n_runs == 32 for claim in claims)
     assert "Known: E 0.6360, alpha 0.5, beta 0.333" in capsys.readouterr().out
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"fit.json", "fit_known_floor.json", "known_floor.png", "known_floor.svg", "known_floor.csv"}
@@ -68,17 +68,17 @@ def test_noise_makes_no_claim_pass(tmp_path: Path) -> None:
 def test_too_few_runs_are_drawn_and_judged_inconclusive(tmp_path: Path) -> None:
     claims = known_floor(runs()[:5], tmp_path)
     assert [claim.verdict for claim in claims] == ["inconclusive"] * 6
-    assert "cannot determine the 5 constants" in (claims[0].reason or "")
+    assert "cannot determine the 5 constants" in (claims[0].measured.reason or "")
     assert (tmp_path / "known_floor.png").exists()
     assert not (tmp_path / "fit.json").exists()
 
 
 def test_runs_that_broke_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claims = known_floor(runs(state=["diverged", *["finished"] * 31]), tmp_path)
-    assert claims[0].n_runs == 31
+    assert claims[0].measured.n_runs == 31
     assert "1 run of 32 left out" in capsys.readouterr().out
     nothing = known_floor(runs(state=["failed"] * 32), tmp_path)
-    assert [claim.reason for claim in nothing] == ["no run has finished"] * 6
+    assert [claim.measured.reason for claim in nothing] == ["no run has finished"] * 6
 
 
 def test_the_slope_of_the_largest_model() -> None:
@@ -87,12 +87,12 @@ def test_the_slope_of_the_largest_model() -> None:
     slope = largest_model_slope(exact)
     assert slope is not None
     assert slope.value == pytest.approx(0.4)
-    assert slope.interval == pytest.approx((0.4, 0.4), abs=1e-9)
+    assert slope.measured.interval == pytest.approx((0.4, 0.4), abs=1e-9)
     bumpy = largest_model_slope(exact.with_columns(excess=pl.col("excess") * pl.Series([1.0, 1.0, 1.1, 0.9, 1.1, 0.9])))
     assert bumpy is not None
     # scipy.stats.linregress: slope -0.41743, standard error 0.02465; t(2) at 0.975 is 4.3027.
     assert bumpy.value == pytest.approx(0.41743, rel=1e-4)
-    assert bumpy.interval == pytest.approx((0.41743 - 4.3027 * 0.02465, 0.41743 + 4.3027 * 0.02465), rel=1e-3)
+    assert bumpy.measured.interval == pytest.approx((0.41743 - 4.3027 * 0.02465, 0.41743 + 4.3027 * 0.02465), rel=1e-3)
     assert largest_model_slope(exact[:4]) is None  # two points have no interval
     below = exact.with_columns(excess=pl.Series([1.0, 1.0, 0.1, 0.05, -0.01, -0.02]))
     assert largest_model_slope(below) is None
@@ -115,5 +115,5 @@ def test_no_pair_is_seen_twice_and_every_validation_window_is_used(profile: Prof
     assert len({(cell["model.width"], pairs(cell), cell["seed"]) for cell in cells}) == len(cells)
 
 
-def pairs(cell: Cell) -> int:
+def pairs(cell: Settings) -> int:
     return int(str(cell["train.duration"]).removesuffix("steps")) * int(cell["train.batch_size"] or 0)

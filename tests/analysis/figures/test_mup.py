@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from analysis.claims.claim import Claim
-from analysis.figures.mup.coord_check import CONTROLS, coord_check
-from analysis.figures.mup.transfer import transfer, transfer_penalty
-from analysis.figures.mup.warning_signs import SIGNS, warning_signs
+from analysis.figures.mup import coord_check, transfer, warning_signs
+from analysis.figures.mup.coord_check import CONTROLS
+from analysis.figures.mup.transfer import transfer_penalty
+from analysis.figures.mup.warning_signs import SIGNS
 from analysis.stability.lr_sweep import read_sweep
 from sweeps.studies.mup import coord_check as coord_cells
 from sweeps.studies.mup import transfer as transfer_cells
@@ -71,7 +72,8 @@ def check(folder: Path, *, theory: bool) -> list[Claim]:
     small = {"model.width": 64, "model.depth": 4, "seed": 1}
     cells = [cell for cell in every if all(int(str(cell[key])) <= most for key, most in small.items())]
     curve = partial(coordinates, theory=theory)
-    return coord_check(simulate_runs(cells, partial(bowl, best=1e-2), curve=curve, runs_dir=folder / "runs"), folder)
+    runs = simulate_runs(cells, partial(bowl, best=1e-2), curve=curve, runs_dir=folder / "runs")
+    return coord_check.draw(runs, folder)
 
 
 def test_the_coordinate_check_finds_theory(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def sweep_loss(run: dict[str, Any], *, theory: bool, base: float = 2**-4.6) -> f
 
 def test_a_transfer_that_follows_theory(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True), noise=0.002)
-    assert verdicts(transfer(runs, tmp_path)) == ["reproduced"] * 8
+    assert verdicts(transfer.draw(runs, tmp_path)) == ["reproduced"] * 8
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}.{kind}" for name in ("width", "depth") for kind in ("png", "svg", "csv")
     }
@@ -117,15 +119,15 @@ def test_a_transfer_that_follows_theory(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_pictures")
 def test_a_transfer_against_theory(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=False), noise=0.002)
-    assert verdicts(transfer(runs, tmp_path)) == ["not reproduced"] * 8
+    assert verdicts(transfer.draw(runs, tmp_path)) == ["not reproduced"] * 8
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_optimum_at_an_end_is_never_quoted(tmp_path: Path) -> None:
     runs = simulate_runs(transfer_cells.transfer("cpu"), partial(sweep_loss, theory=True, base=2.0**-2))
-    claims = transfer(runs, tmp_path)
-    assert [claim.estimate for claim in claims] == [None] * 8
-    assert all("at an end" in str(claim.reason) for claim in claims)
+    claims = transfer.draw(runs, tmp_path)
+    assert [claim.measured.estimate for claim in claims] == [None] * 8
+    assert all("at an end" in str(claim.measured.reason) for claim in claims)
     drawn = pl.read_csv(tmp_path / "width.csv")
     assert drawn.filter(pl.col("at_edge"))["lr_opt"].null_count() == len(drawn.filter(pl.col("at_edge"))) > 0
 
@@ -177,7 +179,7 @@ def test_a_sign_is_visible_where_the_failure_shows(tmp_path: Path, visible: bool
 
     cells = sign_cells.warning_signs("cpu")
     runs = simulate_runs(cells, loss, curve=partial(symptoms, visible=visible), runs_dir=tmp_path / "runs", noise=0.001)
-    claims = warning_signs(runs, tmp_path)
+    claims = warning_signs.draw(runs, tmp_path)
     assert len(claims) == len(SIGNS) + 1
-    assert verdicts(claims) == [verdict] * len(claims), [(claim.sentence, claim.interval) for claim in claims]
+    assert verdicts(claims) == [verdict] * len(claims), [(claim.sentence, claim.measured.interval) for claim in claims]
     assert (tmp_path / "signs.csv").exists()

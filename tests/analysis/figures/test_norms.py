@@ -13,7 +13,7 @@ import pytest
 
 from analysis.figures.norms import failing, layernorm_scaling, layers, mix_ln, peri_ln
 from analysis.tables.csv import TableError
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.studies.norms import layernorm_scaling as layernorm_scaling_study
 from sweeps.studies.norms import mix_ln as mix_ln_study
 from sweeps.studies.norms import peri_ln as peri_ln_study
@@ -67,7 +67,7 @@ def constant(value: float) -> Profile:
     return lambda run, progress, place: value  # noqa: ARG005  # everywhere the same
 
 
-def short(cells: list[Cell], steps: int = 40) -> list[Cell]:
+def short(cells: list[Settings], steps: int = 40) -> list[Settings]:
     """The cells, with fewer steps to simulate."""
     return [cell | {"train.duration": f"{steps}steps"} for cell in cells]
 
@@ -102,11 +102,11 @@ def _lns_runs(tmp_path: Path, *, variance: Profile, gain: float, deep: float, lo
 
 def test_layernorm_scaling_as_published(tmp_path: Path) -> None:
     runs = _lns_runs(tmp_path, variance=_bounded, gain=0.2, deep=2.0)
-    claims = layernorm_scaling.layernorm_scaling(runs, tmp_path)
+    claims = layernorm_scaling.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 10
     by_name = {claim.statistic.split(" over the blocks")[0]: claim for claim in claims}
-    assert by_name["p of variance ∝ l^p"].estimate == pytest.approx(0.5, abs=0.05)
-    ratio = claims[2].estimate
+    assert by_name["p of variance ∝ l^p"].measured.estimate == pytest.approx(0.5, abs=0.05)
+    ratio = claims[2].measured.estimate
     assert ratio == pytest.approx(1.5 * math.log10(12), rel=0.05)
     for name in ("variance", "layers", "loss"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
@@ -120,7 +120,7 @@ def test_layernorm_scaling_that_bounds_nothing(tmp_path: Path) -> None:
         return float(0.01 * 0.01**progress * block ** (3.0 if _is_lns(run) else -0.5))
 
     runs = _lns_runs(tmp_path, variance=wild, gain=0.2, deep=0.5, loss_in="others")
-    assert verdicts(layernorm_scaling.layernorm_scaling(runs, tmp_path)) == [NOT_REPRODUCED] * 10
+    assert verdicts(layernorm_scaling.draw(runs, tmp_path)) == [NOT_REPRODUCED] * 10
 
 
 # --- Peri-LN ---------------------------------------------------------------------------------------------
@@ -161,12 +161,12 @@ def test_peri_ln_as_published(tmp_path: Path) -> None:
     rows = curve(_peri_variance, _peri_gradient, rises=breaks)
     cells = short(peri_ln_study.peri_ln("cpu"))
     runs = simulate_runs(cells, _peri_loss(BEARS), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
-    claims = peri_ln.peri_ln(runs, tmp_path)
+    claims = peri_ln.draw(runs, tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 11
-    assert [claim.estimate for claim in claims[4:6]] == pytest.approx(
+    assert [claim.measured.estimate for claim in claims[4:6]] == pytest.approx(
         [2 / 5] * 2
     )  # of five rates pre-LN breaks at two, Peri-LN at none
-    assert claims[6].estimate == pytest.approx(1.0, abs=0.2)
+    assert claims[6].measured.estimate == pytest.approx(1.0, abs=0.2)
     for name in ("learning_rate", "depth", "seeds"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
 
@@ -191,7 +191,7 @@ def test_peri_ln_and_pre_ln_in_each_others_place(tmp_path: Path) -> None:
     bears = {"pre": 1e-2, "peri": 3e-3, "post": 1e-1}
     cells = short(peri_ln_study.peri_ln("cpu"))
     runs = simulate_runs(cells, _peri_loss(bears), curve=rows, runs_dir=tmp_path / "runs", noise=0.002)
-    assert verdicts(peri_ln.peri_ln(runs, tmp_path)) == [NOT_REPRODUCED] * 11
+    assert verdicts(peri_ln.draw(runs, tmp_path)) == [NOT_REPRODUCED] * 11
 
 
 # --- Mix-LN ----------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def _mix_runs(tmp_path: Path, sign: float) -> pl.DataFrame:
 
 
 def test_mix_ln_as_published(tmp_path: Path) -> None:
-    claims = mix_ln.mix_ln(_mix_runs(tmp_path, 1.0), tmp_path)
+    claims = mix_ln.draw(_mix_runs(tmp_path, 1.0), tmp_path)
     assert verdicts(claims) == [REPRODUCED] * 10
     for name in ("gradients", "fraction", "removal"):
         assert len(pl.read_csv(tmp_path / f"{name}.csv"))
@@ -231,7 +231,7 @@ def test_mix_ln_as_published(tmp_path: Path) -> None:
 
 
 def test_mix_ln_that_makes_all_worse(tmp_path: Path) -> None:
-    assert verdicts(mix_ln.mix_ln(_mix_runs(tmp_path, -1.0), tmp_path)) == [NOT_REPRODUCED] * 10
+    assert verdicts(mix_ln.draw(_mix_runs(tmp_path, -1.0), tmp_path)) == [NOT_REPRODUCED] * 10
 
 
 # --- failing ---------------------------------------------------------------------------------------------
@@ -280,9 +280,10 @@ def test_a_step_at_which_a_block_was_no_number_is_left_out(tmp_path: Path) -> No
     sweep = simulate_runs(cells, lambda _: AT_INIT, curve=overflows, runs_dir=tmp_path / "runs").with_columns(
         arm=pl.lit("pre"), size=pl.lit(1.0), lr=pl.lit(0.1)
     )
-    table = layers.by_block(sweep, "output_variance")
+    rows = layers.read_rows(sweep)
+    table = layers.by_block(rows, "output_variance")
     assert table["step"].unique().to_list() == [1, 6]
     assert layers.at_end(table)["block"].to_list() == [1, 2, 3, 4]
-    assert layers.by_block(sweep, "gradient_norm")["step"].unique().to_list() == [1, 6, 10]
+    assert layers.by_block(rows, "gradient_norm")["step"].unique().to_list() == [1, 6, 10]
     with pytest.raises(TableError, match=r"none of the runs measured angle/\{l\}/\{n\}"):
-        layers.angles(sweep)
+        layers.angles(rows)

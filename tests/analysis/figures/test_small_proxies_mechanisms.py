@@ -18,10 +18,10 @@ from analysis.figures.small_proxies import gradient_rms as gradient_figure
 from analysis.figures.small_proxies import logit_prediction as logit_figure
 from analysis.figures.small_proxies import transplanted_logits as transplanted_figure
 from analysis.figures.small_proxies.probes import exponents, with_last_probes
-from analysis.stability.lr_sweep import read_sweep
+from analysis.stability.lr_sweep import curves_of, read_sweep
 from conf.compose import compose
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Cell, overrides
+from sweeps.cells.grid import Settings, overrides
 from sweeps.studies.small_proxies import epsilon, gradient_rms, logit_prediction, qk_norm, transplanted_logits
 from sweeps.studies.small_proxies.recipe import SCALES, recipe, size
 from tests.analysis.figures.simulate_runs import Row, bowl, simulate_runs
@@ -69,7 +69,7 @@ def draw_logits(tmp_path: Path, logit: Callable[[Run], float], loss: Callable[[R
         return [{"step": 1, LOGIT: 3.0}, {"step": 11, LOGIT: early}, *later]
 
     runs = simulate_runs(logit_prediction.logit_prediction("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
-    return logit_figure.logit_prediction(runs, tmp_path)
+    return logit_figure.draw(runs, tmp_path)
 
 
 def grows(run: Run) -> float:
@@ -80,7 +80,7 @@ def grows(run: Run) -> float:
 def test_logits_that_follow_their_law_are_predicted(tmp_path: Path) -> None:
     claims = draw_logits(tmp_path, grows, bowl)
     assert verdicts(claims) == [HOLDS] * 10
-    assert claims[0].truth == pytest.approx(
+    assert claims[0].accept.truth == pytest.approx(
         np.log10(grows({"model.width": 192, "model.depth": 4, "optim.lr": 1e-3})), abs=0.05
     )
     assert files(tmp_path) >= {"logit_prediction.csv"}
@@ -98,7 +98,7 @@ def test_logits_that_shrink_and_tell_nothing(tmp_path: Path) -> None:
 
 def test_where_no_run_fails_the_claim_says_so(tmp_path: Path) -> None:
     last = draw_logits(tmp_path, grows, lambda _: 2.0)[-1]
-    assert (last.verdict, last.reason) == ("inconclusive", "no run fails, or all do")
+    assert (last.verdict, last.measured.reason) == ("inconclusive", "no run fails, or all do")
 
 
 # --- transplanted_logits ---------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def draw_transplanted(tmp_path: Path, rise: float, share: float) -> list[Claim]:
 
     cells = transplanted_logits.transplanted_logits("cpu")
     runs = simulate_runs(cells, loss, curve=curve, runs_dir=tmp_path / "runs")
-    return transplanted_figure.transplanted_logits(runs, tmp_path)
+    return transplanted_figure.draw(runs, tmp_path)
 
 
 def test_planted_logits_that_spoil_the_model(tmp_path: Path) -> None:
@@ -140,21 +140,21 @@ def draw_gradients(tmp_path: Path, of_size: float, of_rate: float) -> list[Claim
         return [{"step": 10 * k + 1, **dict.fromkeys(names, g if k >= 22 else 100 * g)} for k in range(25)]
 
     runs = simulate_runs(gradient_rms.gradient_rms("cpu"), bowl, curve=curve, runs_dir=tmp_path / "runs")
-    return gradient_figure.gradient_rms(runs, tmp_path)
+    return gradient_figure.draw(runs, tmp_path)
 
 
 def test_gradients_that_fall(tmp_path: Path) -> None:
     claims = draw_gradients(tmp_path, -1.05, -0.4)
     assert verdicts(claims) == [HOLDS] * 5
-    assert claims[0].estimate == pytest.approx(-1.05, abs=0.02)
-    assert claims[1].estimate == pytest.approx(-0.4, abs=0.02)
+    assert claims[0].measured.estimate == pytest.approx(-1.05, abs=0.02)
+    assert claims[1].measured.estimate == pytest.approx(-0.4, abs=0.02)
     assert files(tmp_path) >= {"gradient_rms.csv", "key_gradient_rms.csv"}
 
 
 def test_gradients_that_grow(tmp_path: Path) -> None:
     claims = draw_gradients(tmp_path, 0.3, 0.2)
     assert verdicts(claims) == [FAILS] * 4 + ["inconclusive"]
-    assert claims[-1].reason == "the gradient does not fall with size"
+    assert claims[-1].measured.reason == "the gradient does not fall with size"
 
 
 def test_gradients_that_fall_too_slowly_to_reach_epsilon(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_the_last_tenth_of_probes_is_averaged_and_a_missing_one_is_null(tmp_path
     def curve(run: Run) -> list[Row]:
         return [{"step": k, "grad_norm": float(k)} for k in range(1, 21)] if run["seed"] == 0 else [{"step": 1}]
 
-    cells: list[Cell] = [{"seed": seed, "train.duration": "20steps"} for seed in (0, 1)]
+    cells: list[Settings] = [{"seed": seed, "train.duration": "20steps"} for seed in (0, 1)]
     runs = simulate_runs(cells, bowl, curve=curve, runs_dir=tmp_path)
-    found = with_last_probes(read_sweep(runs, pl.lit("one")), ["grad_norm"])
+    found = with_last_probes(read_sweep(runs, pl.lit("one")), curves_of(runs), ["grad_norm"])
     assert found["grad_norm"].to_list() == [19.5, None]
 
 
@@ -180,8 +180,8 @@ def test_a_seed_that_lacks_a_value_has_no_exponent() -> None:
             for lr in (0.1, 1.0)
         ]
     )
-    assert exponents(sweep, "value", "size", at="lr") == {0: pytest.approx(-0.5)}
-    assert exponents(sweep, "value", "lr", at="size") == {0: pytest.approx(0.0)}
+    assert exponents(sweep, "value", "size", at="lr").values == {0: pytest.approx(-0.5)}
+    assert exponents(sweep, "value", "lr", at="size").values == {0: pytest.approx(0.0)}
 
 
 # --- epsilon ---------------------------------------------------------------------------------------------
@@ -204,14 +204,14 @@ def draw_epsilon(tmp_path: Path, meets: float, harm: float, gain: float) -> list
         return [{"step": step, "train_loss": 3.0, **probes} for step in (1, 11)]
 
     runs = simulate_runs(epsilon.epsilon("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs", noise=0.002)
-    return epsilon_figure.epsilon(runs, tmp_path)
+    return epsilon_figure.draw(runs, tmp_path)
 
 
 def test_an_epsilon_that_meets_the_gradient(tmp_path: Path) -> None:
     claims = draw_epsilon(tmp_path, meets=1.0, harm=0.4, gain=0.0)
     assert verdicts(claims) == [HOLDS] * 4
-    assert claims[2].estimate == pytest.approx(0.0, abs=0.1)
-    assert claims[0].scale is not None
+    assert claims[2].measured.estimate == pytest.approx(0.0, abs=0.1)
+    assert claims[0].needs is not None
     assert files(tmp_path) >= {"epsilon.csv", "collapse.csv"}
 
 
@@ -221,14 +221,14 @@ def test_an_epsilon_that_matters_elsewhere(tmp_path: Path) -> None:
 
 def test_updates_that_never_collapse(tmp_path: Path) -> None:
     third = draw_epsilon(tmp_path, meets=1e3, harm=0.4, gain=0.0)[2]
-    assert (third.verdict, third.reason) == ("inconclusive", "some updates never fall to a half")
+    assert (third.verdict, third.measured.reason) == ("inconclusive", "some updates never fall to a half")
 
 
 # --- cells -----------------------------------------------------------------------------------------------
 
 
 def test_cells_that_other_studies_have_are_the_same_runs() -> None:
-    def keys(cells: Sequence[Cell], **only: Any) -> set[tuple[str, ...]]:
+    def keys(cells: Sequence[Settings], **only: Any) -> set[tuple[str, ...]]:
         return {
             tuple(sorted(f"{key}={value!r}" for key, value in cell.items() if key not in only))
             for cell in cells
@@ -245,7 +245,7 @@ def test_cells_that_other_studies_have_are_the_same_runs() -> None:
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_first_steps_have_the_learning_rates_of_whole_runs(profile: Profile) -> None:
-    def rates(cell: Cell) -> list[float]:
+    def rates(cell: Settings) -> list[float]:
         config = compose(overrides(recipe(profile) | size(profile, 128, 3) | {"optim.lr": 0.1} | cell))
         schedule = build_schedule(config.schedule, peak=0.1, cost=run_cost(config, vocab_size(config.data)))
         return [schedule(step) for step in range(schedule.n_steps)]

@@ -7,7 +7,7 @@ import math
 import polars as pl
 import pytest
 
-from analysis.figures.small_proxies.qk_norm import KEY, LOGIT, QUERY, RISE, parting_lr, qk_norm
+from analysis.figures.small_proxies.qk_norm import KEY, LOGIT, QUERY, RISE, draw, parting_lr
 from sweeps.studies.small_proxies import qk_norm as study
 from tests.analysis.figures.simulate_runs import simulate_runs
 
@@ -46,7 +46,7 @@ def measured(k, logit):
 
 def verdicts(loss, tmp_path, curve=growing_logits):
     runs = simulate_runs(CELLS, loss, curve=curve, runs_dir=tmp_path / "runs", noise=0.003)
-    return {claim.sentence: claim.verdict for claim in qk_norm(runs, tmp_path)}
+    return {claim.sentence: claim.verdict for claim in draw(runs, tmp_path)}
 
 
 def test_the_published_picture_is_reproduced(tmp_path):
@@ -117,5 +117,5 @@ def test_broken_runs_are_counted_or_left_out(tmp_path, broken):
         state=pl.when(first).then(pl.lit(broken)).otherwise("state"),
         capped_loss=pl.when(first).then(at_init).otherwise("capped_loss"),
     )
-    claims = qk_norm(runs, tmp_path)
-    assert claims[0].n_runs == len(runs) - (broken == "failed")
+    claims = draw(runs, tmp_path)
+    assert claims[0].measured.n_runs == len(runs) - (broken == "failed")

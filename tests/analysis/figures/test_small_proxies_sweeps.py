@@ -11,7 +11,7 @@ import pytest
 
 from analysis.claims.claim import Claim
 from analysis.figures.small_proxies import mup, steps_and_batch, warmup, weight_decay, width_depth, z_loss
-from sweeps.cells.grid import Cell
+from sweeps.cells.grid import Settings
 from sweeps.studies.small_proxies import mup as mup_study
 from sweeps.studies.small_proxies import qk_norm as qk_norm_study
 from sweeps.studies.small_proxies import steps_and_batch as steps_and_batch_study
@@ -35,7 +35,7 @@ def decades(run: dict[str, Any]) -> float:
 def test_studies_share_the_runs_of_the_recipe() -> None:
     """What is finished for one study is finished for the others: the recipe's arm is the same cells everywhere."""
 
-    def smallest(cells: list[Cell]) -> set[str]:
+    def smallest(cells: list[Settings]) -> set[str]:
         return {
             str(sorted(map(str, cell.items())))
             for cell in cells
@@ -77,9 +77,9 @@ def test_warmup(helps: float, expected: list[str], tmp_path: Path) -> None:
         above = max(0.0, math.log10(run["optim.lr"] / 1e-2))
         return bowl(run) + 0.1 * (1 + decades(run)) * cost * above
 
-    claims = warmup.warmup(simulate_runs(warmup_study.warmup("cpu"), loss), tmp_path)
+    claims = warmup.draw(simulate_runs(warmup_study.warmup("cpu"), loss), tmp_path)
     assert verdicts(claims) == expected
-    assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].n_runs == 180
+    assert len(pl.read_csv(tmp_path / "sensitivity.csv")) == claims[0].measured.n_runs == 180
 
 
 # --- weight decay ----------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def weight_decay_claims(tmp_path: Path, *, coupled: float, moved: float) -> list
         stronger = not is_coupled and run["optim.weight_decay"] > 0.02
         return bowl(run, best=1e-2 * 10 ** (moved * stronger), width=coupled if is_coupled else 1.0)
 
-    return weight_decay.weight_decay(simulate_runs(weight_decay_study.weight_decay("cpu"), loss), tmp_path)
+    return weight_decay.draw(simulate_runs(weight_decay_study.weight_decay("cpu"), loss), tmp_path)
 
 
 def test_weight_decay(tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ def test_a_coupled_optimum_that_is_shifted_is_judged_in_the_window_that_suits_it
         return bowl(run, best=math.sqrt(1e-2 * 3e-2) / (3.2 if shifted else 1.0))
 
     runs = simulate_runs(weight_decay_study.weight_decay("cpu"), loss)
-    claim = weight_decay.weight_decay(runs, tmp_path)[0]
-    assert claim.estimate == pytest.approx(0, abs=0.03)
-    single = weight_decay.weight_decay(runs.filter(pl.col("optim.lr") > 5e-4), tmp_path)[0]
-    assert single.estimate is not None
-    assert single.estimate > 0.1
+    claim = weight_decay.draw(runs, tmp_path)[0]
+    assert claim.measured.estimate == pytest.approx(0, abs=0.03)
+    single = weight_decay.draw(runs.filter(pl.col("optim.lr") > 5e-4), tmp_path)[0]
+    assert single.measured.estimate is not None
+    assert single.measured.estimate > 0.1
 
 
 # --- width and depth -------------------------------------------------------------------------------------
@@ -127,10 +127,10 @@ def test_width_depth(steep: str, expected: str, tmp_path: Path) -> None:
         return bowl(run, width=1 + growth, lowest=2 * 10 ** (-0.1 * decades(run)))
 
     runs = simulate_runs(width_depth_study.width_depth("cpu"), loss)
-    claims = width_depth.width_depth(runs, tmp_path)
+    claims = width_depth.draw(runs, tmp_path)
     assert claims[0].verdict == expected
     # By width and by depth to one size, and by both interpolated to it.
-    assert [claim.estimate for claim in claims[2:]] == pytest.approx([0, 0], abs=0.02)
+    assert [claim.measured.estimate for claim in claims[2:]] == pytest.approx([0, 0], abs=0.02)
 
 
 def test_depth_may_lead_and_both_may_lead(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_depth_may_lead_and_both_may_lead(tmp_path: Path) -> None:
         alone = {(64, 2): 0.1, (32, 8): 0.05}.get((run["model.width"], run["model.depth"]), 0.0)
         return bowl(run, lowest=2 * 10 ** (-0.1 * decades(run)) + alone)
 
-    claims = width_depth.width_depth(simulate_runs(width_depth_study.width_depth("cpu"), loss), tmp_path)
+    claims = width_depth.draw(simulate_runs(width_depth_study.width_depth("cpu"), loss), tmp_path)
     assert [claim.verdict for claim in claims[2:]] == [REPRODUCED] * 2
 
 
@@ -158,13 +158,13 @@ def mup_claims(tmp_path: Path, *, shift: float, gain: float, without_norm: float
         width = 0.4 if standard and wider > 1 else 1 - gained
         return bowl(run, best=best, width=width, lowest=1.8 - gained) + broken
 
-    return mup.mup(simulate_runs(mup_study.mup("cpu"), loss), tmp_path)
+    return mup.draw(simulate_runs(mup_study.mup("cpu"), loss), tmp_path)
 
 
 def test_mup(tmp_path: Path) -> None:
     claims = mup_claims(tmp_path, shift=0.0, gain=0.0, without_norm=1.0)
     assert verdicts(claims) == [REPRODUCED] * 11
-    assert claims[0].estimate == pytest.approx(-math.log2(3), abs=0.1)
+    assert claims[0].measured.estimate == pytest.approx(-math.log2(3), abs=0.1)
     drawn = pl.read_csv(tmp_path / "best_lr.csv").filter(pl.col("arm").is_in(mup.ARMS))
     assert drawn.group_by("arm").len()["len"].to_list() == [6] * 4  # at the base width too
 
@@ -176,15 +176,15 @@ def test_mup_that_does_not_transfer_and_helps(tmp_path: Path) -> None:
 
 def test_an_optimum_at_an_edge_is_not_quoted(tmp_path: Path) -> None:
     claims = mup_claims(tmp_path, shift=-3.0, gain=0.0, without_norm=1.0)
-    assert claims[1].estimate is None
-    assert claims[1].reason == "the best rate lies at an edge of the grid"
+    assert claims[1].measured.estimate is None
+    assert claims[1].measured.reason == "the best rate lies at an edge of the grid"
     assert pl.read_csv(tmp_path / "best_lr.csv").filter(pl.col("at_edge"))["lr_opt"].null_count() == 9
 
 
 def test_no_optimum_within_the_grid(tmp_path: Path) -> None:
     """As in the few steps of `smoke`: nothing to say of the best rate, and something of the rest."""
-    claims = mup.mup(simulate_runs(mup_study.mup("cpu"), lambda run: bowl(run, best=1.0)), tmp_path)
-    assert [claim.estimate is None for claim in claims] == [True] * 4 + [False] * 7
+    claims = mup.draw(simulate_runs(mup_study.mup("cpu"), lambda run: bowl(run, best=1.0)), tmp_path)
+    assert [claim.measured.estimate is None for claim in claims] == [True] * 4 + [False] * 7
 
 
 # --- steps and batch -------------------------------------------------------------------------------------
@@ -203,9 +203,7 @@ def test_steps_and_batch(of_steps: float, of_batch: float, expected: list[str], 
         steps, batch = math.log2(run["n_steps"] / 250), math.log2(run["train.batch_size"] / 16)
         return bowl(run, width=1 + of_steps * steps + of_batch * batch)
 
-    claims = steps_and_batch.steps_and_batch(
-        simulate_runs(steps_and_batch_study.steps_and_batch("cpu"), loss), tmp_path
-    )
+    claims = steps_and_batch.draw(simulate_runs(steps_and_batch_study.steps_and_batch("cpu"), loss), tmp_path)
     assert verdicts(claims) == expected
 
 
@@ -232,7 +230,7 @@ def z_loss_claims(tmp_path: Path, *, sign: float) -> list[Claim]:
         return rows
 
     runs = simulate_runs(z_loss_study.z_loss("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
-    return z_loss.z_loss(runs, tmp_path)
+    return z_loss.draw(runs, tmp_path)
 
 
 def test_z_loss(tmp_path: Path) -> None:

@@ -82,14 +82,14 @@ def softcap_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
         return attention_rows(logit=2 * cap, query_key=10 * grown**0.1, entropy=0.7)
 
     runs = simulate_runs(softcap_study.softcap_vs_qk_norm("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
-    return softcap_vs_qk_norm.softcap_vs_qk_norm(runs, tmp_path)
+    return softcap_vs_qk_norm.draw(runs, tmp_path)
 
 
 def test_a_cap_hides_what_qk_norm_prevents(tmp_path: Path) -> None:
     claims = softcap_claims(tmp_path, as_published=True)
     assert verdicts(claims) == [REPRODUCED] * 7
-    assert claims[1].estimate == pytest.approx(0.9, abs=0.01)
-    assert claims[3].estimate == pytest.approx(math.log10(1e-1 / 2e-2), abs=0.1)
+    assert claims[1].measured.estimate == pytest.approx(0.9, abs=0.01)
+    assert claims[3].measured.estimate == pytest.approx(math.log10(1e-1 / 2e-2), abs=0.1)
     assert len(pl.read_csv(tmp_path / "attention.csv")) == len(pl.read_csv(tmp_path / "learning_rate.csv")) == 126
 
 
@@ -121,13 +121,13 @@ def entropy_claims(tmp_path: Path, *, collapses: str) -> list[Claim]:
         return attention_rows(logit=10 * (1 + harm(run)), query_key=10, entropy=entropy)
 
     runs = simulate_runs(entropy_study.entropy_collapse("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
-    return entropy_collapse.entropy_collapse(runs, tmp_path)
+    return entropy_collapse.draw(runs, tmp_path)
 
 
 def test_entropy_collapses_where_training_stalls(tmp_path: Path) -> None:
     claims = entropy_claims(tmp_path, collapses="baseline")
     assert verdicts(claims) == [REPRODUCED] * 5
-    assert claims[3].estimate == pytest.approx(-1)
+    assert claims[3].measured.estimate == pytest.approx(-1)
     assert len(pl.read_csv(tmp_path / "entropy_and_loss.csv")) == 54
 
 
@@ -183,14 +183,14 @@ def spike_claims(tmp_path: Path, *, as_published: bool) -> list[Claim]:
 
     runs = simulate_runs(beta2_study.beta2_spikes("cpu"), loss, curve=curve, runs_dir=tmp_path / "runs")
     runs = runs.with_columns(pl.lit(1024).alias("tokens_per_step"), pl.lit(50_000).alias("n_params_total"))
-    return beta2_spikes.beta2_spikes(runs, tmp_path)
+    return beta2_spikes.draw(runs, tmp_path)
 
 
 def test_spikes_follow_a_second_moment_that_is_out_of_date(tmp_path: Path) -> None:
     claims = spike_claims(tmp_path, as_published=True)
     assert verdicts(claims) == [REPRODUCED] * 5
     # Chance: 8 steps after each of three shifts, of the 317 at which a spike can begin.
-    assert claims[2].estimate == pytest.approx(317 / 24)
+    assert claims[2].measured.estimate == pytest.approx(317 / 24)
     lags_drawn = pl.read_csv(tmp_path / "lags.csv")
     assert lags_drawn.filter(pl.col("pairs") > 0)["lag"].to_list() == [2]
     losses = pl.read_csv(tmp_path / "losses.csv")

@@ -87,6 +87,27 @@ def test_a_healthy_run_has_no_instability() -> None:
     assert max(cause.score for cause in found.causes) == 0
 
 
+def test_a_dead_model() -> None:
+    """Told by the record; in an older one by a gradient that is exactly 0 to the end, and a loss that is not."""
+
+    def fall_silent(row: Row, step: int, *, until: int = N, loss: float = 4.16) -> None:
+        if 200 <= step <= until:
+            row |= {"grad_norm": 0.0, "train_loss": loss}
+
+    silent = rows_of(fall_silent)
+    cause = examine(silent).causes[0]
+    assert (cause.name, cause.step, cause.score) == ("dead model", 200, 0.8)
+    overflow = {"non_finite": ["block1/output_rms"]}
+    assert examine([*silent[:-1], silent[-1] | overflow]).causes[0].score == 1
+    assert score(examine(rows_of(lambda row, step: fall_silent(row, step, until=300))), "dead model") == 0
+    assert score(examine(rows_of(lambda row, step: fall_silent(row, step, loss=0.0))), "dead model") == 0
+    died = {"state": "diverged", "diverged_at_step": 300, "diverged_because": "dead: it is"}
+    at_the_end = examine(rows_of(n=300), **died)
+    assert at_the_end.verdict.startswith("dead model (score 0.60), from step 300")
+    exploded = examine(rows_of(n=300), **died | {"diverged_because": "exploded: it is"})
+    assert score(exploded, "dead model") == 0
+
+
 def test_attention_logit_growth() -> None:
     def grow(row: Row, step: int, largest: float = 3e4) -> None:
         row["block1/attention_logit_max"] = 3 * (largest / 3) ** min(1, step / 200)

@@ -8,8 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims.seeds import claim_over_seeds, over_seeds
-from analysis.stability.lr_sweep import best_lr, by_seed, differences, failing_lr, sensitivity, slopes
+from analysis.claims.sample import by_seed, slopes
+from analysis.stability import lr_sweep
+from analysis.stability.lr_sweep import arm_where, best_lr, curves_of, failing_lr, sensitivity, with_numbers
+from analysis.tables.lint import lint
+from train.record.metrics_file import MetricsWriter
 
 LRS = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 
@@ -54,6 +57,50 @@ def test_an_optimum_at_the_edge_is_marked_and_not_quoted(best):
     assert table["lr_opt"].null_count() == len(table)
 
 
+@pytest.mark.parametrize(("losses", "k"), [
+    ([3.0, 2.0, 2.5, 3.0, 3.0], 1),
+    ([2.0, 2.0, 2.5, 3.0, 3.0], 1),  # a tie with the end brackets the optimum
+    ([2.0, 2.5, 2.5, 2.5, 2.0], None),
+    ([5.5, 2.0, 5.5, 5.5, 5.5], 1),
+    ([5.5] * 5, None),  # all diverged
+])  # fmt: skip
+def test_ties_are_no_optimum_unless_they_bracket_one(losses, k):
+    row = best_lr(sweep(lambda _a, _s, lr, _e: losses[LRS.index(lr)])).row(0, named=True)
+    assert row["at_edge"] is (k is None)
+    assert (row["lr_opt"] is None) is (k is None)
+    if k is not None:
+        assert LRS[k - 1] < row["lr_opt"] < LRS[k + 1]
+
+
+def test_two_sizes_of_a_sweep_and_the_lint_of_a_table_agree_on_the_edge():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        losses = dict(zip(LRS, rng.integers(2, 5, len(LRS)).astype(float), strict=True))
+        if len(set(losses.values())) == 1:
+            continue
+        table = sweep(lambda _a, _s, lr, _e, losses=losses: losses[lr], sizes=(1e4,), seeds=(0,))
+        on_edge = [finding.name for finding in lint(table.select("lr", "loss"))] == ["lr_edge"]
+        assert best_lr(table)["at_edge"].to_list() == [on_edge]
+
+
+def test_the_metrics_of_a_run_are_read_once_for_all_numbers(tmp_path, monkeypatch):
+    """And each number is of the values that were measured."""
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        writer = MetricsWriter(tmp_path / run, after_step=0)
+        for step in range(4):
+            writer.append({"step": step} | ({"logit": step, "norm": -step} if step % 2 and run == "a" else {}))
+        writer.close()
+    reads = []
+    read = lr_sweep.read_curves
+    monkeypatch.setattr(lr_sweep, "read_curves", lambda folders: reads.append(len(folders)) or read(folders))
+    runs = pl.DataFrame({"run_id": ["a", "b"], "folder": [str(tmp_path / run) for run in ("a", "b")]})
+    logit, norm = pl.col("logit").drop_nulls(), pl.col("norm").drop_nulls()
+    table = with_numbers(runs, curves_of(runs), largest=logit.max(), first=logit.first(), mean=norm.mean())
+    assert table.select("largest", "first", "mean").rows() == [(3, 1, -2.0), (None, None, None)]
+    assert reads == [2]
+
+
 def test_the_failing_rate_is_where_the_loss_has_risen_so_far():
     table = failing_lr(sweep(lambda _a, _s, lr, _e: 2 + max(0.0, math.log10(lr / 1e-2))), rise=0.25)
     assert table["lr_fail"].to_numpy() == pytest.approx(10 ** (-2 + 0.25), rel=1e-6)
@@ -67,24 +114,24 @@ def test_a_low_rate_that_learns_little_has_not_failed():
     assert table["censored"].all()
 
 
-def test_slopes_and_differences_are_made_for_each_seed():
-    table = sensitivity(
-        sweep(
-            lambda arm, size, lr, seed: 2 + (lr == 1e-1) * (math.log10(size) + seed + (3 if arm == "b" else 0)),
-            arms=("a", "b"),
-        )
-    )
-    rises = slopes(table.filter(pl.col("arm") == "a"), "sensitivity")
-    assert rises == pytest.approx({0: 0.2, 1: 0.2, 2: 0.2})
-    gaps = differences(by_seed(table, "sensitivity", arm="b"), by_seed(table, "sensitivity", arm="a"))
-    assert gaps == pytest.approx([0.6, 0.6, 0.6])
+def test_a_curve_says_how_many_runs_are_behind_it():
+    whole = sweep(lambda _a, _s, lr, _e: 2 + lr)
+    for table in (sensitivity(whole), best_lr(whole), failing_lr(whole, rise=0.25)):
+        assert table["n_runs"].to_list() == [len(LRS)] * 6
+        assert by_seed(table.with_columns(one=pl.lit(1.0)), "one", size=1e4).n_runs == 3 * len(LRS)
 
 
-def test_a_seed_that_lacks_a_run_is_left_out():
+def test_a_seed_that_lacks_a_curve_is_left_out():
     table = sensitivity(sweep(lambda _a, _s, lr, _e: 2 + lr))
     holed = table.filter(~((pl.col("seed") == 1) & (pl.col("size") == 1e5)))
-    assert set(by_seed(holed, "sensitivity", arm="a")) == {0, 2}
-    assert set(slopes(holed, "sensitivity")) == {0, 2}
+    assert set(by_seed(holed, "sensitivity", arm="a").values) == {0, 2}
+    assert set(slopes(holed, "sensitivity").values) == {0, 2}
+
+
+def test_an_arm_is_the_first_whose_condition_is_met():
+    table = pl.DataFrame({"clip": [None, 1.0, 1.0], "name": ["free", "tensor", "all"]})
+    arm = arm_where({"free": pl.col("clip").is_null(), "tensor": pl.col("name") == "tensor"}, pl.lit("clip"))
+    assert table.select(arm.alias("arm"))["arm"].to_list() == ["free", "tensor", "clip"]
 
 
 def test_a_curve_that_lacks_a_rate_has_no_sensitivity():
@@ -92,32 +139,4 @@ def test_a_curve_that_lacks_a_rate_has_no_sensitivity():
     runs = sweep(lambda _a, _s, lr, _e: 2 + lr)
     table = sensitivity(runs.filter(~((pl.col("seed") == 1) & (pl.col("lr") == 1e-1) & (pl.col("size") == 1e5))))
     assert table.filter(pl.col("sensitivity").is_null()).select("seed", "size").rows() == [(1, 1e5)]
-    assert set(by_seed(table, "sensitivity", arm="a")) == {0, 2}
-
-
-# --- seeds -----------------------------------------------------------------------------------------------
-
-
-def test_the_interval_over_seeds_covers_the_mean():
-    rng = np.random.default_rng(0)
-    held = sum(low <= 1.0 <= high for _, (low, high) in (over_seeds(rng.normal(1.0, 0.3, 3)) for _ in range(2000)))
-    assert held / 2000 == pytest.approx(0.95, abs=0.02)
-    normal = sum(abs(x.mean() - 1) <= 1.96 * x.std(ddof=1) / 3**0.5 for x in rng.normal(1.0, 0.3, (2000, 3)))
-    assert normal / 2000 < 0.9  # with three seeds the normal quantile would be far too small
-
-
-def test_one_seed_makes_no_verdict():
-    claim = claim_over_seeds([1.0], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=1)
-    assert (claim.estimate, claim.verdict) == (None, "inconclusive")
-    assert claim.reason == "1 seed; an interval needs at least 2"
-    broken = claim_over_seeds([1.0, math.nan, 2.0], sentence="s", statistic="t", threshold="above 0", low=0, n_runs=3)
-    assert broken.reason == "a seed's value is no number: 1, nan, 2"
-    with pytest.raises(ValueError, match="at least two"):
-        over_seeds([1.0])
-
-
-def test_equal_seeds_on_the_border_decide_nothing():
-    claim = claim_over_seeds([0.0, 0.0], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=2)
-    assert claim.verdict == "inconclusive"
-    inside = claim_over_seeds([0.1, 0.1], sentence="s", statistic="t", threshold="above 0", low=0.0, n_runs=2)
-    assert inside.verdict == "reproduced"
+    assert set(by_seed(table, "sensitivity", arm="a").values) == {0, 2}

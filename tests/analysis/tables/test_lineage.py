@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import polars as pl
 import pytest
 
 from analysis.claims.claim import Claim
-from analysis.claims.seeds import claim_over_seeds
+from analysis.claims.region import above
+from analysis.claims.sample import Sample
 from analysis.growth.speed_up import finals, name_broken, speed_up, speed_ups
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import courses, trace, with_growth
@@ -38,6 +38,8 @@ def row(run_id: str, base: str | None = None, step: int | None = None, **setting
         "model.stages": None,
         "model.templates": None,
         "schedule.shape": "constant",
+        "schedule.floor": 0.0,
+        "schedule.floor_is": "relative",
         "n_steps": 10,
         "n_steps_inherited": 0,
         "n_tokens_inherited": 0,
@@ -208,35 +210,15 @@ def test_speed_ups_are_paired_by_seed_and_size() -> None:
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def claim(values: list[float], bounds: tuple[str | None, ...] = ()) -> Claim:
-    return claim_over_seeds(
-        values, sentence="It gains.", statistic="gain", threshold="above 0", low=0.0, n_runs=3, bounds=bounds
-    )
-
-
-def test_a_bounded_speed_up_has_no_end_where_the_truth_may_lie() -> None:
-    values = [0.29, 0.3, 0.31]
-    measured, beyond = claim(values), claim(values, ("at least", None, "at least"))
-    assert measured.interval is not None
-    assert beyond.interval == (measured.interval[0], math.inf)
-    assert beyond.verdict == "reproduced"
-    assert beyond.statistic == "gain (at least that in 2 of 3 seeds)"
-    assert beyond.to_json()["interval"] == [measured.interval[0], None]
-    below = claim(values, (None, None, "at most"))
-    assert below.interval == (-math.inf, measured.interval[1])
-    assert below.verdict == "inconclusive"  # though every value is above 0
-    both = claim(values, ("at least", None, "at most"))
-    assert both.estimate is None
-    assert both.reason == "only bounded: at least that in 1 of 3 seeds, at most that in 1 of 3 seeds"
-
-
 def test_a_claim_without_an_estimate_names_what_broke() -> None:
     states = [("diverged", "stack"), ("diverged", "scratch"), ("diverged", "stack"), ("failed", "zero")]
     runs = pl.DataFrame([*states, ("finished", "zero")], schema=["state", "arm"], orient="row")
-    known, unknown = claim([0.1, 0.2]), claim([0.1])
+    known, unknown = (
+        Claim("It gains.", of=Sample.of(values, 3), statistic="gain", accept=above(0)) for values in ([0.1, 0.2], [0.1])
+    )
     assert name_broken([known, unknown], runs.tail(1)) == [known, unknown]
     told = name_broken([known, unknown], runs)
     assert told[0] == known
-    assert told[1].reason == (
+    assert told[1].measured.reason == (
         "1 seed; an interval needs at least 2 (diverged: 1 run from scratch, 2 runs of stack; failed: 1 run of zero)"
     )

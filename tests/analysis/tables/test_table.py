@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from analysis.tables import select
 from analysis.tables.csv import TableError, load_csv, numbers, rename, where
 from analysis.tables.run_curves import curves_of_runs
-from analysis.tables.runs import read_curves, read_runs, runs_matching, runs_of_study
+from analysis.tables.runs import capped_loss, read_curves, read_runs, runs_matching, runs_of_study
+from conf.compose import to_config, to_yaml
 from conf.schema import UserError
 from tests.analysis.helpers import write_ladder
+from train.record.metrics_file import metrics_line, write_parquet
 from train.record.run import RecordError, read_run, write_run
+from train.timetable.cost import run_cost
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
     table = read_runs(folders)
     assert table["loss"].to_list()[0] is None
     assert table["diverged_at_step"].to_list() == [3, None]
-    assert select.finished(table)["folder"].to_list() == [str(folders[1])]
+    assert select.with_loss(table)["folder"].to_list() == [str(folders[1])]
 
 
 def test_curves_are_long_and_hold_what_a_step_measured(folders: list[Path]) -> None:
@@ -106,15 +112,59 @@ def test_a_study_with_open_runs_makes_no_table(tmp_path: Path) -> None:
         runs_of_study(tmp_path, "demo/ladder", "gpu")
 
 
-def test_the_largest_run_is_held_out_with_its_replicates() -> None:
-    """By the tokens that were planned: the last one broke after 5 of its 20."""
-    planned = {"n_tokens_planned": [90, 10, 20, 20]}
-    runs = pl.DataFrame(
-        {"n_params": [1, 2, 2, 2], "n_tokens": [90, 10, 20, 5], "loss": [4.0, 3.0, 2.0, 2.1], **planned}
-    )
-    others, held = select.hold_out_largest(runs)
-    assert others["loss"].to_list() == [4.0, 3.0]
-    assert held["loss"].to_list() == [2.0, 2.1]
+@pytest.mark.parametrize(("state", "loss", "at_init", "value"), [
+    ("finished", 2.0, 5.5, 2.0),
+    ("finished", 6.0, 5.5, 5.5),
+    ("finished", 5.5, 5.5, 5.5),
+    ("finished", float("inf"), 5.5, 5.5),
+    ("diverged", None, 5.5, 5.5),
+    ("diverged", 2.0, 5.5, 5.5),  # what it had on its way
+    ("finished", None, 5.5, None),
+    ("finished", 2.0, None, None),
+    ("diverged", None, None, None),
+    ("failed", 2.0, 5.5, None),
+    ("running", 2.0, 5.5, None),
+])  # fmt: skip
+def test_a_run_counts_with_at_most_its_loss_at_initialisation(
+    state: str, loss: float | None, at_init: float | None, value: float | None
+) -> None:
+    assert capped_loss(state, loss, at_init) == value
+
+
+@pytest.mark.parametrize(("depth", "learns"), [("stack", False), ("learn", True)])
+def test_the_tokens_planned_are_those_that_a_plan_prices(tmp_path: Path, depth: str, learns: bool) -> None:
+    """Also of a run whose base's map is learnt before its first step."""
+    model = {"width": 32, "depth": 2}
+    base = to_config({"study": "s", "model": model, "train": {"duration": "50steps"}})
+    grow = {"base": "f" * 16, "step": 30, "depth": depth} | ({"learn_steps": 7} if learns else {})
+    config = to_config({"study": "s", "model": model | {"depth": 4}, "train": {"duration": "20steps"}, "grow": grow})
+    cost = run_cost(config, 257, base=run_cost(base, 257))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(config))
+    begun = {"run_id": "run", "state": "running", "n_steps": cost.n_steps, "tokens_per_step": cost.tokens_per_step}
+    for inherited in ({"n_tokens_inherited": cost.inherited.tokens}, {"n_steps_inherited": cost.inherited.steps}):
+        write_run(folder, begun | inherited)
+        assert read_runs([folder])["n_tokens_planned"].to_list() == [cost.spent(cost.n_steps).tokens]
+    assert cost.spent(cost.n_steps).tokens == (30 + 20 + 7 * learns) * cost.tokens_per_step
+    write_run(folder, {"run_id": "run", "state": "running"})
+    assert read_runs([folder])["n_tokens_planned"].to_list() == [None]
+
+
+def test_metrics_of_runs_read_the_same_from_either_file(folders: list[Path], tmp_path: Path) -> None:
+    """Of which some have been closed with a parquet file; objects are no columns."""
+    parsed = read_curves(folders)
+    copies = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in folders]
+    with (copies[1] / "metrics.jsonl").open("ab") as file:
+        file.write(metrics_line({"step": 99, "train_loss": math.nan, "grad_norm": 1}))
+    mixed = read_curves(copies)
+    for folder in copies[:3]:
+        write_parquet(folder)
+    assert_frame_equal(read_curves(copies), mixed)
+    assert mixed.columns == [*parsed.columns, "grad_norm"]
+    assert len(mixed) == len(parsed) + 1
+    with pytest.raises(TableError, match="row of metrics"):
+        read_curves([tmp_path])
 
 
 # --- files and filters -----------------------------------------------------------------------------------

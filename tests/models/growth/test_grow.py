@@ -17,8 +17,9 @@ from models.build import build
 from models.gpt import GPT
 from models.growth import width as grow_width
 from models.growth.grow import grow_moments, grow_state
-from models.growth.rules import GrowthError, block_sources, check_growth
+from models.growth.rules import Growth, GrowthError, block_sources, check_growth
 from models.growth.width import shares, widen
+from models.roles import Role, Weight
 from tests.helpers import tokens
 
 V, T = 40, 12
@@ -56,18 +57,14 @@ def trained_like(config: Config) -> GPT:
     return model
 
 
+def growth_of(before: Config, after: Config, **how: Any) -> Growth:
+    return Growth(base=before.model, base_param=before.param, cfg=after.model, param=after.param, how=GrowConfig(**how))
+
+
 def grown(base: GPT, before: Config, after: Config, **how: Any) -> GPT:
     """The grown model; every name must be there, and no other."""
     fresh = fresh_model(after)
-    state = grow_state(
-        base.state_dict(),
-        before.model,
-        fresh.state_dict(),
-        after.model,
-        GrowConfig(**how),
-        param=after.param,
-        base_param=before.param,
-    )
+    state = grow_state(base.state_dict(), fresh.state_dict(), growth_of(before, after, **how))
     fresh.load_state_dict(state, strict=True)
     return fresh
 
@@ -285,8 +282,7 @@ NOTHING: dict[str, Any] = {}
 def test_nothing_shares_storage(sizes: dict[str, int], how: dict[str, str]) -> None:
     before, after = settings(), settings(**sizes)
     base, fresh = trained_like(before).state_dict(), fresh_model(after).state_dict()
-    by = GrowConfig(**how)
-    state = grow_state(base, before.model, fresh, after.model, by, param=after.param, base_param=before.param)
+    state = grow_state(base, fresh, growth_of(before, after, **how))
     pointers = _storages(base, fresh, state)
     assert len(set(pointers)) == len(pointers)
     assert list(state) == list(fresh)
@@ -405,21 +401,23 @@ def test_a_tied_head_is_divided_once(names: list[str], factor: float) -> None:
 def test_zero_and_random_width_entry_by_entry() -> None:
     generator = torch.Generator().manual_seed(0)
     old, fresh = torch.randn(2, 3, generator=generator), torch.randn(4, 5, generator=generator)
-    for name, summed in (("up.weight", 1), ("keys", 1), ("values", 0)):
-        zero = widen(name, old, fresh, "zero", tied=False, seed=0)
+    for summed in (1, 0):
+        matrix = Weight(Role.HIDDEN, ("outputs", "inputs"), summed)
+        zero = widen("name", matrix, old, fresh, "zero", seed=0)
         assert torch.equal(zero[:2, :3], old)
         assert torch.equal(zero[2:, 3:], fresh[2:, 3:])
         read_by_old, read_by_new = (zero[:2, 3:], zero[2:, :3]) if summed == 1 else (zero[2:, :3], zero[:2, 3:])
         assert (read_by_old != 0).all()
         assert (read_by_new == 0).all()
-        random = widen(name, old, fresh, "random", tied=False, seed=0)
+        random = widen("name", matrix, old, fresh, "random", seed=0)
         assert torch.equal(random[:2, :3], old)
         kept = torch.zeros(4, 5, dtype=torch.bool)
         kept[:2, :3] = True
         assert torch.equal(random[~kept], fresh[~kept])
-    gain = widen("norm.gain", old[0], fresh[0], "zero", tied=False, seed=0)
+    gain = widen("name", Weight(Role.BLOCK_NORM, ("residual",)), old[0], fresh[0], "zero", seed=0)
     assert torch.allclose(gain, torch.cat((old[0] * (3 / 5) ** 0.5, fresh[0, 3:])))
-    table = widen("tokens.weight", old, fresh[:2], "zero", tied=True, seed=0)
+    rows = Weight(Role.TIED_EMBEDDING, ("vocabulary", "residual"))
+    table = widen("name", rows, old, fresh[:2], "zero", seed=0)
     assert torch.equal(table, torch.cat((old, torch.zeros(2, 2)), dim=1))
 
 
@@ -460,7 +458,7 @@ def test_blocks_can_come_from_nothing(names: list[str]) -> None:
     assert all(torch.equal(state[name], fresh[name]) for name in inside)
     moments = moments_of(fresh_model(after), KEYS, step=0.0)
     old = moments_of(base, KEYS, step=9.0)
-    carried = grow_moments(old, before.model, moments, after.model, GrowConfig(depth="random"))
+    carried = grow_moments(old, moments, growth_of(before, after, depth="random"))
     assert {name for name, each in carried.items() if each["step"] == 9} == set(base.state_dict())
 
 
@@ -505,7 +503,7 @@ def moments_grown(
     before, after = settings(*names), settings(*names, **sizes)
     base = moments_of(fresh_model(before), keys, step=9.0)
     fresh = moments_of(fresh_model(after), new_keys, step=0.0)
-    state = grow_moments(base, before.model, fresh, after.model, GrowConfig(**how))
+    state = grow_moments(base, fresh, growth_of(before, after, **how))
     assert {name: set(each) for name, each in state.items()} == {name: set(each) for name, each in fresh.items()}
     assert all(state[name][key].shape == new.shape for name, each in fresh.items() for key, new in each.items())
     pointers = _storages(*base.values(), *fresh.values(), *state.values())
@@ -661,7 +659,7 @@ def test_tables_must_have_the_same_rows(vocab_size: int, context: int, line: str
     other = fresh_model(config, vocab_size=vocab_size, context=context).state_dict()
 
     def grow() -> None:
-        grow_state(base, config.model, other, config.model, GrowConfig(), param=config.param, base_param=config.param)
+        grow_state(base, other, growth_of(config, config))
 
     if line is None:
         return grow()

@@ -15,8 +15,8 @@ from conf.schema import GrowConfig
 from models.count import learn_flops
 from models.gpt import GPT
 from models.growth.grow import grow_state
-from models.growth.learned import LearnedGrowth, axes, axis_size
-from models.growth.rules import GrowthError, check_growth
+from models.growth.learned import LearnedGrowth
+from models.growth.rules import GrowthError
 from models.growth.templates import orthogonal_rows, untie_templates
 from tests.helpers import tokens
 from tests.models.growth.test_grow import (
@@ -31,6 +31,7 @@ from tests.models.growth.test_grow import (
     change,
     fresh_model,
     grown,
+    growth_of,
     of,
     settings,
     trained_like,
@@ -44,9 +45,7 @@ LEARN_BOTH = GrowConfig(depth="learn", width="learn")
 
 def learned(base: GPT, before: Config, after: Config, how: GrowConfig) -> LearnedGrowth:
     fresh = fresh_model(after).state_dict()
-    return LearnedGrowth(
-        base.state_dict(), before.model, fresh, after.model, how, param=after.param, base_param=before.param
-    )
+    return LearnedGrowth(base.state_dict(), fresh, growth_of(before, after, **vars(how)))
 
 
 def model_of(growth: LearnedGrowth, after: Config) -> GPT:
@@ -70,23 +69,6 @@ def shake(growth: LearnedGrowth) -> None:
 
 
 # --- the formulas ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("names", [*ARCHITECTURES, ["model.templates=3", "model.activation=swiglu"]], ids=str)
-def test_axes_are_those_of_the_model(names: list[str]) -> None:
-    """Every size another one, but for those that are the width by definition."""
-    config = settings(*names, **{**of(names), "heads": 4})
-    rows = {"tokens.weight": V, "positions.weight": T}
-    for name, tensor in fresh_model(config).state_dict().items():
-        labels = axes(name, config.model.qk_norm)
-        assert len(labels) == tensor.ndim
-        for size, label in zip(tensor.shape, labels, strict=True):
-            if label is None:
-                assert size in {rows.get(name, V), config.model.head_dim, config.model.templates}
-            else:
-                assert size == axis_size(label, config.model)
-    with pytest.raises(KeyError):
-        axes("blocks.0.mlp.branch.unknown.weight", "none")
 
 
 @pytest.mark.parametrize("names", UNMIXED, ids=str)
@@ -292,8 +274,9 @@ def untied(names: list[str], depth: int) -> tuple[GPT, GPT, Config]:
     """A base with three templates, and the model with matrices of its own that comes of it."""
     before, after = settings(*names, templates=3), settings(*names, depth=depth)
     base = trained_like(before)
-    state, model = untie_templates(base.state_dict(), before.model, after.model, GrowConfig(depth="templates"))
-    assert model == after.model
+    state, left = untie_templates(base.state_dict(), growth_of(before, after, depth="templates"))
+    assert left.base == after.model
+    assert left.how.depth == "stack"
     grown_model = fresh_model(after)
     grown_model.load_state_dict(state, strict=True)
     return base, grown_model, after
@@ -393,7 +376,7 @@ def test_impossible_growth_is_one_line(
 
     def grow() -> None:
         if how.get("depth") == "templates":
-            untie_templates(base.state_dict(), before.model, after.model, GrowConfig(**how))
+            untie_templates(base.state_dict(), growth_of(before, after, **how))
         else:
             learned(base, before, after, GrowConfig(**how))
 
@@ -409,9 +392,7 @@ def test_what_mix_allows() -> None:
     learned(trained_like(before), before, after, LEARN_DEPTH)
     before = settings(*MIX, mix_fraction=0.5, templates=2)
     after = settings(*MIX, **DEEP, mix_fraction=0.5)
-    state, _ = untie_templates(
-        trained_like(before).state_dict(), before.model, after.model, GrowConfig(depth="templates")
-    )
+    state, _ = untie_templates(trained_like(before).state_dict(), growth_of(before, after, depth="templates"))
     fresh_model(after).load_state_dict(state, strict=True)
 
 
@@ -419,23 +400,6 @@ def test_vocabularies_must_agree() -> None:
     base, before, after = pair(**WIDE)
     other: dict[str, Tensor] = fresh_model(after, vocab_size=V + 1).state_dict()
     with pytest.raises(GrowthError, match=r"data\.vocab_size: 41"):
-        LearnedGrowth(
-            base.state_dict(),
-            before.model,
-            other,
-            after.model,
-            LEARN_WIDTH,
-            param=after.param,
-            base_param=before.param,
-        )
-    check_growth(before.model, after.model, LEARN_WIDTH)
+        LearnedGrowth(base.state_dict(), other, growth_of(before, after, width="learn"))
     with pytest.raises(KeyError):  # no operator of the maps that are fixed
-        grow_state(
-            base.state_dict(),
-            before.model,
-            fresh_model(after).state_dict(),
-            after.model,
-            LEARN_WIDTH,
-            param=after.param,
-            base_param=before.param,
-        )
+        grow_state(base.state_dict(), fresh_model(after).state_dict(), growth_of(before, after, width="learn"))

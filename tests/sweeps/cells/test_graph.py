@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from rich.console import Console
 
 from conf.schema import UserError
 from sweeps.__main__ import main
-from sweeps.cells.graph import Node, base_of, grown, lines, sharing
+from sweeps.cells.graph import Node, grown, lines, sharing
 from sweeps.cells.study import Study
 from sweeps.engines.base import TRAINER
 from sweeps.engines.local import local
+from sweeps.engines.machine import this_machine
 from sweeps.plan.cost import run_seconds
 from sweeps.plan.plan import make_plan
+from tests.helpers import EXPLODING
 from train.__main__ import main as train
 from train.record.checkpoints import checkpoint_at, step_name
 from train.record.manifest import Manifest
@@ -39,7 +42,7 @@ DEEP = {"model.depth": 4, "train.duration": "10steps"}
 
 
 def a_study(*cells):
-    return Study("fake/graph", "A graph.", lambda profile: [dict(cell) for cell in cells])  # noqa: ARG005
+    return Study("fake/graph", "A graph.", lambda profile: cells)  # noqa: ARG005
 
 
 def a_plan(tmp_path, *cells, **how):
@@ -58,7 +61,7 @@ def test_a_base_is_planned_once_and_keeps_what_its_children_need(tmp_path):
     assert "train.keep='5,10,20'" in base.overrides
     assert base.run_id not in plan.wanted
     assert [run.cost.inherited.tokens for run in rest] == [step * 8 * 16 for step in (5, 10, 20)]
-    assert rest[0].cell["grow.base"] == base.run_id
+    assert rest[0].cell.base == base.run_id
     # Keeping checkpoints is no other run.
     assert a_plan(tmp_path, SMALL).runs[0].run_id == base.run_id
 
@@ -75,9 +78,10 @@ def test_growing_twice_is_a_chain(tmp_path):
     twice = grown(once, 10, {"model.depth": 8})
     plan = a_plan(tmp_path, twice, once)
     assert [run.config.model.depth for run in plan.runs] == [2, 4, 8]
-    assert "grow.base" not in (base_of(base_of(twice)) or {})
-    assert plan.chain(plan.runs[2]) == list(plan.runs)
-    assert plan.seconds_left >= sum(run.seconds for run in plan.runs) * 0.99  # however many cores, one after the other
+    total = sum(run.seconds for run in plan.runs)
+    assert list(plan.seconds_behind) == [run.run_id for run in plan.runs]
+    assert plan.seconds_behind[plan.runs[0].run_id] == pytest.approx(total)
+    assert plan.seconds_left == pytest.approx(total)  # however many cores, one after the other
 
 
 def test_a_base_must_be_a_cell_or_a_run_that_is_there(tmp_path):
@@ -162,17 +166,17 @@ def test_trees_that_differ_by_seed_alone_are_drawn_once():
 
 def test_children_run_after_their_base_and_a_failed_base_takes_them_along(tmp_path):
     good, bad = grown(SMALL, 5, DEEP), grown(SMALL | {"seed": 1}, 5, DEEP | {"seed": 1})
-    plan = a_plan(tmp_path, good, grown(good, 10, {"model.depth": 8}), bad, jobs=2)
-    broken = next(run for run in plan.runs if run.cell.get("seed") == 1 and run.base is None)
+    plan = a_plan(tmp_path, good, grown(good, 10, {"model.depth": 8}), bad, capacity=partial(this_machine, jobs=2))
+    broken = next(run for run in plan.runs if run.cell.settings.get("seed") == 1 and run.base is None)
     broken.folder.mkdir(parents=True)
     (broken.folder / "run.json").mkdir()  # which no run can write
-    launched = local(plan, TRAINER, Console(quiet=True))
-    states = {outcome.run.run_id: outcome for outcome in launched.outcomes}
+    launch = local(plan, TRAINER, Console(quiet=True))
+    states = {outcome.run.run_id: outcome for outcome in launch.ended}
     assert [states[run.run_id].state for run in plan.runs[:3]] == ["finished"] * 3
     orphan = next(run for run in plan.runs if run.base == broken.run_id)
     assert states[orphan.run_id].problem == f"its base {broken.run_id[:8]} has not ended"
     assert not orphan.folder.exists()
-    order = [outcome.run.run_id for outcome in launched.outcomes]
+    order = [outcome.run.run_id for outcome in launch.ended]
     assert order.index(plan.runs[0].run_id) < order.index(plan.runs[1].run_id) < order.index(plan.runs[2].run_id)
 
 
@@ -223,7 +227,7 @@ def test_a_finished_base_without_the_checkpoint_is_run_again_for_it(tmp_path):
     assert [base.state, done.state, new.state] == ["lacks checkpoint", "finished", "planned"]
     assert "train.keep='10'" in base.overrides  # and not that of the run that is finished
     assert (base.until, base.cost.n_steps) == (10, 20)
-    assert base.seconds < run_seconds(base.config, base.cost, plan.speed)
+    assert base.seconds < run_seconds(base.config, base.cost, plan.capacity.speed)
 
 
 def test_the_last_checkpoint_of_a_base_is_made_again_too(tmp_path):
@@ -258,7 +262,7 @@ def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(t
         write_run(base.folder, ANYTHING | {"run_id": base.run_id, "state": "running"})
         plan = a_plan(tmp_path, child, grown(child, 5, {"model.depth": 8}), SMALL | {"seed": 1})
         assert [run.state for run in plan.runs] == ["running", "planned", "planned", "planned"]
-        outcomes = {outcome.run.run_id: outcome for outcome in local(plan, TRAINER, Console(quiet=True)).outcomes}
+        outcomes = {outcome.run.run_id: outcome for outcome in local(plan, TRAINER, Console(quiet=True)).ended}
     assert outcomes[first.run_id].problem == f"its base {base.run_id[:8]} is in another process's hands"
     assert outcomes[second.run_id].problem == f"its base {first.run_id[:8]} has not ended"
     assert outcomes[other.run_id].state == "finished"
@@ -268,8 +272,8 @@ def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(t
 # --- bases that diverge ----------------------------------------------------------------------------------
 
 ANYTHING = {"run_id": "x", "val_loss": 1.0, "val_loss_se": 0.1, "seconds": 1.0, "diverged_at_step": 8, "error": "it"}
-WILD = SMALL | {"optim.lr": 1e6, "schedule.warmup": "0steps"}
-TAME = DEEP | {"optim.lr": 1e-3}
+WILD = SMALL | EXPLODING
+TAME = DEEP | {"train.diverged_above": 3.0}
 
 
 def test_a_base_that_diverged_leaves_its_later_children_out(tmp_path):
@@ -300,7 +304,9 @@ def test_a_sweep_ends_well_though_a_base_diverged(tmp_path, capsys):
     manifest = Manifest.read(tmp_path / "runs", study.name, "smoke")
     states = [read_run(tmp_path / "runs" / study.name / name)["state"] for name in manifest.run_ids]
     assert states == ["diverged", "finished"]
-    assert sweeps("status")[1].count("base diverged") == 2
+    status = sweeps("status")[1]
+    assert status.count("base diverged") == 2
+    assert "at step 1, exploded: " in " ".join(status.split())
     assert sweeps("plan")[1].count("base diverged") == 3  # two rows and the sum
 
 
@@ -356,7 +362,7 @@ def test_the_tuning_of_a_learned_growth_is_in_every_price(tmp_path):
     assert many.cost.executed.flops == many.cost.flops + many.cost.tuning.flops > 5 * few.cost.executed.flops
     assert many.cost.spent(10) == many.cost.inherited + many.cost.executed
     plan = a_plan(tmp_path, SMALL)
-    assert many.seconds - few.seconds > 190 * plan.speed.step_seconds
+    assert many.seconds - few.seconds > 190 * plan.capacity.speed.step_seconds
     found = sharing({"a": Node(None, 0, plan.runs[0].cost), "b": Node("a", 5, many.cost)}, wanted=["b"])
     assert found.spent - found.unused == found.apart == plan.runs[0].cost.flops // 4 + many.cost.executed.flops
 
@@ -382,6 +388,7 @@ def test_a_base_is_charged_up_to_the_last_step_that_is_used(tmp_path, capsys):
 def test_grown_takes_the_bases_settings_but_not_its_growth():
     once = grown(SMALL | {"optim.lr": 0.01}, 3, DEEP | {"grow.depth": "zero"})
     again = grown(once, 4, {"model.depth": 8})
-    assert again["optim.lr"] == 0.01
-    assert "grow.depth" not in again
-    assert json.loads(str(again["grow.base"]))["grow.depth"] == "zero"
+    assert again.settings["optim.lr"] == 0.01
+    assert "grow.depth" not in again.settings
+    assert again.base == once
+    assert once.settings["grow.depth"] == "zero"

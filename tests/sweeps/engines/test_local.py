@@ -10,16 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from sweeps.__main__ import main
+from sweeps.engines import machine
 from sweeps.engines.base import Trainer, last_log_line
 from sweeps.engines.board import Board, last_step
 from sweeps.engines.local import local
-from sweeps.plan import plan as plan_module
+from sweeps.engines.machine import this_machine
 from sweeps.plan.plan import make_plan
 from tests.sweeps.fake_train import DIVERGE, EXIT, FINISH, KILL, RAISE, TRAINER, WAIT, study
 from train.record.manifest import Manifest
@@ -38,16 +40,16 @@ def _fresh_fork_server():
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 4)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
 
 
 def launch(runs_dir, *seeds, jobs=None, trainer=TRAINER):
-    plan = make_plan(study(*seeds), "smoke", runs_dir=runs_dir, jobs=jobs)
+    plan = make_plan(study(*seeds), "smoke", runs_dir=runs_dir, capacity=partial(this_machine, jobs=jobs))
     return local(plan, trainer, Console(quiet=True))
 
 
-def by_seed(launched):
-    return {outcome.run.config.seed: outcome for outcome in launched.outcomes}
+def by_seed(launch):
+    return {outcome.run.config.seed: outcome for outcome in launch.ended}
 
 
 def sweeps(runs_dir, *arguments, seeds=(FINISH,)):
@@ -76,35 +78,35 @@ def test_a_death_costs_only_itself_and_the_next_launch_starts_what_is_missing(tm
     (tmp_path / "mended").touch()
     second = by_seed(launch(tmp_path, FINISH, RAISE, EXIT, KILL, DIVERGE))
     assert {seed: outcome.state for seed, outcome in second.items()} == dict.fromkeys((RAISE, EXIT, KILL), "finished")
-    assert launch(tmp_path, FINISH, RAISE, EXIT, KILL, DIVERGE).outcomes == []
+    assert launch(tmp_path, FINISH, RAISE, EXIT, KILL, DIVERGE).ended == []
 
 
-def most_at_once(launched):
-    records = [read_run(outcome.run.folder) for outcome in launched.outcomes]
+def most_at_once(launch):
+    records = [read_run(outcome.run.folder) for outcome in launch.ended]
     return max(sum(r["began"] <= record["began"] < r["ended_at"] for r in records) for record in records)
 
 
 def test_jobs_run_side_by_side_and_never_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 6)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
     seeds = range(100, 103)
     two = launch(tmp_path / "two", *seeds, jobs=2)
     assert most_at_once(two) == 2
-    assert {read_run(outcome.run.folder)["threads"] for outcome in two.outcomes} == {3}
-    assert {read_run(outcome.run.folder)["environment"] for outcome in two.outcomes} == {"3"}
+    assert {read_run(outcome.run.folder)["threads"] for outcome in two.ended} == {3}
+    assert {read_run(outcome.run.folder)["environment"] for outcome in two.ended} == {"3"}
     assert most_at_once(launch(tmp_path / "one", *seeds, jobs=1)) == 1
 
 
 def test_runs_find_their_modules_imported(tmp_path):
-    (outcome,) = launch(tmp_path, FINISH).outcomes
+    (outcome,) = launch(tmp_path, FINISH).ended
     assert read_run(outcome.run.folder)["preloaded"]
 
 
 @pytest.mark.parametrize("preload", ["no.such.module", "tests.sweeps.broken_module"])
 def test_a_preload_that_fails_leaves_the_runs_to_report(tmp_path, preload):
-    (outcome,) = launch(tmp_path / "runs", FINISH, trainer=Trainer(preload, TRAINER.entry)).outcomes
+    (outcome,) = launch(tmp_path / "runs", FINISH, trainer=Trainer(preload, TRAINER.entry)).ended
     assert outcome.state == "finished"
     assert not read_run(outcome.run.folder)["preloaded"]
-    (outcome,) = launch(tmp_path / "none", FINISH, trainer=Trainer(preload, f"{preload}:main")).outcomes
+    (outcome,) = launch(tmp_path / "none", FINISH, trainer=Trainer(preload, f"{preload}:main")).ended
     assert outcome.state == "failed"
     assert re.fullmatch("exit status 1: .*(No module named|too early).*", outcome.problem)
 

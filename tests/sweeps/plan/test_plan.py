@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from conf.schema import UserError
 from sweeps.cells.study import Study
-from sweeps.plan import plan as plan_module
-from sweeps.plan.cost import makespan
-from sweeps.plan.machine import core_rate, share_cores, speed
+from sweeps.engines import machine
+from sweeps.engines.machine import this_machine
+from sweeps.plan.capacity import one_at_a_time
 from sweeps.plan.plan import make_plan
 from sweeps.studies.registry import MODULES, STUDIES
 from train.record.manifest import PROFILES
@@ -32,11 +34,14 @@ ONE = {"model.width": 32, "model.heads": 2, "train.duration": "10steps"}
 
 
 def test_ids_depend_on_what_is_measured_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
     study = a_study(ONE, ONE | {"seed": 1})
     plain = ids(make_plan(study, "cpu", runs_dir=tmp_path))
-    assert plain == ids(make_plan(study, "cpu", runs_dir=tmp_path / "elsewhere", jobs=1))
-    assert plain == ids(make_plan(study, "smoke", runs_dir=tmp_path, extra=["runtime.cache_dir=/x"], jobs=8))
+    assert plain == ids(
+        make_plan(study, "cpu", runs_dir=tmp_path / "elsewhere", capacity=partial(this_machine, jobs=1))
+    )
+    eight = partial(this_machine, jobs=8)
+    assert plain == ids(make_plan(study, "smoke", runs_dir=tmp_path, extra=["runtime.cache_dir=/x"], capacity=eight))
     assert plain != ids(make_plan(a_study(ONE | {"optim.lr": 0.5}), "cpu", runs_dir=tmp_path))
 
 
@@ -110,42 +115,33 @@ def test_a_finished_run_costs_what_it_took_and_is_not_missing(tmp_path):
     assert [run.run_id for run in after.missing] == ids(before)[1:]
 
 
-def test_a_gpu_that_is_not_here_is_planned_with_the_cores_of_a_machine_that_has_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "usable_cores", lambda: 2)
-    study = a_study(*(ONE | {"seed": seed} for seed in range(20)))
-    for here, jobs in ((False, plan_module.GPU_JOBS), (True, 2)):
-        monkeypatch.setattr(plan_module, "has_gpu", lambda here=here: here)
-        assert make_plan(study, "gpu", runs_dir=tmp_path).jobs == jobs
-        assert make_plan(study, "cpu", runs_dir=tmp_path).jobs == 2
+def test_a_plan_measures_no_machine_and_asks_once_for_what_is_missing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("measured")
 
+    monkeypatch.setattr(machine, "core_rate", refuse)
+    monkeypatch.setattr(machine, "usable_cores", refuse)
+    asked = []
 
-@pytest.mark.parametrize("cores", [1, 2, 5, 16])
-@pytest.mark.parametrize("n_runs", [0, 1, 3, 100])
-def test_jobs_times_threads_never_exceed_the_cores(n_runs, cores):
-    for asked in (None, *range(1, cores + 1)):
-        jobs, threads = share_cores(n_runs, jobs=asked, cores=cores)
-        assert threads >= 1
-        assert 1 <= jobs * threads <= cores
-        assert jobs <= max(1, n_runs)
-    for bad in (0, -1, cores + 1):
-        with pytest.raises(UserError, match="--jobs"):
-            share_cores(n_runs, jobs=bad, cores=cores)
+    def offer(n_runs, device):
+        asked.append((n_runs, device))
+        return one_at_a_time(n_runs, device)
+
+    study = a_study(ONE, ONE | {"seed": 1})
+    plan = make_plan(study, "smoke", runs_dir=tmp_path, capacity=offer)
+    assert plan == make_plan(study, "smoke", runs_dir=tmp_path)
+    plan.runs[0].folder.mkdir(parents=True)
+    write_run(plan.runs[0].folder, {"run_id": "x", "state": "finished", **ENDS["finished"]})
+    for profile in ("smoke", "gpu"):
+        make_plan(study, profile, runs_dir=tmp_path, capacity=offer)
+    assert asked == [(2, "cpu"), (1, "cpu"), (2, "cuda")]  # on a GPU they are other runs
+    with pytest.raises(AssertionError, match="measured"):
+        make_plan(study, "smoke", runs_dir=tmp_path, capacity=this_machine)
 
 
 def test_more_work_is_estimated_to_take_longer(tmp_path):
     short, long = make_plan(a_study(ONE, ONE | {"train.duration": "100steps"}), "smoke", runs_dir=tmp_path).runs
     assert short.seconds < long.seconds
-    assert speed("cuda", jobs=2, threads=1).flops_per_second < speed("cuda", jobs=1, threads=1).flops_per_second
-
-
-def test_the_matmul_rate_is_one_of_a_real_machine():
-    assert 1e8 < core_rate() < 1e13
-
-
-def test_makespan():
-    assert makespan([], 2) == 0
-    assert makespan([1, 1, 1, 3], 1) == 6
-    assert makespan([1, 1, 1, 3], 2) == 3  # and not 4, as in the order given
 
 
 def test_every_study_is_registered_once():

@@ -139,7 +139,7 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> No
 BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
-from train.token_cache import TokenWriter, load_or_build
+from train.data.token_cache import TokenWriter, load_or_build
 
 def build(folder):
     print("built", flush=True)

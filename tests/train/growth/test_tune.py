@@ -26,7 +26,7 @@ from models.count import learn_flops
 from models.growth.learned import LearnedGrowth
 from models.growth.rules import GrowthError
 from tests.helpers import metrics
-from train import loop
+from train import loop, traced_step
 from train.__main__ import main
 from train.data.corpus import open_corpus
 from train.distributed import Ranks
@@ -137,7 +137,7 @@ def test_tuning_takes_the_batches_between_the_bases_and_the_runs_own(
     trunk = tiny(*TRUNK)
     run(trunk)
     seen: dict[str, list[NDArray[np.int64]]] = {"tuning": [], "own": []}
-    original = loop.whole_batch
+    original = traced_step.whole_batch
 
     def look(kind: str) -> Callable[..., NDArray[np.int64]]:
         def whole_batch(*given: Any, **before: Any) -> NDArray[np.int64]:
@@ -146,7 +146,7 @@ def test_tuning_takes_the_batches_between_the_bases_and_the_runs_own(
 
         return whole_batch
 
-    monkeypatch.setattr(loop, "whole_batch", look("own"))
+    monkeypatch.setattr(traced_step, "whole_batch", look("own"))
     monkeypatch.setattr(tune_growth, "whole_batch", look("tuning"))
     child = tiny(*from_step_8(trunk, *LEARN, *DEEP))
     run(child)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conf.config import Config
-from tests.helpers import metrics
+from tests.helpers import lose_at, metrics
 from train.checkpoint import latest
 from train.data.corpus import open_corpus
 from train.job import Interrupted
@@ -84,11 +84,16 @@ def test_a_new_level_is_soon_the_usual_one() -> None:
 # --- the recorder ----------------------------------------------------------------------------------------
 
 
+BROKE = "exploded: it"
+
+
 def record(folder: Path, losses: dict[int, float], *, keep: int = 5, after_step: int = -1, last: int = 0) -> Recorder:
     """Show a recorder a loss for each step; the step `last` diverges."""
     recorder = Recorder(folder, keep=keep, batch_sha256=lambda step: f"hash{step}", after_step=after_step)
     for step, loss in losses.items():
-        recorder.see({"step": step, "train_loss": loss, "log_z_mean": step / 2}, diverged=step == last)
+        recorder.see(
+            {"step": step, "train_loss": loss, "log_z_mean": step / 2}, diverged=BROKE if step == last else None
+        )
     return recorder
 
 
@@ -120,7 +125,7 @@ def test_what_is_written_stays_and_is_not_written_again(tmp_path: Path) -> None:
         before = file.read()
         for step, loss in flat(400, 300).items():
             if step > 200:
-                recorder.see({"step": step, "train_loss": loss}, diverged=False)
+                recorder.see({"step": step, "train_loss": loss}, diverged=None)
         assert len(recorder.events) == 2
         assert file.read() == (tmp_path / "flight.jsonl").read_bytes()[len(before) :] != b""
 
@@ -138,7 +143,7 @@ def test_events_whose_rows_overlap_are_one(tmp_path: Path, second: int, events: 
 
 def test_a_divergence_writes_what_there_is(tmp_path: Path) -> None:
     recorder = record(tmp_path, flat(29) | {30: math.nan}, last=30)
-    assert recorder.events == [{"step": 30, "kind": "divergence", "loss": None}]
+    assert recorder.events == [{"step": 30, "kind": "divergence", "because": BROKE, "loss": None}]
     rows = read_metrics(tmp_path, "flight.jsonl")
     assert [row["step"] for row in rows] == list(range(25, 31))
     assert rows[-1]["non_finite"] == ["train_loss"]
@@ -149,7 +154,7 @@ def test_a_divergence_writes_what_there_is(tmp_path: Path) -> None:
 
 def test_a_spike_that_ends_in_the_divergence_is_one_event(tmp_path: Path) -> None:
     recorder = record(tmp_path, flat(52, 50) | {53: 9.0}, last=53)
-    assert recorder.events == [{"step": 50, "kind": "divergence", "loss": 4.0}]
+    assert recorder.events == [{"step": 50, "kind": "divergence", "because": BROKE, "loss": 4.0}]
     assert [row["step"] for row in read_metrics(tmp_path, "flight.jsonl")] == list(range(45, 54))
 
 
@@ -236,12 +241,15 @@ def test_a_quiet_run_has_no_events(tiny: Tiny) -> None:
     assert not (run_dir(config) / "flight.jsonl").exists()
 
 
-def test_a_diverged_run_has_its_last_steps(tiny: Tiny) -> None:
-    config = tiny("optim.lr=100", "optim.clip=null", "schedule.warmup=0%", *RECORDER)
+def test_a_diverged_run_has_its_last_steps(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_at(monkeypatch, 12, 99.0)
+    config = tiny(*RECORDER)
     done = run(config)
-    assert done["state"] == "diverged"
-    assert done["flight_events"][-1]["kind"] == "divergence"
-    assert read_metrics(run_dir(config), "flight.jsonl")[-1]["step"] == done["diverged_at_step"]
+    assert (done["state"], done["diverged_at_step"]) == ("diverged", 12)
+    (event,) = done["flight_events"]
+    assert event == {"step": 12, "kind": "divergence", "because": done["diverged_because"], "loss": 99.0}
+    assert event["because"].startswith("exploded: train_loss 99")
+    assert read_metrics(run_dir(config), "flight.jsonl")[-1]["step"] == 12
 
 
 def test_a_resumed_run_keeps_its_events(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +261,7 @@ def test_a_resumed_run_keeps_its_events(tiny: Tiny, monkeypatch: pytest.MonkeyPa
 
     seen = train.loop.Recorder.see
 
-    def stop(self: Recorder, row: dict[str, Any], *, diverged: bool) -> None:
+    def stop(self: Recorder, row: dict[str, Any], *, diverged: str | None) -> None:
         seen(self, row, diverged=diverged)
         if row["step"] == 50:
             raise Interrupted(15)
