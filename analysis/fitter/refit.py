@@ -35,16 +35,16 @@ def refit_all(problem: Problem, theta: Array, weights_RN: Array, delta: float) -
     rows = max(1, problem.rows_at_once() // 3)
     for begin in range(0, count, rows):
         weights = weights_RN[begin : begin + rows]
-        found, misfit = project(problem, grid_GP, weights)
+        theta_RGP, misfit = project(problem, grid_GP, weights)
         ahead = np.argsort(misfit, axis=1, kind="stable")[:, :2]
-        own = np.take_along_axis(found, ahead[:, :, None], axis=1).reshape(-1, n_parameters)
+        best_two = np.take_along_axis(theta_RGP, ahead[:, :, None], axis=1).reshape(-1, n_parameters)
         twice = np.repeat(weights, ahead.shape[1], axis=0)
-        own = minimise(problem, own, twice, math.inf, max_iterations=8).theta
+        best_two = minimise(problem, best_two, twice, math.inf, max_iterations=8).theta
         warm = np.broadcast_to(theta, (len(weights), n_parameters))
-        solution = minimise(problem, np.concatenate([warm, own]), np.concatenate([weights, twice]), delta)
-        # (starts, resamples): the warm start first, then the resample's own
+        solution = minimise(problem, np.concatenate([warm, best_two]), np.concatenate([weights, twice]), delta)
+        # (starts, resamples): the warm start first, then the resample's own two
         grouped = np.concatenate(
-            [np.arange(len(weights))[None], len(weights) + np.arange(len(own)).reshape(len(weights), -1).T]
+            [np.arange(len(weights))[None], len(weights) + np.arange(len(best_two)).reshape(len(weights), -1).T]
         )
         pick = grouped[np.argmin(solution.cost[grouped], axis=0), np.arange(len(weights))]
         draws[begin : begin + rows] = solution.theta[pick]

@@ -171,8 +171,8 @@ def frontier(*, alpha_N: Any, alpha_S: Any, alpha_B: Any) -> dict[str, Array]:
 
 def scale(A: Any, alpha: Any) -> Array:
     """N_c of A N^-alpha = (N_c / N)^alpha, kept between 1e-100 and 1e100."""
-    found: Array = np.exp(np.clip(np.log(A) / alpha, -100 * np.log(10), 100 * np.log(10)))
-    return found
+    critical: Array = np.exp(np.clip(np.log(A) / alpha, -100 * np.log(10), 100 * np.log(10)))
+    return critical
 
 
 def _kaplan_derived(params: Columns) -> dict[str, Array]:

@@ -44,16 +44,16 @@ def _resolve(table: Any, given: Options) -> dict[str, Any]:
 def _find_columns(table: Any, wanted: str | Sequence[str]) -> list[str]:
     there = list(table.columns) if hasattr(table, "columns") else list(table)
     patterns = [part.strip() for part in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
-    found: list[str] = []
+    names: list[str] = []
     for pattern in patterns:
         matches = [pattern] if pattern in there else [name for name in there if fnmatchcase(name, pattern)]
         if not matches:
             raise FitError(f"weights: no column matches {pattern!r}; there are: {', '.join(there)}")
-        found += matches
-    found = list(dict.fromkeys(found))
-    if len(found) < 2:
-        raise FitError(f"weights: {found[0]} alone is no mixture; allowed: at least 2 columns")
-    return found
+        names += matches
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
+        raise FitError(f"weights: {names[0]} alone is no mixture; allowed: at least 2 columns")
+    return names
 
 
 def _numbers(name: str, given: str | Sequence[float]) -> list[float]:

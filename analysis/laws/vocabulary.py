@@ -181,7 +181,7 @@ def optimal_vocabulary(
 ) -> Array:
     """The V at which a text costs least compute, the root of d/dV [(N_nv + V d) f(V)] = 0.
 
-    A larger vocabulary means fewer tokens, but a dearer one. Tao et al. 2024, approach 2. Above 200 000 the
+    A larger vocabulary means fewer tokens, but more expensive ones. Tao et al. 2024, approach 2. Above 200 000 the
     published f(V) is an extrapolation.
 
     Args:
@@ -323,8 +323,8 @@ def optimal_vocab_params(
 
     def excess(log_vocab: Array) -> Array:
         """ln of what a larger vocabulary costs in tokens, less ln of what it gains."""
-        dearer = level + (alpha1 - 1) * np.logaddexp(np.log(n_non_vocab), log_vocab)
-        rise: Array = dearer + (alpha2 + 1) * log_vocab
+        expense = level + (alpha1 - 1) * np.logaddexp(np.log(n_non_vocab), log_vocab)
+        rise: Array = expense + (alpha2 + 1) * log_vocab
         return rise
 
     return np.exp(_root(excess, np.zeros_like(level), np.full_like(level, np.log(1e18))))

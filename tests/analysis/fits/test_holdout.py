@@ -45,7 +45,7 @@ def test_a_curve_costs_what_its_last_point_does() -> None:
 
 
 def test_a_curve_without_flops_costs_its_tokens() -> None:
-    """Of two curves of as many steps the one of larger batches is dearer."""
+    """Of two curves of as many steps the one of larger batches is more expensive."""
     table = pl.DataFrame({"curve": ["a", "b"], "step": [5, 5], "n_params": [2, 2], "n_tokens": [10, 20]})
     assert cost_of(table, curves=True).tolist() == [120, 240]
     assert cost_of(table.drop("n_tokens"), curves=True).tolist() == [10, 10]
@@ -121,7 +121,7 @@ def test_by_default_the_most_expensive_fifth_is_held_out() -> None:
     assert parted.held.sum() == 8
     cost = cost_of(POINTS)
     assert cost[parted.held].min() > cost[~parted.held].max()
-    # not where that leaves too little to fit, most of the points, or where no point is dearer
+    # not where that leaves too little to fit, most of the points, or where all points cost the same
     assert default_split(POINTS.head(8), 5) is None
     assert default_split(POINTS.head(9), 5) is not None
     assert default_split(LADDER, 1) is not None

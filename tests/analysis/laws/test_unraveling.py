@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.predict import predict as engine_predict
 from analysis.fitter.procedure import Steps
 from analysis.laws.kaplan import kaplan_steps
 from analysis.laws.unraveling import curve_loss, estimate, predict, steps_to_loss
@@ -112,7 +111,7 @@ def test_fit_reads_curves_by_name_and_predicts_with_intervals() -> None:
     named = table | {"curve": np.array([f"run-{code:.0f}" for code in table["curve"]])}
     result = fit("unraveling", named, bootstrap=60)
     assert result.values == pytest.approx(first(estimated(table)), rel=1e-9)
-    found = engine_predict(result, HELD_OUT)
+    found = result.predict(HELD_OUT)
     truth = curve_loss(*HELD_OUT.values(), **CURVE_CONSTANTS)
     assert found["predicted"] == pytest.approx(truth, rel=0.01)
     assert ((found["predicted_lo95"] < truth) & (truth < found["predicted_hi95"])).mean() > 0.9
