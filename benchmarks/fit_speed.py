@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize
 
-from analysis.fitter.fit import fit
+from tests.analysis.helpers import fit
 
 DELTA = 1e-3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.fits.words import print_laws
-from analysis.laws.registry import find_law
+from analysis.laws.registry import LAWS, find_law
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,4 +15,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Carry out the command; raises `UserError`."""
-    print_laws([find_law(name) for name in options.names] or None)
+    print_laws([find_law(name) for name in options.names] or LAWS.values())

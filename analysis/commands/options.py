@@ -21,7 +21,7 @@ from analysis.tables.curves import Curves
 from analysis.tables.lineage import with_bases, with_growth
 from analysis.tables.run_curves import curves_of_runs
 from analysis.tables.runs import CONVENTIONS, read_runs, runs_asked_for
-from conf.command_line import counted
+from conf.command_line import counted, pair
 from conf.schema import UserError
 from train.record.manifest import PROFILES
 from train.record.run import RecordError
@@ -78,23 +78,6 @@ def add_params(parser: argparse._ActionsContainer) -> None:
         choices=CONVENTIONS,
         help="which parameters of a run n_params counts (default: total)",
     )
-
-
-def pair(text: str) -> tuple[str, str]:
-    """`loss=bpb` as (loss, bpb), for argparse."""
-    name, equals, column = text.partition("=")
-    if not (name and equals and column):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=COLUMN")
-    return name, column
-
-
-def number_pair(text: str) -> tuple[str, float]:
-    """`E=1.69` as (E, 1.69), for argparse."""
-    name, value = pair(text)
-    try:
-        return name, float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
 
 
 # --- reading them ----------------------------------------------------------------------------------------

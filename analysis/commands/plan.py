@@ -24,11 +24,12 @@ from analysis.design.candidates import (
 )
 from analysis.design.optimal import Limits
 from analysis.design.planner import CRITERIA, Planner, quantities, quantity
-from analysis.design.prior import NOISE, Prior, assumed_prior, law_of, prior_of_fit
+from analysis.design.prior import NOISE, Prior, assumed_prior, prior_of_fit, single_formula
 from analysis.design.words import describe, print_plan, promise
-from analysis.fitter.fit import fit
+from analysis.fits.files import read_fit
 from analysis.fitter.law import Law
-from analysis.fitter.result import read_fit
+from analysis.fitter.options import FitOptions
+from analysis.laws.registry import find_law
 from analysis.tables.columns import Column, FitError, read_column
 from analysis.tables.csv import where
 from analysis.tables.runs import read_runs, runs_matching, runs_of_study
@@ -46,14 +47,14 @@ PRIOR_RESAMPLES = 200
 FEWEST_SIMULATIONS = 40  # whose outermost make a 95 % interval
 
 
-class Budget(NamedTuple):
+class Allowance(NamedTuple):
     """What the runs may cost: wall-clock seconds, or FLOPs; the other is None."""
 
     seconds: float | None
     flops: float | None
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
+    def parse(cls, text: str) -> Allowance:
         """Read `2h`, `30min`, `45s`, `1d` or `1e17flops`; raise `FitError` for anything else."""
         match = re.fullmatch(r"(?P<value>\d+(\.\d*)?([eE][+-]?\d+)?)(?P<unit>s|min|h|d|flops)", text)
         value = float(match["value"]) if match else 0.0
@@ -131,12 +132,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Carry out `plan`; raises `UserError`."""
     check_files(options.out, options.plot)
-    budget = Budget.parse(options.budget)
+    allowance = Allowance.parse(options.budget)
     measured = _measured(options)
     rate = options.rate or (None if measured is None else _rate(measured))
-    if budget.seconds is not None and rate is None:
+    if allowance.seconds is not None and rate is None:
         raise FitError(f"--budget {options.budget}: needs a speed; allowed: --rate, --runs, --study, or FLOPs")
-    if budget.seconds is None and options.jobs is not None:
+    if allowance.seconds is None and options.jobs is not None:
         raise FitError(f"--jobs: does nothing with --budget {options.budget}; allowed: with a time")
 
     given, law = _prior(options, measured)
@@ -151,8 +152,8 @@ def run(options: argparse.Namespace) -> None:
     planner = Planner(law, prior, candidates, known)
     limits = Limits(
         costs_M=np.array([c.flops for c in candidates]),
-        budget=budget.flops if budget.flops is not None else float(budget.seconds or 0) * float(rate or 0),
-        lanes=options.jobs or 1,
+        budget=allowance.flops if allowance.flops is not None else float(allowance.seconds or 0) * float(rate or 0),
+        slots=options.jobs or 1,
         most_runs=options.max_runs,
         most_seeds=options.seeds,
     )
@@ -162,22 +163,22 @@ def run(options: argparse.Namespace) -> None:
     elif options.criterion == "c":
         raise FitError("--for: is needed by the criterion c; allowed: a quantity, or --criterion a or d")
     every = quantities(law)
-    plan = planner.plan(limits, asked, options.criterion, every, options.simulations, options.seed)
+    design = planner.design(limits, asked, options.criterion, every, options.simulations, options.seed)
 
     # A seed that was measured already would give the same loss again.
     first_seed = 0 if measured is None else int(read_column(measured, Column("seed", "", "", "non-negative")).max()) + 1
-    found = describe(plan, planner, limits, rate, first_seed=first_seed)
+    described = describe(design, planner, limits, rate, first_seed=first_seed)
     study = options.name or f"planned/{options.out.stem}"
-    content = {"study": study, "claim": promise(plan, law), **found, "criterion": options.criterion}
-    content |= {"budget": options.budget, "jobs": limits.lanes, "rate": rate, "params": options.params}
+    content = {"study": study, "claim": promise(design, law), **described, "criterion": options.criterion}
+    content |= {"budget": options.budget, "jobs": limits.slots, "rate": rate, "params": options.params}
     content["besides"] = _patterns(options) if options.besides else []
     write_json(options.out, content)
-    print_plan(plan, planner, limits, content, options.out)
+    print_plan(design, planner, limits, content, options.out)
     if options.plot is not None:
-        from analysis.design.plot import plot_plan
+        from analysis.design.plot import plot_design
         from analysis.drawing.style import write_figure
 
-        write_figure(plot_plan(plan, candidates), options.plot)
+        write_figure(plot_design(design, candidates), options.plot)
 
 
 # --- what the command line says --------------------------------------------------------------------------
@@ -217,15 +218,15 @@ def _prior(options: argparse.Namespace, measured: pl.DataFrame | None) -> tuple[
     default = "lr_bowl" if options.asked == "lr" else "chinchilla"
     if options.fit is not None:
         result = read_fit(options.fit)
-        if options.law not in (None, result.law):
-            raise FitError(f"--law {options.law}: {options.fit} is a fit of {result.law}; allowed: that law")
+        if options.law not in (None, result.law.name):
+            raise FitError(f"--law {options.law}: {options.fit} is a fit of {result.law.name}; allowed: that law")
         prior = prior_of_fit(result, options.noise, options.seed)
-        assert isinstance(result.found, Law)  # prior_of_fit refuses others
-        law = result.found
+        law = single_formula(result.law)
     else:
-        law, prior = law_of(options.law or default), None
+        law, prior = single_formula(find_law(options.law or default)), None
         if measured is not None:
-            result = fit(law, measured, delta=2 * NOISE, bootstrap=PRIOR_RESAMPLES, seed=options.seed)
+            asked = FitOptions(delta=2 * NOISE, bootstrap=PRIOR_RESAMPLES, seed=options.seed)
+            result = law.fit(measured, asked)
             prior = prior_of_fit(result, options.noise, options.seed)
     if options.asked == "lr" and law.name != "lr_bowl":
         raise FitError(f"--for lr: {law.name} says nothing of the best learning rate; allowed: lr_bowl")

@@ -12,7 +12,8 @@ from analysis.commands.options import (
     check_files,
     read_table,
 )
-from analysis.fits.request import predict_groups, read_fits
+from analysis.fits.files import read_fits
+from analysis.fits.request import predict_groups
 from analysis.tables.curves import Curves
 from train.record.files import write_bytes
 

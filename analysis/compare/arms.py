@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import FitResult, Law
+from analysis.fitter.options import FitOptions
 from analysis.fitter.resample import Codes, codes
-from analysis.fitter.result import FitResult
 from analysis.laws.chinchilla import optimum
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column, read_labels, table_names
 from conf.command_line import counted
@@ -29,10 +29,10 @@ ARM = Column("arm", "0 for the reference, 1 for the other arm", "1", "non-negati
 
 
 def split_law(law: Law, names: Sequence[str], arms: tuple[str, str]) -> Law:
-    """One law for both arms, told apart by a column `arm`: the constants in `names` are the arm's own (`A[adamw]`),
-    all others are shared."""
+    """`split_law(law, ("A",), ("adamw", "muon")).names` is ("E", "A[adamw]", "A[muon]", …): one law for both arms, told
+    apart by a column `arm`; each arm has constants `names` of its own, all others are shared."""
 
-    def own(name: str, arm: int) -> str:
+    def of_its_arm(name: str, arm: int) -> str:
         return f"{name}[{arms[arm]}]" if name in names else name
 
     def parameter(p: Parameter, arm: int) -> Parameter:
@@ -40,9 +40,9 @@ def split_law(law: Law, names: Sequence[str], arms: tuple[str, str]) -> Law:
         for variable, power in p.carries:
             if isinstance(power, str):
                 sign = "-" if power.startswith("-") else ""
-                power = sign + own(power.removeprefix("-"), arm)
+                power = sign + of_its_arm(power.removeprefix("-"), arm)
             carries.append((variable, power))
-        name, starts = own(p.name, arm), p.starts
+        name, starts = of_its_arm(p.name, arm), p.starts
         if name != p.name:
             starts = starts[::2]  # the grid is that of both arms, squared
         return replace(p, name=name, meaning=f"{p.meaning}; {arms[arm]}", starts=starts, carries=tuple(carries))
@@ -52,7 +52,7 @@ def split_law(law: Law, names: Sequence[str], arms: tuple[str, str]) -> Law:
         parameters += [parameter(p, 0), parameter(p, 1)] if p.name in names else [p]
 
     def of_arm(constants: dict[str, Any], arm: int) -> dict[str, Any]:
-        return {name: constants[own(name, arm)] for name in law.names}
+        return {name: constants[of_its_arm(name, arm)] for name in law.names}
 
     def function(columns: Columns, **constants: Any) -> Array:
         both = (law.function(columns, **of_arm(constants, arm)) for arm in (0, 1))
@@ -83,15 +83,15 @@ def hypotheses_of(law: Law) -> dict[str, tuple[str, tuple[str, ...]]]:
     """The nested hypotheses: name -> what it says, and the constants that are each arm's own."""
     factors = tuple(p.name for p in law.parameters if p.linear and not p.floor)
     shape = tuple(p.name for p in law.parameters if not p.floor)
-    found = {
+    hypotheses = {
         "same": ("one law for both arms", ()),
         "factor": ("own coefficients, common exponents: a constant multiplier of x in a power law", factors),
         "slope": ("own coefficients and exponents, one floor", shape),
         "floor": ("everything its own", law.names),
     }
     if shape == law.names:
-        del found["floor"]
-    return found
+        del hypotheses["floor"]
+    return hypotheses
 
 
 def curve(law: Law, constants: Columns, log_x_U: Array) -> Array:
@@ -161,7 +161,7 @@ class Trials:
         """By least squares of ln loss: the selection among hypotheses needs a likelihood."""
         table = {self.names.get(name, name): values for name, values in self.columns.items()}
         table[law.target.name] = self.loss
-        return fit(law, table, x=self.names.get("x"), objective="lsq_log", bootstrap=0)
+        return law.fit(table, FitOptions(x=self.names.get("x"), objective="lsq_log", bootstrap=0))
 
     def draw(self, count: int, seed: int, n_constants: int) -> Array:
         """Weights of resamples (count, N) that keep what belongs together together.
@@ -170,12 +170,12 @@ class Trials:
         constants take fewer are drawn than there are (m out of n), since residuals of a fit are too small by as much.
         """
         unit = self.units()
-        both = [len(np.unique(self.arm[unit == one])) == 2 for one in range(int(unit.max()) + 1)]
+        both = [len(np.unique(self.arm[unit == k])) == 2 for k in range(int(unit.max()) + 1)]
         stratum = np.where(np.array(both)[unit], 2, self.arm)
         rng = np.random.default_rng(seed)
         weights = np.empty((count, len(unit)))
-        for one in np.unique(stratum):
-            rows = np.flatnonzero(stratum == one)
+        for k in np.unique(stratum):
+            rows = np.flatnonzero(stratum == k)
             members = codes(unit[rows])
             n = int(members.max()) + 1
             drawn = max(min(n, FEWEST_DRAWN), round(n * (1 - n_constants / len(unit))))
@@ -237,9 +237,9 @@ def read_trials(law: Law, table: Any, by: str, x: str | None, reference: str | N
 
 
 def _scales(values: Array) -> Codes:
-    """Codes of values that are one but for rounding."""
+    """Codes of values that are equal but for rounding."""
     order = np.argsort(values, kind="stable")
     steps = np.diff(np.log(values[order])) > np.log1p(SAME_SCALE)
-    found = np.empty(len(values), dtype=np.int64)
-    found[order] = np.concatenate([[0], np.cumsum(steps)])
-    return found
+    scales = np.empty(len(values), dtype=np.int64)
+    scales[order] = np.concatenate([[0], np.cumsum(steps)])
+    return scales

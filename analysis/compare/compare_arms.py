@@ -5,6 +5,8 @@ once and the answer is an order of curves (Nezhurina et al. 2025, arXiv 2506.045
 crossing. The floor E belongs to the data and the tokenizer and is one for both arms unless asked otherwise: separate
 floors turn noise into differences of slope.
 
+compare_arms(find_law("chinchilla"), table, by="optim.name").sentence      "muon overtakes adamw at …"
+
 Shape letters: N points, R bootstrap replicates, U places on a grid of log10 x, K losses.
 """
 
@@ -19,20 +21,18 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.compare.arms import Trials, curve, hypotheses_of, read_trials, split_law
+from analysis.compare.conclusion import Conclusion, conclude, confirmed_by_seeds, weaknesses
 from analysis.compare.crossing import Crossing, Lines, Measure, grid, invert, measure, roots, takeover, thinned
-from analysis.compare.verdict import Verdict, conclude, confirmed_by_seeds, weaknesses
-from analysis.fitter.fit import FEWEST_RESAMPLES
-from analysis.fitter.law import Law
-from analysis.fitter.points import make_law
+from analysis.fitter.law import FitResult, Fittable, Law
+from analysis.fitter.options import FEWEST_RESAMPLES, FitOptions
 from analysis.fitter.refit import refit
-from analysis.fitter.result import FitResult
 from analysis.tables.columns import Array, FitError
 
 Floors = Literal["shared", "separate"]
 FLOORS: tuple[Floors, ...] = ("shared", "separate")
 WIDEST = 3.0  # decades beyond the data in which the other arm's equal loss is looked for
 
-# --- what is found ---------------------------------------------------------------------------------------
+# --- the answer --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Hypothesis:
     Attributes:
         aicc: corrected Akaike criterion of least squares of ln loss, less that of the best hypothesis; None where
             there are too few points for it.
-        held_out: root mean square of ln predicted - ln measured at the dearest scale, by a fit without it; None
+        held_out: root mean square of ln predicted - ln measured at the most expensive scale, by a fit without it; None
             where the rest cannot be fitted.
     """
 
@@ -94,7 +94,7 @@ class ArmsComparison:
     multipliers: dict[str, list[float]]
     curves: Lines
     confirmed: bool
-    verdict: Verdict
+    verdict: Conclusion
     sentence: str
     warnings: tuple[str, ...]
     bootstrap: dict[str, int]
@@ -109,7 +109,7 @@ class ArmsComparison:
 
 
 def compare_arms(
-    law: Law | str,
+    law: Fittable,
     table: Any,
     *,
     by: str,
@@ -117,10 +117,11 @@ def compare_arms(
     reference: str | None = None,
     floors: Floors = "shared",
     at: Sequence[float] = (),
-    bootstrap: int = 1000,
-    seed: int = 0,
+    bootstrap: int = FitOptions.bootstrap,
+    seed: int = FitOptions.seed,
 ) -> ArmsComparison:
-    """Fit both arms of a table at once and say which is better where.
+    """`compare_arms(law, table, by="optim.name").sentence`: both arms of a table fitted at once, and which is better
+    where.
 
     Args:
         table: a polars frame, or a mapping of arrays: `by`, the law's columns, its target, and `seed` if known.
@@ -132,9 +133,9 @@ def compare_arms(
         bootstrap: resamples, at least 20.
 
     Raises:
-        FitError: see `read_trials` and `analysis.fitter.fit.fit`.
+        FitError: see `read_trials` and `analysis.fitter.law.Law.fit`.
     """
-    law = the_law(law, table)
+    compared = law_to_compare(law, table)
     if bootstrap < FEWEST_RESAMPLES or seed < 0:
         raise FitError(
             f"bootstrap {bootstrap}, seed {seed}: is not allowed; allowed: at least {FEWEST_RESAMPLES} resamples, "
@@ -143,10 +144,10 @@ def compare_arms(
     for place in at:
         if not (math.isfinite(place) and place > 0):
             raise FitError(f"--at {place:g}: is not allowed; allowed: positive numbers")
-    trials = read_trials(law, table, by, x, reference)
-    known = hypotheses_of(law)
-    joint = {name: split_law(law, own, trials.arms) for name, (_, own) in known.items()}
-    fits = {name: trials.fit(one) for name, one in joint.items()}
+    trials = read_trials(compared, table, by, x, reference)
+    known = hypotheses_of(compared)
+    joint = {name: split_law(compared, apart, trials.arms) for name, (_, apart) in known.items()}
+    fits = {name: trials.fit(split) for name, split in joint.items()}
     hypotheses = _judge(known, joint, fits, trials)
     chosen = min(hypotheses, key=lambda h: math.inf if h.aicc is None else h.aicc).name
     drawn = "floor" if floors == "separate" and "floor" in known else "slope"
@@ -158,10 +159,10 @@ def compare_arms(
 
     def losses(name: str, at_log_x: Array) -> tuple[Array, Array]:
         """Of both arms, the fit first and then the replicates (1 + R, U) each."""
-        own, values = known[name][1], fits[name].values
+        apart, values = known[name][1], fits[name].values
         constants = {k: np.concatenate([[[values[k]]], draws]) for k, draws in replicates[name].items()}
         first, second = (
-            curve(law, {k: constants[f"{k}[{arm}]" if k in own else k] for k in law.names}, at_log_x)
+            curve(compared, {k: constants[f"{k}[{arm}]" if k in apart else k] for k in compared.names}, at_log_x)
             for arm in trials.arms
         )
         return first, second
@@ -172,8 +173,8 @@ def compare_arms(
         sound = np.all([np.isfinite(loss).all(axis=1) for loss in losses(name, grid(low, high, WIDEST))], axis=0)
         if not sound[0] or sound[1:].sum() < FEWEST_RESAMPLES:
             raise FitError(
-                f"{law.name}: a term of the fit vanishes, so that no allocation of compute is best; allowed: points "
-                "that vary n_params and n_tokens apart, or a law of x"
+                f"{compared.name}: a term of the fit vanishes, so that no allocation of compute is best; allowed: "
+                "points that vary n_params and n_tokens apart, or a law of x"
             )
         n_lost = max(n_lost, int((~sound).sum()))
         replicates[name] = {constant: values[sound[1:]] for constant, values in draws.items()}
@@ -188,8 +189,8 @@ def compare_arms(
     if n_lost:
         warnings.append(f"{n_lost} of {bootstrap} resamples have no best allocation; intervals leave them out")
     return ArmsComparison(
-        law=law.name,
-        target=law.target.name,
+        law=compared.name,
+        target=compared.target.name,
         x=trials.x_name,
         by=by,
         arms=trials.arms,
@@ -212,19 +213,21 @@ def compare_arms(
     )
 
 
-def the_law(law: Law | str, table: Any) -> Law:
-    """A law by its name, a family's member with its default options; raises `UserError`."""
-    found = make_law(law, table, None)
-    if not (isinstance(found, Law) and found.parameters):
-        raise FitError(f"{found.name}: has no one formula to compare; allowed: a law that has")
-    if found.cluster is not None:
-        raise FitError(f"{found.name}: reads training curves; allowed: a law of runs")
-    return found
+def law_to_compare(law: Fittable, table: Any) -> Law:
+    """`law_to_compare(find_law("chinchilla"), table)`: the law itself, of a family the member with default options;
+    raises `FitError` for what is no formula of runs."""
+    chosen = law.choose(table, {})
+    if chosen.single is None or not chosen.parameters:
+        raise FitError(f"{chosen.name}: has no one formula to compare; allowed: a law that has")
+    if chosen.of_curves:
+        raise FitError(f"{chosen.name}: reads training curves; allowed: a law of runs")
+    return chosen.single
 
 
 def aicc(rss: float, n: int, n_constants: int) -> float:
-    """Akaike's criterion for normal errors, corrected for small samples (Hurvich and Tsai 1989), up to a constant;
-    the variance counts as one more constant. Infinite where it does not exist."""
+    """`aicc(rss=0.01, n=20, n_constants=5)`: Akaike's criterion for normal errors, corrected for small samples
+    (Hurvich and Tsai 1989), up to a constant; the variance counts as one more constant. Infinite where it does not
+    exist."""
     k = n_constants + 1
     if n <= k + 1:
         return math.inf
@@ -234,17 +237,17 @@ def aicc(rss: float, n: int, n_constants: int) -> float:
 
 def _judge(known: Any, joint: dict[str, Law], fits: dict[str, FitResult], trials: Trials) -> tuple[Hypothesis, ...]:
     n = len(trials.loss)
-    scores = {name: aicc(2 * fits[name].objective["value"], n, len(one.names)) for name, one in joint.items()}
+    scores = {name: aicc(2 * fits[name].objective["value"], n, len(split.names)) for name, split in joint.items()}
     best = min(scores.values())
-    dearest = trials.scale == trials.scale[np.argmax(trials.cost)]
-    cheap, dear = trials.rows(~dearest), trials.rows(dearest)
+    last = trials.scale == trials.scale[np.argmax(trials.cost)]
+    cheap, expensive = trials.rows(~last), trials.rows(last)
 
-    def held_out(one: Law) -> float | None:
+    def held_out(split: Law) -> float | None:
         try:
-            values = cheap.fit(one).values
+            values = cheap.fit(split).values
         except FitError:
             return None
-        return float(np.sqrt(np.mean(np.log(one.function(dear.columns, **values) / dear.loss) ** 2)))
+        return float(np.sqrt(np.mean(np.log(split.function(expensive.columns, **values) / expensive.loss) ** 2)))
 
     return tuple(
         Hypothesis(
@@ -264,18 +267,18 @@ def _cross(both: tuple[Array, Array], log_x: Array, trials: Trials) -> tuple[Cro
     ahead = 1 if difference[0, -1] < 0 else 0
     lead = difference if ahead == 0 else -difference
     draws = takeover(lead[1:], log_x)
-    found = roots(difference[0], log_x)
+    places = roots(difference[0], log_x)
     low, high = np.log10(trials.shared_range())
     inside = (log_x >= low - 1e-9) & (log_x <= high + 1e-9)
     where: Any = "none"
-    if len(found):
-        where = "inside_range" if low <= found[-1] <= high else "extrapolated"
+    if len(places):
+        where = "inside_range" if low <= places[-1] <= high else "extrapolated"
     turns = np.diff(lead[1:] > 0, axis=1)
     crossing = Crossing(
         leader=trials.arms[ahead],
         bracket=(float(10 ** log_x[0]), float(10 ** log_x[-1])),
         measured=trials.shared_range(),
-        roots=tuple(float(10**root) for root in found),
+        roots=tuple(float(10**root) for root in places),
         where=where,
         log10_x=measure(float(np.median(draws)), draws),
         p_exists=float(turns.any(axis=1).mean()),
@@ -304,7 +307,7 @@ def _multipliers(losses: Any, drawn: str, trials: Trials) -> tuple[Measure, dict
     """CM = x of the reference over x of the other at equal loss (both arms' curves inverted)."""
     low, high = trials.shared_range()
     log_x = grid(low, high, WIDEST)
-    ends = [one[0] for one in losses(drawn, np.log10([low, high]))]
+    ends = [loss[0] for loss in losses(drawn, np.log10([low, high]))]
     upper, lower = min(e[0] for e in ends), max(e[1] for e in ends)
     middle = np.array([math.sqrt(upper * lower)])
 
@@ -313,18 +316,18 @@ def _multipliers(losses: Any, drawn: str, trials: Trials) -> tuple[Measure, dict
         return 10 ** (invert(first, log_x, loss_K) - invert(second, log_x, loss_K))
 
     constant = ratio("factor", middle)[:, 0]
-    found: dict[str, list[float]] = {"loss": [], "value": [], "lo90": [], "hi90": []}
+    ratios: dict[str, list[float]] = {"loss": [], "value": [], "lo90": [], "hi90": []}
     if lower < upper:
         loss_K = np.geomspace(upper, lower, 41)
         many = ratio(drawn, loss_K)
         ends90 = np.quantile(many[1:], [0.05, 0.95], axis=0)
-        found = {
+        ratios = {
             "loss": loss_K.tolist(),
             "value": many[0].tolist(),
             "lo90": ends90[0].tolist(),
             "hi90": ends90[1].tolist(),
         }
-    return measure(constant[0], constant[1:]), found
+    return measure(constant[0], constant[1:]), ratios
 
 
 def _lines(arms: tuple[str, str], both: tuple[Array, Array], log_x: Array) -> Lines:

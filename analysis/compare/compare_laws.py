@@ -1,7 +1,9 @@
-"""Two laws on the same points: which one explains them better, and which one predicts the dearer ones better.
+"""Two laws on the same points: which one explains them better, and which one predicts the more expensive ones better.
 
-A law that fits better need not extrapolate better, so the error at the dearest fifth of the points decides (the advice
-of Alabdulmohsin et al. 2022, arXiv 2209.06640), and Akaike's criterion only where nothing can be held out.
+A law that fits better need not extrapolate better, so the error at the most expensive fifth of the points decides (the
+advice of Alabdulmohsin et al. 2022, arXiv 2209.06640), and Akaike's criterion only where nothing can be held out.
+
+compare_laws([find_law("power_law"), find_law("frontier")], table, x="flops").sentence      "frontier predicts …"
 
 Shape letters: N points, F fitted and H held-out points, R bootstrap replicates, U places on a grid of log10 x.
 """
@@ -17,19 +19,17 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from analysis.compare.compare_arms import aicc, the_law
+from analysis.compare.compare_arms import aicc, law_to_compare
 from analysis.compare.crossing import Lines, Measure, grid, measure, roots, stretches, thinned
 from analysis.fits.holdout import default_split
-from analysis.fitter.fit import FEWEST_RESAMPLES, fit
-from analysis.fitter.law import Law
+from analysis.fitter.law import FitResult, Fittable, Law
+from analysis.fitter.options import FEWEST_RESAMPLES, FitOptions
 from analysis.fitter.points import read_variables
-from analysis.fitter.predict import predict
 from analysis.fitter.refit import refit
 from analysis.fitter.resample import draw_rows
-from analysis.fitter.result import FitResult
 from analysis.tables.columns import Array, FitError, read_column
 
-Verdict = Literal["better", "cannot tell"]
+Preference = Literal["better", "cannot tell"]
 
 CONTRADICTS = 2.0  # a difference of AICc below it says nothing
 ROUNDING = 1e-12  # held-out errors below it tell nothing
@@ -43,7 +43,7 @@ class Rival:
     Attributes:
         aicc: less that of the better law; None where there are too few points for it.
         held_out: mean of |ln predicted - ln measured| (of |predicted - measured|, where residuals are differences) at
-            the dearest fifth, by a fit to the others; None where nothing was held out.
+            the most expensive fifth, by a fit to the others; None where nothing was held out.
     """
 
     law: str
@@ -76,7 +76,7 @@ class LawsComparison:
     apart: tuple[tuple[float, float], ...]
     apart_share: float
     curves: Lines | None
-    verdict: Verdict
+    verdict: Preference
     better: str | None
     sentence: str
     warnings: tuple[str, ...]
@@ -88,24 +88,31 @@ class LawsComparison:
 
 
 def compare_laws(
-    names: Sequence[str], table: pl.DataFrame, *, x: str | None = None, bootstrap: int = 1000, seed: int = 0
+    rivals: Sequence[Fittable],
+    table: pl.DataFrame,
+    *,
+    x: str | None = None,
+    bootstrap: int = FitOptions.bootstrap,
+    seed: int = FitOptions.seed,
 ) -> LawsComparison:
-    """Fit two laws by least squares to the same points.
+    """`compare_laws([find_law("power_law"), find_law("frontier")], table, x="flops")`: two laws fitted by least squares
+    to the same points.
 
     Args:
-        names: of two laws; a family's member has its default options.
+        rivals: two laws; a family's member has its default options.
         x: the column that laws of one free variable read.
         bootstrap: resamples, at least 20. For the difference of the held-out errors each draws fitted and held-out
             points, the same ones for both laws, and fits both again.
 
     Raises:
-        FitError: not two laws, laws of different targets, and what `analysis.fitter.fit.fit` raises.
+        FitError: not two laws, laws of different targets, and what `analysis.fitter.law.Law.fit` raises.
     """
+    names = [law.name for law in rivals]
     if len(set(names)) != 2:
         raise FitError(f"compare {' '.join(names)}: allowed: two laws, or one law and --by for two arms of the table")
     if bootstrap < FEWEST_RESAMPLES:
         raise FitError(f"bootstrap: {bootstrap} is not allowed; allowed: at least {FEWEST_RESAMPLES} resamples")
-    laws = [the_law(name, table) for name in names]
+    laws = [law_to_compare(law, table) for law in rivals]
     if laws[0].target.name != laws[1].target.name:
         raise FitError(
             f"{names[0]} is of {laws[0].target.name}, {names[1]} of {laws[1].target.name}; allowed: laws of one target"
@@ -113,26 +120,27 @@ def compare_laws(
     log = all(law.objective.endswith("log") for law in laws)
 
     def fitted(law: Law, points: pl.DataFrame, resamples: int) -> FitResult:
-        return fit(law, points, x=_x_of(law, x), objective="lsq_log" if log else "lsq", bootstrap=resamples, seed=seed)
+        objective = "lsq_log" if log else "lsq"
+        return law.fit(points, FitOptions(x=_x_of(law, x), objective=objective, bootstrap=resamples, seed=seed))
 
     fits = [fitted(law, table, bootstrap) for law in laws]
-    scores = [aicc(2 * one.objective["value"], one.n, len(law.names)) for law, one in zip(laws, fits, strict=True)]
+    scores = [aicc(2 * fit.objective["value"], fit.n, len(law.names)) for law, fit in zip(laws, fits, strict=True)]
     parted = default_split(table, max(len(law.names) for law in laws), x)
     difference: Measure | None = None
     errors: tuple[float | None, float | None] = (None, None)
     if parted is not None:
-        cheap, dear = (table.filter(pl.Series(rows)) for rows in (~parted.held, parted.held))
+        cheap, expensive = (table.filter(pl.Series(rows)) for rows in (~parted.held, parted.held))
         before = [fitted(law, cheap, 0) for law in laws]
-        difference, errors = _held_out(laws, before, cheap, dear, x, log, bootstrap, seed)
+        difference, errors = _held_out(laws, before, cheap, expensive, x, log, bootstrap, seed)
     one_variable = all(tuple(column.name for column in law.columns) == ("x",) and law.read is None for law in laws)
     curves, crossings, apart = _curves(laws, fits, table, x) if one_variable else (None, (), ())
     verdict, better, sentence = _conclude(names, scores, difference, errors)
-    rivals = [
-        Rival(law.name, one.values, score - min(scores) if math.isfinite(score) else None, error)
-        for law, one, score, error in zip(laws, fits, scores, errors, strict=True)
+    scored = [
+        Rival(law.name, fit.values, score - min(scores) if math.isfinite(score) else None, error)
+        for law, fit, score, error in zip(laws, fits, scores, errors, strict=True)
     ]
     return LawsComparison(
-        laws=(rivals[0], rivals[1]),
+        laws=(scored[0], scored[1]),
         target=laws[0].target.name,
         x=x,
         n=len(table),
@@ -140,12 +148,12 @@ def compare_laws(
         difference=difference,
         crossings=crossings,
         apart=apart,
-        apart_share=float(_disjoint(*(predict(one, table) for one in fits)).mean()),
+        apart_share=float(_disjoint(*(fit.predict(table) for fit in fits)).mean()),
         curves=curves,
         verdict=verdict,
         better=better,
         sentence=sentence,
-        warnings=tuple(f"{law.name}: {text}" for law, one in zip(laws, fits, strict=True) for text in one.warnings),
+        warnings=tuple(f"{law.name}: {text}" for law, fit in zip(laws, fits, strict=True) for text in fit.warnings),
         bootstrap={"n": bootstrap, "seed": seed},
     )
 
@@ -158,26 +166,26 @@ def _held_out(
     laws: Sequence[Law],
     before: Sequence[FitResult],
     cheap: pl.DataFrame,
-    dear: pl.DataFrame,
+    expensive: pl.DataFrame,
     x: str | None,
     log: bool,
     count: int,
     seed: int,
 ) -> tuple[Measure, tuple[float, float]]:
-    """The difference of the two laws' errors at the dear points, and the errors.
+    """The difference of the two laws' errors at the expensive points, and the errors.
 
     Args:
         before: fits of the laws to the cheap points.
     """
     weights_F = draw_rows(len(cheap), count, seed)
-    weights_H = np.concatenate([np.ones((1, len(dear))), draw_rows(len(dear), count, seed + 1)])
+    weights_H = np.concatenate([np.ones((1, len(expensive))), draw_rows(len(expensive), count, seed + 1)])
     means = []
-    for law, one in zip(laws, before, strict=True):
-        target_F, target_H = (read_column(part, law.target) for part in (cheap, dear))
+    for law, fit in zip(laws, before, strict=True):
+        target_F, target_H = (read_column(part, law.target) for part in (cheap, expensive))
         variables = read_variables(law, cheap, _x_of(law, x))
-        draws = refit(law, variables, target_F, weights_F, one.values, log=log)
-        constants = {name: np.concatenate([[[one.values[name]]], draws[name]]) for name in law.names}
-        predicted = law.function(read_variables(law, dear, _x_of(law, x)), **constants)
+        draws = refit(law, variables, target_F, weights_F, fit.values, log=log)
+        constants = {name: np.concatenate([[[fit.values[name]]], draws[name]]) for name in law.names}
+        predicted = law.function(read_variables(law, expensive, _x_of(law, x)), **constants)
         tiny = np.finfo(float).tiny
         error = np.log(np.maximum(predicted, tiny) / target_H) if log else predicted - target_H
         means.append((weights_H * np.abs(error)).sum(1) / weights_H.sum(1))
@@ -194,23 +202,23 @@ def _curves(laws: Sequence[Law], fits: Sequence[FitResult], table: pl.DataFrame,
     values = read_column(table, str(x))
     log_x = grid(values.min(), values.max())
     places = {str(x): 10**log_x}
-    found = [predict(one, places) for one in fits]
-    difference = found[0]["predicted"] - found[1]["predicted"]
+    lines = [fit.predict(places) for fit in fits]
+    difference = lines[0]["predicted"] - lines[1]["predicted"]
     thin = thinned(log_x)
-    lines = {
+    thinned_lines = {
         law.name: {
-            name: one[key][thin].tolist() for name, key in (("loss", "predicted"), ("low", "lo95"), ("high", "hi95"))
+            name: line[key][thin].tolist() for name, key in (("loss", "predicted"), ("low", "lo95"), ("high", "hi95"))
         }
-        for law, one in zip(laws, found, strict=True)
+        for law, line in zip(laws, lines, strict=True)
     }
-    curves = Lines(95, places[str(x)][thin].tolist(), lines)
+    curves = Lines(95, places[str(x)][thin].tolist(), thinned_lines)
     crossings = tuple(float(10**root) for root in roots(difference, log_x))
-    return curves, crossings, tuple(stretches(_disjoint(*found), log_x))
+    return curves, crossings, tuple(stretches(_disjoint(*lines), log_x))
 
 
 def _conclude(
     names: Sequence[str], scores: Sequence[float], difference: Measure | None, errors: Any
-) -> tuple[Verdict, str | None, str]:
+) -> tuple[Preference, str | None, str]:
     gap = scores[1] - scores[0] if all(map(math.isfinite, scores)) else 0.0  # positive: the first is better
     favoured = names[0] if gap > 0 else names[1]
     words = f"AICc {abs(gap):.1f} in favour of {favoured}" if abs(gap) > CONTRADICTS else f"AICc {abs(gap):.1f} apart"
@@ -230,4 +238,4 @@ def _conclude(
         return "cannot tell", None, f"the data cannot tell: {errors}; {words}"
     if abs(gap) > CONTRADICTS and favoured != ahead:
         return "cannot tell", None, f"the data cannot tell: {ahead} predicts better ({errors}), but {words}"
-    return "better", ahead, f"{ahead} predicts the dearest fifth better ({errors}; {words})"
+    return "better", ahead, f"{ahead} predicts the most expensive fifth better ({errors}; {words})"

@@ -1,5 +1,10 @@
 """Two curves of loss over cost: where they cross, and how much cost one saves at equal loss. Arrays in, arrays out.
 
+log_x = grid(1e17, 1e20)                    places from a decade below to a decade above
+roots(first - second, log_x)                where two curves cross
+takeover(lead_RU, log_x)                    from where on each replicate leads for good (R,)
+invert(loss_RU, log_x, loss_K)              where each curve first reaches a loss (R, K)
+
 Shape letters: R bootstrap replicates, U places on a grid of log10 x, K losses.
 """
 
@@ -25,6 +30,7 @@ class Measure:
 
 
 def measure(value: float, draws_R: Array) -> Measure:
+    """`measure(2.0, draws_R).ci90`: a value with the middle 90 % of its draws."""
     low, high = np.quantile(draws_R, [0.05, 0.95])
     return Measure(float(value), (float(low), float(high)))
 
@@ -102,8 +108,8 @@ def takeover(lead_RU: Array, log_x_U: Array) -> Array:
     left, right = lead_RU[rows, at_R], lead_RU[rows, at_R + 1]
     step = np.where(left < right, -left / np.where(left < right, right - left, 1.0), 0.0)
     inside = log_x_U[at_R] + np.clip(step, 0.0, 1.0) * (log_x_U[at_R + 1] - log_x_U[at_R])
-    found: Array = np.where(behind_RU[:, -1], log_x_U[-1], np.where(behind_RU.any(axis=1), inside, log_x_U[0]))
-    return found
+    place_R: Array = np.where(behind_RU[:, -1], log_x_U[-1], np.where(behind_RU.any(axis=1), inside, log_x_U[0]))
+    return place_R
 
 
 def invert(loss_RU: Array, log_x_U: Array, loss_K: Array) -> Array:

@@ -79,8 +79,8 @@ class Setting:
 
     def n_params(self, config: Config) -> int:
         """By the chosen convention, which is what the law calls N."""
-        found: int = getattr(self.counts(config), self.params)
-        return found
+        count: int = getattr(self.counts(config), self.params)
+        return count
 
     def candidate(self, config: Config, tokens: float, place: tuple[int, int], lr: float | None = None) -> Candidate:
         """A run of about so many tokens, rounded to what its duration says; raises `UserError`."""
@@ -138,14 +138,14 @@ def grid_of_sizes(
     Raises:
         UserError: an impossible width, or a run that is too short.
     """
-    found = []
+    candidates = []
     levels = np.geomspace(*ratios, LEVELS) if ratios[1] > ratios[0] else np.array([ratios[0]])
     for row, width in enumerate(sorted(set(widths))):
         config = setting.model(width, head_dim)
         n_params = setting.n_params(config)
         tokens = [n_params * ratio for ratio in levels.tolist()]
-        found += [setting.candidate(config, n, (row, k)) for k, n in enumerate(tokens) if n <= most_tokens]
-    return found
+        candidates += [setting.candidate(config, n, (row, k)) for k, n in enumerate(tokens) if n <= most_tokens]
+    return candidates
 
 
 def grid_of_rates(setting: Setting, width: int, head_dim: int, ratio: float, lr: Span) -> list[Candidate]:

@@ -102,20 +102,20 @@ class Limits:
     Attributes:
         costs_M: of one run of each candidate.
         budget: what the runs that follow one another may cost together.
-        lanes: runs at a time; every lane has the budget.
+        slots: runs at a time; every slot has the budget.
         most_runs: in all; `most_seeds`: of one candidate.
     """
 
     costs_M: Array
     budget: float
-    lanes: int = 1
+    slots: int = 1
     most_runs: int = 60
     most_seeds: int = 3
 
     @property
     def total(self) -> float:
         """What all runs may cost together."""
-        return self.lanes * self.budget
+        return self.slots * self.budget
 
     @property
     def prices(self) -> Array:
@@ -124,23 +124,24 @@ class Limits:
         return prices_M
 
     def allow(self, count_M: Counts) -> bool:
-        """Whether the runs fit in, started dearest first."""
+        """Whether the runs fit in, started most expensive first."""
         if count_M.sum() > self.most_runs or count_M.max() > self.most_seeds:
             return False
-        total, dearest = float(count_M @ self.costs_M), float(self.costs_M[count_M > 0].max(initial=0.0))
-        if total > self.total or dearest > self.budget:
+        total, largest = float(count_M @ self.costs_M), float(self.costs_M[count_M > 0].max(initial=0.0))
+        if total > self.total or largest > self.budget:
             return False
-        if total / self.lanes + (1 - 1 / self.lanes) * dearest <= self.budget:  # enough in any order (Graham 1966)
+        if total / self.slots + (1 - 1 / self.slots) * largest <= self.budget:  # enough in any order (Graham 1966)
             return True
         return self.makespan(count_M) <= self.budget
 
     def makespan(self, count_M: Counts) -> float:
-        """What the runs of the fullest lane cost together, the most expensive being started first."""
-        return makespan(np.repeat(self.costs_M, count_M).tolist(), self.lanes)
+        """What the runs of the fullest slot cost together, the most expensive being started first."""
+        return makespan(np.repeat(self.costs_M, count_M).tolist(), self.slots)
 
 
 def search(aim: Aim, limits: Limits, starts: Sequence[Counts] = ()) -> Counts:
-    """The best design found from nothing, from the rounded optimum of real counts, and from each of `starts`, which
+    """`search(aim, limits)`: the best design reached from nothing, from the rounded optimum of real counts, and
+    from each of `starts`, which
     it is never worse than (Fedorov 1972, exchange)."""
     empty = np.zeros(len(limits.costs_M), dtype=np.int64)
     # The D criterion's design determines every constant, as one that begins with a single quantity may not.
@@ -155,10 +156,10 @@ def fill(aim: Aim, limits: Limits, count_M: Counts) -> Counts:
     count_M = count_M.copy()
     while True:
         rate_M = aim.change(count_M, 1) / limits.prices
-        found = _first_allowed(limits, count_M, np.argsort(-rate_M, kind="stable"))
-        if found is None:
+        best = _first_allowed(limits, count_M, np.argsort(-rate_M, kind="stable"))
+        if best is None:
             return count_M
-        count_M[found] += 1
+        count_M[best] += 1
 
 
 def improve(aim: Aim, limits: Limits, count_M: Counts) -> Counts:
@@ -180,9 +181,9 @@ def _replaced(aim: Aim, limits: Limits, count_M: Counts) -> list[Counts]:
         trial = count_M.copy()
         trial[m] -= 1
         order = np.argsort(-aim.change(trial, 1), kind="stable")
-        found = _first_allowed(limits, trial, order[order != m])
-        if found is not None:
-            trial[found] += 1
+        best = _first_allowed(limits, trial, order[order != m])
+        if best is not None:
+            trial[best] += 1
             trials.append(trial)
     return trials
 
@@ -247,8 +248,8 @@ def _corner(slope_M: Array, limits: Limits) -> Array:
 
     most_M = np.where(limits.costs_M > limits.budget, 0, limits.most_seeds)
     A = np.stack([limits.costs_M / limits.total, np.full(len(slope_M), 1 / limits.most_runs)])
-    found = linprog(-slope_M / slope_M.max(), A_ub=A, b_ub=[1.0, 1.0], bounds=np.stack([0 * most_M, most_M], axis=1))
-    return np.asarray(found.x)
+    best = linprog(-slope_M / slope_M.max(), A_ub=A, b_ub=[1.0, 1.0], bounds=np.stack([0 * most_M, most_M], axis=1))
+    return np.asarray(best.x)
 
 
 def _rounded(limits: Limits, relaxed_M: Array) -> list[Counts]:

@@ -16,8 +16,8 @@ import numpy as np
 from analysis.design.candidates import Candidate, columns_of
 from analysis.design.optimal import Aim, Counts, Limits, relax, search
 from analysis.design.prior import Prior
-from analysis.fitter.fit import fit
 from analysis.fitter.law import Law
+from analysis.fitter.options import FitOptions
 from analysis.fitter.points import read_variables
 from analysis.fitter.solve import Problem
 from analysis.fitter.uncertainty import to_params, to_theta
@@ -50,7 +50,8 @@ _OPTIMA = {"n_params_opt": 0, "n_tokens_opt": 1}
 
 
 def quantity(law: Law, name: str) -> Quantity:
-    """What `--for` names: a constant of the law, what follows from it, or `n_params_opt@FLOPS`.
+    """`quantity(law, "n_params_opt@1e18")`: what `--for` names: a constant of the law, what follows
+    from it, or `n_params_opt@FLOPS`.
 
     Raises:
         UserError: there is no such quantity.
@@ -64,11 +65,11 @@ def quantity(law: Law, name: str) -> Quantity:
         return Quantity(name, lambda p: optimum(flops, **{k: p[k] for k in ("A", "B", "alpha", "beta")})[index], True)
     if at and kind not in _OPTIMA:
         raise FitError(f"--for {name}: {kind!r} has no target compute; allowed: {', '.join(_OPTIMA)}, of chinchilla")
-    return pick("--for", name, {one.name: one for one in quantities(law)})
+    return pick("--for", name, {known.name: known for known in quantities(law)})
 
 
 def quantities(law: Law) -> list[Quantity]:
-    """Every constant of a law and what follows from the constants."""
+    """`quantities(law)[0].name` is "E": every constant of a law and what follows from the constants."""
 
     def constant(name: str) -> Callable[[Mapping[str, Array]], Array]:
         return lambda params: params[name]
@@ -78,13 +79,13 @@ def quantities(law: Law) -> list[Quantity]:
         derived = law.derived
         return lambda params: derived(params)[name]
 
-    found = [Quantity(p.name, constant(p.name), p.log) for p in law.parameters]
+    every = [Quantity(p.name, constant(p.name), p.log) for p in law.parameters]
     if law.derived is not None:
         example = {p.name: np.array([1.0]) for p in law.parameters}
         with np.errstate(all="ignore"):  # only the names are wanted
             names = list(law.derived(example))
-        found += [Quantity(name, follows(name), name.endswith("_opt")) for name in names]
-    return found
+        every += [Quantity(name, follows(name), name.endswith("_opt")) for name in names]
+    return every
 
 
 def _positive(text: str) -> float | None:
@@ -127,14 +128,14 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Design:
     """The runs to make, and what they promise.
 
     Attributes:
         counts: seeds of each candidate (M,); `grid`, those of the best full grid within the same limits, or None where
             none fits.
         expected: of each quantity; `by_grid` the same with the grid.
-        asked: the quantity that the plan is for, None for a criterion of all constants.
+        asked: the quantity that the design is for, None for a criterion of all constants.
         bound: no design within the limits has a root of the variance asked for below `bound` times this one's.
     """
 
@@ -170,7 +171,7 @@ class Planner:
         J_KNP = self._sensitivity(self.known)
         self.known_KPP = J_KNP.swapaxes(1, 2) @ J_KNP
 
-    def plan(
+    def design(
         self,
         limits: Limits,
         asked: Quantity | None,
@@ -178,8 +179,8 @@ class Planner:
         shown: Sequence[Quantity] = (),
         simulations: int = 0,
         seed: int = 0,
-    ) -> Plan:
-        """The best design found.
+    ) -> Design:
+        """`planner.design(limits, quantity(law, "alpha")).counts`: the best design that is reached.
 
         Args:
             asked: what the criterion `c` is about.
@@ -207,7 +208,7 @@ class Planner:
         every = [*([asked] if asked is not None else []), *(q for q in shown if asked is None or q.name != asked.name)]
         every = [q for q in every if q.name not in self.prior.fixed]
         expected = {q.name: self._expected(aim, counts, q) for q in every}
-        return Plan(
+        return Design(
             counts=counts,
             grid=grid,
             expected=self.simulated(counts, every, expected, simulations, seed),
@@ -226,27 +227,22 @@ class Planner:
         runs = {name: np.concatenate([self.known[name], np.repeat(self.columns[name], counts)]) for name in names}
         exact = self.law.function(read_variables(self.law, runs), **self.prior.values)
         starts = np.array([[self.prior.values[n], *self.prior.draws[n][:4]] for n in self.law.names]).T
+        # With delta at two standard deviations Huber's loss is as good as least squares.
+        asked = FitOptions(
+            fixed=self.prior.fixed, objective="huber_log", delta=2 * self.prior.noise, bootstrap=0, starts=starts
+        )
         rng = np.random.default_rng(seed)
-        found: dict[str, list[float]] = {q.name: [] for q in every}
+        outcomes: dict[str, list[float]] = {q.name: [] for q in every}
         for _ in range(simulations):
             outcome = exact * np.exp(self.prior.noise * rng.standard_normal(exact.shape))
-            # With its bend at two standard deviations Huber's loss is as good as least squares.
-            result = fit(
-                self.law,
-                runs | {self.law.target.name: outcome},
-                fixed=self.prior.fixed,
-                objective="huber_log",
-                delta=2 * self.prior.noise,
-                bootstrap=0,
-                starts=starts,
-            )
+            result = self.law.fit(runs | {self.law.target.name: outcome}, asked)
             params = {name: np.array([value]) for name, value in result.values.items()}
             for q in every:
-                found[q.name].append(float(q.function(params)[0]))
-        ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in found.items()}
+                outcomes[q.name].append(float(q.function(params)[0]))
+        ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in outcomes.items()}
         return {
-            name: dataclasses.replace(one, simulated=(float(ends[name][0]), float(ends[name][1])))
-            for name, one in expected.items()
+            name: dataclasses.replace(believed, simulated=(float(ends[name][0]), float(ends[name][1])))
+            for name, believed in expected.items()
         }
 
     def _sensitivity(self, columns: Mapping[str, Array]) -> Array:

@@ -1,5 +1,8 @@
 """What is believed of a law before the runs: its constants, what they may be instead, and the noise.
 
+assumed_prior(law, columns_of(candidates), noise=0.005, seed=0)      from nothing
+prior_of_fit(result, noise=None, seed=0)                             from a fit
+
 Shape letters: S values of the constants, P constants.
 """
 
@@ -11,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitter.law import Law, Procedure
-from analysis.fitter.result import FitResult
+from analysis.fitter.formula import Formula
+from analysis.fitter.law import FitResult, Fittable, Law
 from analysis.fitter.uncertainty import to_params
-from analysis.laws.registry import find_law
 from analysis.tables.columns import Array, FitError
 
 DRAWS = 20
@@ -22,12 +24,11 @@ SPREAD = 0.2  # by how much an assumed constant may be off, relative
 NOISE = 0.005  # standard deviation of ln loss between seeds: what runs of 1e4 to 1e7 parameters show
 
 
-def law_of(name: str) -> Law:
-    """The law of a name; raises `UserError` for one that is no single formula."""
-    found = find_law(name)
-    if not isinstance(found, Law):
-        raise FitError(f"{name}: is no single formula; allowed: a law with one, such as chinchilla")
-    return found
+def single_formula(law: Fittable) -> Law:
+    """`single_formula(find_law("chinchilla"))`: the law itself; raises `FitError` for what is no single formula."""
+    if law.single is None:
+        raise FitError(f"{law.name}: is no single formula; allowed: a law with one, such as chinchilla")
+    return law.single
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ _ASSUMED: dict[str, dict[str, float]] = {
 }
 
 
-def assumed_prior(law: Law, columns: Mapping[str, Array], noise: float, seed: int) -> Prior:
-    """A prior from nothing: constants of small models, ±20 % each, a learning rate within a factor 2 of the middle.
+def assumed_prior(law: Formula, columns: Mapping[str, Array], noise: float, seed: int) -> Prior:
+    """`assumed_prior(law, columns, 0.005, 0).values["alpha"]`: a prior from nothing: constants of small models, ±20 %
+    each, a learning rate within a factor 2 of the middle.
 
     Raises:
         FitError: nothing is assumed of this law.
@@ -81,13 +83,14 @@ def assumed_prior(law: Law, columns: Mapping[str, Array], noise: float, seed: in
 
 
 def prior_of_fit(result: FitResult, noise: float | None, seed: int) -> Prior:
-    """A prior from a fit: its constants, draws from its bootstrap, and the noise that its residuals show.
+    """`prior_of_fit(result, None, 0).values["alpha"]`: a prior from a fit: its constants, draws from its
+    bootstrap, and the noise that its residuals show.
 
     Raises:
         FitError: the fit is of a procedure, or its residuals are no logarithms and no noise is given.
     """
-    law = result.found
-    if isinstance(law, Procedure):
+    law = result.law
+    if law.single is None:
         raise FitError(f"{law.name}: goes in steps, which have no one Jacobian; allowed: a law with a formula")
     if noise is None:
         if not result.objective["name"].endswith("log"):
@@ -109,7 +112,7 @@ def prior_of_fit(result: FitResult, noise: float | None, seed: int) -> Prior:
     return Prior(dict(result.values), draws, dict(result.fixed), noise, f"a fit of {result.n} points, {spread}")
 
 
-def _named(law: Law, params_SP: Array, centre: Mapping[str, float]) -> dict[str, Array]:
+def _named(law: Formula, params_SP: Array, centre: Mapping[str, float]) -> dict[str, Array]:
     """Centred parameters (S, P) in the units of the table, (S,) each."""
     theta = np.array(
         [[math.log(v) if p.log else v for v, p in zip(row, law.parameters, strict=True)] for row in params_SP]

@@ -1,4 +1,9 @@
-"""How well the cheaper points of a table predict the dearer ones: the question that a scaling law is asked."""
+"""How well the cheaper points of a table predict the more expensive ones: the question that a scaling law is asked.
+
+split(table, "0.2").held                   which points are the most expensive fifth (N,)
+score(result, held, target, "0.2")         the errors of a fit to the others: {"mean_abs": …, "coverage": …}
+default_split(table, n_parameters=5)       None where too few points would be left
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.fitter.predict import predict
+from analysis.fitter.law import FitResult
 from analysis.fitter.resample import codes
-from analysis.fitter.result import FitResult
 from analysis.tables.columns import Array, FitError
 from analysis.tables.csv import numbers, where
 from analysis.tables.lint import Rows
@@ -31,7 +35,8 @@ class Split:
 
 
 def cost_of(table: pl.DataFrame, x: str | None = None, *, curves: bool = False) -> Array | None:
-    """What a point cost: `flops`, or 6 N D, or `x`, N or D alone; None where the table does not tell it (N,).
+    """`cost_of(table)`: what a point cost (N,): `flops`, or 6 N D, or `x`, N or D alone; None where the table does not
+    tell it.
 
     Args:
         x: the column that a law of one variable reads.
@@ -56,10 +61,10 @@ def cost_of(table: pl.DataFrame, x: str | None = None, *, curves: bool = False) 
 
 
 def split(table: pl.DataFrame, rule: str, x: str | None = None, *, curves: bool = False) -> Split:
-    """Part a table by `largest` (the dearest point, with its replicates), a fraction such as `0.2` (the dearest fifth),
-    or a condition on columns (`n_params > 1e7`). Points that cost the same are held out together, and so are, by the
-    first two rules, all points of a curve, but for those that a fitted curve shares (`analysis.tables.run_curves`): a
-    trunk's loss that is fitted cannot be predicted as well.
+    """`split(table, "0.2").held`: part a table by `largest` (the most expensive point, with its replicates), a fraction
+    such as `0.2` (the most expensive fifth), or a condition on columns (`n_params > 1e7`). Points that cost the same
+    are held out together, and so are, by the first two rules, all points of a curve, but for those that a fitted curve
+    shares (`analysis.tables.run_curves`): a trunk's loss that is fitted cannot be predicted as well.
 
     Raises:
         FitError: the rule cannot be read, or leaves no point on one side.
@@ -95,24 +100,24 @@ def _unseen(table: pl.DataFrame, held: Rows, rule: str) -> Rows:
     if not {"measured_by", "step"} <= set(table.columns):
         return held
     made = table.select(pl.struct("measured_by", "step")).to_series()
-    found: Rows = held & ~made.is_in(made.filter(~held).implode()).to_numpy()
-    if not found.any():
+    unseen: Rows = held & ~made.is_in(made.filter(~held).implode()).to_numpy()
+    if not unseen.any():
         raise FitError(f"--holdout {rule}: every point that it holds out lies on a fitted curve too; allowed: another")
-    return found
+    return unseen
 
 
 def score(result: FitResult, held: Any, target: Array, rule: str) -> dict[str, Any]:
-    """The errors of a fit at points that it has not seen.
+    """`score(result, held, target, "0.2")["mean_abs"]`: the errors of a fit at points that it has not seen.
 
     Returns:
         `rule`, `n`, `n_fitted`; `error`, predicted over measured less one where `relative`, or the difference for a
         target that is not positive; its `mean_abs` and `mean`; `coverage`, the share of points inside their 95 %
         prediction intervals, None without a bootstrap.
     """
-    found = predict(result, held)
+    says = result.predict(held)
     relative = bool((target > 0).all())
-    error = found["predicted"] / target - 1 if relative else found["predicted"] - target
-    inside = (found["pi_lo95"] <= target) & (target <= found["pi_hi95"]) if "pi_lo95" in found else None
+    error = says["predicted"] / target - 1 if relative else says["predicted"] - target
+    inside = (says["pi_lo95"] <= target) & (target <= says["pi_hi95"]) if "pi_lo95" in says else None
     return {
         "rule": rule,
         "n": len(target),
@@ -128,7 +133,8 @@ def score(result: FitResult, held: Any, target: Array, rule: str) -> dict[str, A
 def default_split(
     table: pl.DataFrame, n_parameters: int, x: str | None = None, *, curves: bool = False
 ) -> Split | None:
-    """The dearest fifth, where the table tells what is dearer and enough points are left to fit."""
+    """`default_split(table, 5)`: the most expensive fifth, where the table tells the costs and enough points are left
+    to fit."""
     try:
         parted = split(table, str(DEFAULT_SHARE), x, curves=curves)
     except FitError:

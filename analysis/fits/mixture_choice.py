@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.result import FitResult
+from analysis.fitter.law import FitResult
 from analysis.laws.mixtures import LAWS
 from analysis.tables.columns import Array, FitError
 
@@ -97,14 +97,14 @@ def best_mixture(
         FitError: the law is not one of mixtures; numbers out of range; too few mixtures below `largest`.
     """
     families = {family.name: family for family in LAWS}
-    if result.law not in families:
-        raise FitError(f"best_mixture: of {result.law!r} is not allowed; allowed: {', '.join(families)}")
+    if result.law.name not in families:
+        raise FitError(f"best_mixture: of {result.law.name!r} is not allowed; allowed: {', '.join(families)}")
     if not n >= keep >= 1 or not strength > 0:
         raise FitError(
             f"best_mixture: n {n}, keep {keep}, strength {strength} is not allowed; "
             "allowed: n >= keep >= 1 and strength > 0"
         )
-    law = families[result.law].build(result.options)
+    law = families[result.law.name].build(result.law.options)
     names = law.options["weights"]
     shares_NJ = _sample(names, np.array(law.options["prior"]), n, seed, strength, largest or {})
     if len(shares_NJ) < keep:
@@ -118,7 +118,7 @@ def best_mixture(
 
     chosen_J = choose(predict(shares_NJ, result.values))
     ci95, predicted_ci95 = None, None
-    draws = {name: np.array(values)[:, None] for name, values in result.bootstrap["params"].items()}
+    draws = result.draws
     if result.bootstrap["n"] and draws:
         replicates = [{name: values[r] for name, values in draws.items()} for r in range(result.bootstrap["n"])]
         chosen_RJ = np.stack([choose(predict(shares_NJ, values)) for values in replicates])

@@ -1,4 +1,4 @@
-"""The picture of an IsoFLOP or envelope fit: where the minima were found, and the line of N* through them."""
+"""The picture of an IsoFLOP or envelope fit: where the minima lie, and the line of N* through them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from analysis.drawing import style
-from analysis.fitter.result import FitResult
+from analysis.fitter.law import FitResult
 from analysis.laws.allocation import predict_allocation
 from analysis.laws.isoflop import akima_curve, budgets
 from analysis.tables.columns import Array, read_column, read_labels
@@ -18,7 +18,8 @@ from conf.command_line import human
 
 
 def plot_allocation(result: FitResult, points: Any) -> Figure:
-    """Left the losses with the minima that were found in them; right N* against compute with its 95 % band.
+    """`write_figure(plot_allocation(result, points), path)`: left the losses with their minima; right N* against
+    compute with its 95 % band.
 
     For `isoflop`, left is the loss over N, with a parabola (or Akima's curve) for each budget; the points of a
     budget without a minimum inside its sizes are hollow. For `envelope` it is the loss over compute, with the middle
@@ -33,7 +34,7 @@ def plot_allocation(result: FitResult, points: Any) -> Figure:
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS)
         left, right = figure.subplots(1, 2)
-        if result.law == "envelope":
+        if result.law.name == "envelope":
             _draw_curves(left, columns, read_labels(points, result.columns.get("curve", "curve")), minima)
         else:
             _draw_profiles(left, columns, minima)
@@ -97,7 +98,7 @@ def _draw_line(axes: Axes, result: FitResult, minima: dict[str, Array]) -> None:
     line = predict_allocation(grid, **result.values)["n_params_opt"]
     axes.plot(grid["flops"], line, color=style.ARMS[0], label=f"N* ∝ C^{result.values['a']:.3f}")
     if result.bootstrap["n"]:
-        draws = {name: np.array(values, dtype=float)[:, None] for name, values in result.bootstrap["params"].items()}
+        draws = result.draws
         band = np.nanquantile(predict_allocation(grid, **draws)["n_params_opt"], [0.025, 0.975], axis=0)
         axes.fill_between(grid["flops"], *band, color=style.ARMS[0], alpha=0.2, lw=0, label="95% band")
     axes.plot(

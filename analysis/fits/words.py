@@ -1,45 +1,48 @@
-"""Fits and claims in words for a terminal."""
+"""Fits and laws in words for a terminal.
+
+print_fit(result)                  constants with intervals, the optimum, the held-out error, warnings
+print_laws(LAWS.values())          each with its question, formula, columns, constants, options and source
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from analysis.drawing.words import number
-from analysis.fitter.law import Family, Law, Procedure
-from analysis.fitter.result import Estimate, FitResult
-from analysis.laws.registry import LAWS
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Estimate, FitResult, Fittable, Law
 from conf.command_line import counted
 
 MOST_ROWS = 8  # of a finding, that are named
 
 
 def formula(result: FitResult) -> str:
-    """The law with its columns named: `L = E + A n_tokens^-alpha`."""
-    text = result.found.formula
+    """`formula(result)` is `L = E + A n_tokens^-alpha`: the law with its columns named."""
+    text = result.law.formula
     return re.sub(r"\bx\b", result.columns["x"], text) if "x" in result.columns else text
 
 
 def print_fit(result: FitResult, console: Console | None = None) -> None:
-    """The law with numbers and intervals, how the optimum was found, and what the data cannot carry."""
+    """`print_fit(result)`: the law with numbers and intervals, how the optimum was reached, and what the data cannot
+    carry."""
     console = console or Console(highlight=False)
-    console.print(Text(f"{result.law}: {formula(result)}", style="bold"))
+    console.print(Text(f"{result.law.name}: {formula(result)}", style="bold"))
     # Without a bootstrap the sandwich says how sure the constants are.
     sandwich = {} if result.bootstrap["n"] else result.standard_errors.get("sandwich", {})
     spread = "std (sandwich)" if sandwich else "std"
     table = Table("parameter", "value", "95% interval", spread, "meaning", box=None, pad_edge=False)
-    for parameter in result.found.parameters:
+    for parameter in result.law.parameters:
         meaning = "held" if parameter.name in result.fixed else parameter.meaning
-        found, interval, std = _in_words(result.params[parameter.name])
+        value, interval, std = _in_words(result.params[parameter.name])
         known = sandwich.get(parameter.name)
-        table.add_row(parameter.name, found, interval, std if known is None else f"{known:.2g}", meaning)
-    for name, value in result.derived.items():
-        table.add_row(name, *_in_words(value), "follows from the others")
+        table.add_row(parameter.name, value, interval, std if known is None else f"{known:.2g}", meaning)
+    for name, derived in result.derived.items():
+        table.add_row(name, *_in_words(derived), "follows from the others")
     if table.row_count:
         console.print(table)
     console.print(_how(result))
@@ -58,9 +61,9 @@ def print_fit(result: FitResult, console: Console | None = None) -> None:
         console.print(Text(f"warning: {warning}", style="yellow"))
 
 
-def _in_words(found: Estimate) -> tuple[str, str, str]:
-    interval = f"{number(found.ci95[0])} to {number(found.ci95[1])}" if found.ci95 else "-"
-    return number(found.value), interval, f"{found.std:.2g}" if found.std is not None else "-"
+def _in_words(constant: Estimate) -> tuple[str, str, str]:
+    interval = f"{number(constant.ci95[0])} to {number(constant.ci95[1])}" if constant.ci95 else "-"
+    return number(constant.value), interval, f"{constant.std:.2g}" if constant.std is not None else "-"
 
 
 def _how(result: FitResult) -> str:
@@ -69,13 +72,13 @@ def _how(result: FitResult) -> str:
     if result.r2 is None:
         return f"{result.n} points, {drawn}, {result.seconds:.2f} s"
     if not result.params:  # learnt as a whole
-        return f"{result.n} points, R² of {result.found.target.name} {result.r2:.5f}, {result.seconds:.2f} s"
+        return f"{result.n} points, R² of {result.law.target.name} {result.r2:.5f}, {result.seconds:.2f} s"
     delta = f" (delta {objective['delta']:g})" if objective["delta"] is not None else ""
     condition = result.identifiability.condition_number
     of = "ln " if objective["name"].endswith("log") else ""
     return (
         f"{result.n} points, {objective['name']}{delta} {objective['value']:.8g}, "
-        f"R² of {of}{result.found.target.name} {result.r2:.5f}, "
+        f"R² of {of}{result.law.target.name} {result.r2:.5f}, "
         f"{starts['best']} of {starts['n']} starts reached the optimum, "
         f"gradient {result.convergence['gradient']:.0e}, {drawn}, "
         + (f"condition number {condition:.0f}, " if condition is not None else "")
@@ -87,7 +90,9 @@ def _held_out(result: FitResult) -> str:
     scored = result.holdout or {}
     size = f"{scored['mean_abs']:.2%}" if scored["relative"] else f"{scored['mean_abs']:.3g}"
     bias = f"{scored['mean']:+.2%}" if scored["relative"] else f"{scored['mean']:+.3g}"
-    which = {"largest": "the dearest point", "0.2": "the dearest fifth"}.get(scored["rule"], scored["rule"])
+    which = {"largest": "the most expensive point", "0.2": "the most expensive fifth"}.get(
+        scored["rule"], scored["rule"]
+    )
     inside = ""
     if scored["coverage"] is not None:
         inside = f"; {round(scored['coverage'] * scored['n'])} of {scored['n']} inside their 95% prediction intervals"
@@ -97,31 +102,25 @@ def _held_out(result: FitResult) -> str:
     )
 
 
-def print_laws(entries: Sequence[Law | Family | Procedure] | None = None, console: Console | None = None) -> None:
-    """Laws, all of them unless said: question, formula, columns, constants with bounds and starts, options, source."""
+def print_laws(laws: Iterable[Fittable], console: Console | None = None) -> None:
+    """`print_laws([find_law("chinchilla")])`: question, formula, columns, constants with bounds and starts, options,
+    source."""
     console = console or Console(highlight=False)
-    for entry in entries or LAWS.values():
-        law = entry.build(entry.example) if isinstance(entry, Family) else entry
-        console.print(Text(f"{entry.name}: {entry.formula}", style="bold"))
-        console.print(f"  answers   {entry.question}", markup=False)
-        for column in (*law.columns, law.target):
+    for law in laws:
+        console.print(Text(f"{law.name}: {law.formula}", style="bold"))
+        console.print(f"  answers   {law.question}", markup=False)
+        for column in law.shown.reads:
             console.print(f"  column    {column.name}: {column.meaning} [{column.unit}]", markup=False)
-        if isinstance(law, Procedure):
-            if law.labels is not None:
-                console.print(f"  column    {law.labels}: which {law.labels} the row is of [name]", markup=False)
-            for column in law.optional:
-                console.print(f"  column    {column.name}: {column.meaning}, if there [{column.unit}]", markup=False)
-        for p in law.parameters:
-            console.print(f"  constant  {p.name}: {p.meaning}{_limits(law, p)}", markup=False)
-        for option in () if isinstance(entry, Law) else entry.options:
-            default = f" (default: {option.default})" if option.default is not None else ""
-            console.print(f"  option    {option.name}: {option.meaning}{default}", markup=False)
-        console.print(f"  source    {entry.source}\n", markup=False)
+        for p in law.shown.parameters:
+            limits = "" if law.shown.single is None else _limits(law.shown.single, p)
+            console.print(f"  constant  {p.name}: {p.meaning}{limits}", markup=False)
+        for choice in law.choices:
+            default = f" (default: {choice.default})" if choice.default is not None else ""
+            console.print(f"  option    {choice.name}: {choice.meaning}{default}", markup=False)
+        console.print(f"  source    {law.source}\n", markup=False)
 
 
-def _limits(law: Law | Procedure, p: Any) -> str:
-    if isinstance(law, Procedure):
-        return ""
+def _limits(law: Law, p: Parameter) -> str:
     limits = "positive" if p.log else f"{p.lower:g} to {p.upper:g}"
     if p.linear:
         return f"; {limits}, by least squares for given others"

@@ -43,8 +43,8 @@ class Identifiability:
         return cls(None, ())
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Identifiability:
-        return cls(found["condition_number"], tuple((a, b, value) for a, b, value in found["pairs"]))
+    def from_json(cls, values: Mapping[str, Any]) -> Identifiability:
+        return cls(values["condition_number"], tuple((a, b, value) for a, b, value in values["pairs"]))
 
 
 def identify(
@@ -73,10 +73,10 @@ def identify(
         for a, b in itertools.combinations(range(len(names)), 2)
         if abs(correlation[a, b]) > TRADE_OFF
     )
-    found = Identifiability(condition, pairs)
+    identifiability = Identifiability(condition, pairs)
     wide = _about_intervals(problem, theta, draws_RP)
     data = [*about_points(len(problem.target), len(free)), *_about_columns(problem, sources)]
-    return found, [*data, *_about_optimum(problem, theta, found, draws_RP), *wide]
+    return identifiability, [*data, *_about_optimum(problem, theta, identifiability, draws_RP), *wide]
 
 
 def _about_intervals(problem: Problem, theta: Array, draws_RP: Array) -> list[str]:
@@ -107,11 +107,11 @@ def _about_columns(problem: Problem, sources: Mapping[str, str]) -> list[str]:
     """Of the columns that the law raises to a power."""
     warnings = []
     raised = {name for p in problem.law.parameters for name, power in p.carries if isinstance(power, str)}
-    own = {column.name for column in problem.law.columns}  # a transformed column has another range
+    plain = {column.name for column in problem.law.columns}  # a transformed column has another range
     columns = {
         name: problem.variables[name]
         for name in problem.law.centred
-        if name in raised & own and (problem.variables[name] > 0).all()
+        if name in raised & plain and (problem.variables[name] > 0).all()
     }
     for name, values in columns.items():
         source = sources.get(name, name)
@@ -131,9 +131,9 @@ def _about_columns(problem: Problem, sources: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def _about_optimum(problem: Problem, theta: Array, found: Identifiability, draws_RP: Array) -> list[str]:
+def _about_optimum(problem: Problem, theta: Array, identifiability: Identifiability, draws_RP: Array) -> list[str]:
     warnings = []
-    condition = found.condition_number or 0.0
+    condition = identifiability.condition_number or 0.0
     if condition > SINGULAR:
         warnings.append(
             f"condition number {condition:.1e}: the constants are not determined by these data; "
@@ -141,7 +141,7 @@ def _about_optimum(problem: Problem, theta: Array, found: Identifiability, draws
         )
     elif condition > ILL_CONDITIONED:
         warnings.append(f"condition number {condition:.0f}: the constants are poorly determined")
-    for a, b, value in found.pairs:
+    for a, b, value in identifiability.pairs:
         warnings.append(f"{a} and {b} trade off (correlation {value:.4f}); read them together only")
     lower, upper = problem.bounds()
     for k in problem.free:

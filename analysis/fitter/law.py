@@ -1,227 +1,332 @@
-"""What a law is: a plain function of columns and named parameters, with all that a fitter must know.
+"""What can be fitted, and what a fit gives: a formula, a family of formulas and a procedure answer to the same calls.
 
-Three kinds answer to one name on the command line:
+law.fit(table, FitOptions(delta=0.02))     a `FitResult`
+result.values["alpha"]                     a constant, in the units of the table
+result.predict(table)                      {"predicted": …, "lo95": …, …}, a value for each row
+result.law                                 the law itself, with its options
 
-- a `Law` is a formula, fitted by `analysis.fit`;
-- a `Family` makes a law out of options and of what the table holds (how many breaks, which mixture weights);
-- a `Procedure` goes in steps that are no single formula (the minima of IsoFLOP curves, then a line through them).
+A `Law` is one formula. `analysis.fitter.family` makes laws out of options and of what the table holds, and
+`analysis.fitter.procedure` goes in steps that are no single formula.
 
-Shape letters: S starts or bootstrap replicates, N points, P parameters, R resamples.
+Shape letters: S starts or bootstrap replicates, N points, R resamples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.tables.columns import LOSS, Array, Column, Columns
+from analysis.fitter.fit import check_fixed, check_profiles, delta_of, optimise, problem_of, profile_of
+from analysis.fitter.formula import Formula, Option, Options, Parameter, check_options
+from analysis.fitter.identify import Identifiability, identify
+from analysis.fitter.options import DEFAULTS, FitOptions
+from analysis.fitter.points import check_points, digest_of, explained, ranges_of, read_points, read_variables
+from analysis.fitter.predict import predict_formula
+from analysis.fitter.refit import refit_all
+from analysis.fitter.solve import TOLERANCE
+from analysis.fitter.uncertainty import objective_value, standard_errors, to_params
+from analysis.tables.columns import Array, Column
 
-Options = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A named constant of a law.
-
-    A parameter without `starts` is a linear coefficient: for given values of the others its best value follows by
-    least squares. One that runs from 0 to infinity is moved by its logarithm.
-
-    Attributes:
-        starts: values of the grid that the fit starts from, in centred units (see `carries`).
-        quantiles_of: a variable of the law; then `starts` are quantiles of it, and the bounds lie around it.
-        carries: `((variable, power), …)`, where the fit divides the variable by a typical value x0 and the
-            parameter in the units of the table is the fitted one times x0 to that power. A power is a number, or
-            the name of a parameter, with a minus sign in front if need be: in A N^-alpha, A carries
-            `("n_params", "alpha")`.
-        typical: outside of this range a fitted value deserves a warning.
-        floor: the parameter is the limit of the loss at infinite scale.
-        of_target: it has the unit of the target, so that its starts and bounds are multiples of a typical target.
-            Linear coefficients have it anyway.
-    """
-
-    name: str
-    meaning: str
-    lower: float = 0.0
-    upper: float = math.inf
-    starts: tuple[float, ...] = ()
-    quantiles_of: str | None = None
-    carries: tuple[tuple[str, str | float], ...] = ()
-    typical: tuple[float, float] | None = None
-    floor: bool = False
-    of_target: bool = False
-
-    @property
-    def linear(self) -> bool:
-        return not self.starts
-
-    @property
-    def log(self) -> bool:
-        """Whether the fit moves the parameter's logarithm: it may be any positive number."""
-        return self.lower == 0.0 and self.upper == math.inf
+# --- what every kind answers -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Option:
-    """A choice that the user makes with `--set name=value`."""
-
-    name: str
-    meaning: str
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class Law:
-    """A formula for the target, the loss unless said otherwise.
+class Fittable(ABC):
+    """What answers to a name on the command line.
 
     Attributes:
-        columns: what it reads from the table.
-        function: `(variables, **parameters) -> predicted target`; parameters of shape (S, 1) and variables of
-            shape (N,) give (S, N). It must also take complex parameters, unless `gradient` is given: no `abs`,
-            `maximum` or comparison of what depends on a parameter (use `np.where` on real parts).
-        gradient: `(variables, **parameters) -> partial derivatives`, in the order of `parameters`; without it the
-            fit takes them by complex steps, which are exact to rounding and cost about four times as much.
-        objective: what the fit minimises unless asked otherwise.
-        read: `(table, options) -> variables`, where these are not simply the columns.
-        guess: `(variables, target) -> values (S, Q)` of the Q parameters that are not linear, in centred units and
-            in their order, instead of the grid of starts.
-        derived: `(parameters) -> further quantities`, reported with intervals: exponents of the optimum and so on.
-        cluster: a column; the bootstrap draws its values (curves, runs) instead of rows.
-        strata: a column; the bootstrap draws rows within each of its values, all of which a law needs.
-        options: what the law was built from; `read` and `predict` use them again.
+        formula: as people write it.
+        question: what it answers.
+        source: the paper.
+        choices: the options that a person may set.
     """
 
     name: str
     formula: str
     question: str
     source: str
-    columns: tuple[Column, ...]
-    parameters: tuple[Parameter, ...]
-    function: Callable[..., Array]
-    gradient: Callable[..., tuple[Array, ...]] | None = None
-    target: Column = LOSS
-    objective: str = "huber_log"
-    read: Callable[[Any, Options], dict[str, Array]] | None = None
-    guess: Callable[[Columns, Array], Array] | None = None
-    derived: Callable[[Columns], dict[str, Array]] | None = None
-    cluster: str | None = None
-    strata: str | None = None
-    options: Options = field(default_factory=dict)
+    choices: tuple[Option, ...]
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(parameter.name for parameter in self.parameters)
+    def single(self) -> Law | None:
+        """The law itself where it is one formula as it stands; None of a family and of a procedure."""
+        return None
 
     @property
-    def centred(self) -> tuple[str, ...]:
-        """The variables that the fit divides by a typical value."""
-        return tuple(dict.fromkeys(name for parameter in self.parameters for name, _ in parameter.carries))
+    @abstractmethod
+    def shown(self) -> Predictor:
+        """What `python -m analysis laws` shows: a member of a family."""
 
-    def partials(self, variables: Columns, parameters: Columns) -> tuple[Array, ...]:
-        """Partial derivatives of the target by each parameter, each broadcastable to (S, N)."""
-        if self.gradient is not None:
-            return self.gradient(variables, **parameters)
-        return complex_step(self.function, variables, parameters)
+    @property
+    def of_curves(self) -> bool:
+        """Whether its points are those of training curves."""
+        return self.shown.of_curves
 
+    @abstractmethod
+    def choose(self, table: Any, options: Options) -> Predictor:
+        """`law.choose(table, {"breaks": "2"})`: with its options checked and completed; raises `FitError`."""
 
-def complex_step(function: Callable[..., Array], variables: Columns, parameters: Columns) -> tuple[Array, ...]:
-    """Derivatives of an analytic function, exact to rounding: Im f(x + ih) / h (Squire and Trapp 1998)."""
-    h = 1e-30
-    return tuple(
-        np.imag(function(variables, **(dict(parameters) | {name: value + 1j * h}))) / h
-        for name, value in parameters.items()
-    )
+    @abstractmethod
+    def rebuild(self, options: Options) -> Predictor:
+        """`law.rebuild({"breaks": 2})`: what `choose` gave, from its complete options."""
 
+    @abstractmethod
+    def fit(self, table: Any, asked: FitOptions = DEFAULTS) -> FitResult:
+        """`law.fit(table, FitOptions(bootstrap=0))`: its constants, with all that can be said of them.
 
-@dataclass(frozen=True)
-class Family:
-    """Laws that differ in how many parameters they have.
+        Args:
+            table: a polars frame, or a mapping of arrays, with the law's columns and its target.
 
-    Attributes:
-        resolve: `(table, options given) -> options complete`, plain values that `fit.json` can hold; raises
-            `FitError` for options that make no law.
-        build: complete options -> the law, with the `options` in it.
-        example: complete options of a member, which is what `python -m analysis laws` shows.
-    """
-
-    name: str
-    formula: str
-    question: str
-    source: str
-    options: tuple[Option, ...]
-    resolve: Callable[[Any, Options], dict[str, Any]]
-    build: Callable[[Options], Law]
-    example: Options
+        Raises:
+            FitError: the table lacks a column, or holds what the law cannot be fitted to; an option is not the law's.
+        """
 
 
-@dataclass(frozen=True)
-class Learner(Family):
-    """A predictor that is learnt as a whole: a law without parameters, whose model is text among its options.
-
-    Attributes:
-        train: `(variables, target, complete options) -> options with the model`. `build` of these gives a law of
-            no parameters that predicts; what the model says about itself is `derived`.
-    """
-
-    train: Callable[[Columns, Array, Options], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What a procedure found, in R weightings of the points; the first is the points as they are.
-
-    Attributes:
-        params: each (R,); nan where a resample leaves nothing to estimate.
-        residuals: of its last step, at the points as they are: ln predicted - ln found.
-        points: what its last step went through, to be drawn and saved: columns of one length.
-        warnings: sentences.
-        derived: what else follows, at the points as they are.
-    """
-
-    params: dict[str, Array]
-    residuals: Array
-    points: dict[str, Array]
-    warnings: tuple[str, ...] = ()
-    derived: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Procedure:
-    """An estimate in several steps.
+class Predictor(Fittable):
+    """A law whose options are chosen.
 
     Attributes:
         columns: what it reads from the table, the target left out.
-        parameters: names, meanings and typical ranges of what it finds.
-        estimate: `(columns, target, weights (R, N), options) -> Steps`. Weights say how often each point counts.
-        inputs: the columns that `predict` reads.
-        optional: columns that `estimate` finds where the table has them.
-        predict: `(columns, **parameters) -> {name: predicted}`, each (S, N).
-        groups: `(columns) -> codes (N,)` of groups that are no column of the table, such as budgets that are equal
-            but for rounding; `estimate` finds them as the column `group`.
-        labels: a column of names; `estimate` finds it, under its name, as codes 0, 1, ….
-        resample: whether the bootstrap draws rows, rows within each group (or label), or whole groups.
+        target: what it predicts.
+        options: complete ones, with which it is built again.
     """
 
-    name: str
-    formula: str
-    question: str
-    source: str
     columns: tuple[Column, ...]
     parameters: tuple[Parameter, ...]
-    estimate: Callable[[Columns, Array, Array, Options], Steps]
-    inputs: tuple[Column, ...]
-    predict: Callable[..., dict[str, Array]]
-    target: Column = LOSS
-    options: tuple[Option, ...] = ()
-    optional: tuple[Column, ...] = ()
-    groups: Callable[[Columns], NDArray[np.int64]] | None = None
-    labels: str | None = None
-    resample: Literal["rows", "within groups", "groups"] = "rows"
+    target: Column
+    options: Options
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of the constants."""
         return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def shown(self) -> Predictor:
+        return self
+
+    @property
+    @abstractmethod
+    def of_curves(self) -> bool: ...
+
+    @property
+    def reads(self) -> tuple[Column, ...]:
+        """Every column that a fit reads from the table."""
+        return (*self.columns, self.target)
+
+    def choose(self, _table: Any, options: Options) -> Predictor:
+        check_options(self.name, options, self.choices)
+        return self.rebuild({choice.name: options.get(choice.name, choice.default) for choice in self.choices})
+
+    @abstractmethod
+    def predictions(self, result: FitResult, table: Any) -> dict[str, Array]:
+        """See `FitResult.predict`."""
+
+
+# --- what a fit gives ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A fitted quantity; the spread is that of the bootstrap, and missing without one or where it was held."""
+
+    value: float
+    std: float | None
+    ci95: tuple[float, float] | None
+
+
+def estimate(value: float, draws: Any) -> Estimate:
+    """`estimate(0.34, draws)`: a value with the spread of its bootstrap; resamples that had nothing to estimate (nan)
+    are left out."""
+    draws = np.asarray(draws)
+    draws = draws[np.isfinite(draws)]
+    if len(draws) < 2:
+        return Estimate(value, None, None)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(value, float(draws.std(ddof=1)), (float(low), float(high)))
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted law, or what a procedure arrived at.
+
+    Attributes:
+        law: with its options.
+        columns: column of the law -> column of the table.
+        ranges: variable of the law -> its smallest and largest fitted value.
+        objective: `name`, `delta` (None where it has no say or is infinite), and `value`, the sum over the points at
+            the optimum.
+        n: points fitted.
+        params: constants in the units of the table.
+        derived: what follows from the constants: exponents of an optimum, scales, thresholds.
+        fixed: the constants that were held.
+        r2: share of the variance of ln target (of the target, where residuals are differences) that is explained;
+            None for a procedure.
+        starts: `n`, and `best`, how many ended within 1e-6 (relative) of the best objective.
+        convergence: `gradient`, the largest cosine between the weighted residuals and a column of the Jacobian at
+            the optimum; the `tolerance` for it; whether it was `reached`; `iterations`.
+        standard_errors: `sandwich` and, for least squares, `classical`: a value for each constant.
+        profiles: constant -> `ci95`, the curve `value`, `deviance`, and its `level`, for those that were asked for.
+        warnings: sentences; what the data cannot carry.
+        data_sha256: of the fitted columns in canonical order, so that the order of rows does not matter.
+        residuals: ln predicted - ln measured (or the difference), in canonical order.
+        bootstrap: `n`, `seed`, `unit` (what was drawn), `converged` (share), and `params`, a list of values for each.
+        points: what the last step of a procedure went through; empty for a law.
+        findings: what the linter says of the table (`analysis.tables.lint`).
+        holdout: how well cheaper runs predicted more expensive ones (`analysis.fits.holdout`); None where it was not
+            asked.
+    """
+
+    law: Predictor
+    columns: dict[str, str]
+    ranges: dict[str, tuple[float, float]]
+    objective: dict[str, Any]
+    n: int
+    params: dict[str, Estimate]
+    derived: dict[str, Estimate]
+    fixed: dict[str, float]
+    r2: float | None
+    seconds: float
+    starts: dict[str, int]
+    convergence: dict[str, Any]
+    identifiability: Identifiability
+    standard_errors: dict[str, dict[str, float | None]]
+    profiles: dict[str, dict[str, Any]]
+    warnings: tuple[str, ...]
+    data_sha256: str
+    residuals: tuple[float, ...]
+    bootstrap: dict[str, Any]
+    points: dict[str, list[float]] = field(default_factory=dict)
+    findings: tuple[dict[str, Any], ...] = ()
+    holdout: dict[str, Any] | None = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The constants alone."""
+        return {name: estimate.value for name, estimate in self.params.items()}
+
+    @property
+    def draws(self) -> dict[str, Array]:
+        """Each constant in every resample (S, 1); nan where a resample left nothing to estimate."""
+        return {name: np.array(values, dtype=float)[:, None] for name, values in self.bootstrap["params"].items()}
+
+    def predict(self, table: Any) -> dict[str, Array]:
+        """`result.predict(table)["predicted"]`: what the fitted law says of the rows of a table (N,).
+
+        Returns:
+            of a law `predicted`; `lo95` and `hi95`, the 95 % interval of the law's mean from its bootstrap; `pi_lo95`
+            and `pi_hi95`, that of a new measurement. The intervals are left out where the fit has no bootstrap. Of a
+            procedure each of its predictions, with `_lo95` and `_hi95` behind its name.
+
+        Raises:
+            FitError: the table lacks a column of the law.
+        """
+        return self.law.predictions(self, table)
+
+
+# --- one formula -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Law(Formula, Predictor):
+    """A formula that is fitted as such: by the bootstrap's resamples too, each from the optimum and from its own two
+    best points of the grid of starts."""
+
+    choices: tuple[Option, ...] = ()
+
+    @property
+    def single(self) -> Law:
+        return self
+
+    @property
+    def of_curves(self) -> bool:
+        return self.cluster == "curve"
+
+    def rebuild(self, options: Options) -> Law:  # noqa: ARG002
+        return self
+
+    def fit(self, table: Any, asked: FitOptions = DEFAULTS) -> FitResult:
+        began = time.perf_counter()
+        if asked.options != self.options:
+            check_options(self.name, asked.options, self.choices)
+        fixed, objective = dict(asked.fixed), asked.objective or self.objective
+        log = objective.endswith("log")
+        check_fixed(self, fixed)
+        check_profiles(self, fixed, asked.profiles)
+        points = read_points(self, table, asked.x, asked.cluster, asked.se, log)
+        check_points(self, points, fixed)
+        problem = problem_of(self, points, fixed, log)
+        delta = delta_of(objective, asked.delta, problem)
+
+        optimum = optimise(problem, points.weights, delta, asked.starts)
+        theta = optimum.theta
+        draws, settled = refit_all(problem, theta, points.draw(asked.bootstrap, asked.seed), delta)
+        values = {name: float(v[0, 0]) for name, v in to_params(self, theta[None], problem.centre).items()}
+        spread = {name: v[:, 0] for name, v in to_params(self, draws, problem.centre).items()}
+        identifiability, warnings = identify(problem, theta, draws, points.sources)
+        if not optimum.converged:
+            warnings.insert(0, f"the optimum was not reached: gradient {optimum.slope:.1e} > {TOLERANCE:g}")
+        if settled < 0.99:
+            warnings.append(f"{1 - settled:.0%} of the bootstrap fits did not converge; the intervals are unsure")
+        residuals = problem.residuals(theta[None])[0]
+        kinds = {"sandwich": standard_errors(problem, theta, points.weights, delta, "sandwich", units=points.drawn)}
+        if math.isinf(delta):
+            kinds["classical"] = standard_errors(problem, theta, points.weights, delta, "classical")
+        return FitResult(
+            law=self,
+            columns=points.sources,
+            ranges=ranges_of(points.variables),
+            objective={
+                "name": objective,
+                "delta": asked.delta if objective.startswith("huber") and math.isfinite(asked.delta) else None,
+                "value": objective_value(problem, theta, points.weights, delta, absolute=objective == "lad"),
+            },
+            n=len(points.target),
+            params={name: estimate(values[name], () if name in fixed else spread[name]) for name in self.names},
+            derived=self._follows(values, spread),
+            fixed=fixed,
+            r2=explained(np.log(points.target) if log else points.target, residuals),
+            seconds=time.perf_counter() - began,
+            starts={"n": optimum.n_starts, "best": optimum.n_reached},
+            convergence={
+                "gradient": optimum.slope,
+                "tolerance": TOLERANCE,
+                "reached": optimum.converged,
+                "iterations": optimum.iterations,
+            },
+            identifiability=identifiability,
+            standard_errors=kinds,
+            profiles={name: profile_of(problem, points, values, name, delta) for name in asked.profiles},
+            warnings=tuple(warnings),
+            data_sha256=digest_of(points.variables, points.target),
+            residuals=tuple(residuals.tolist()),
+            bootstrap={
+                "n": asked.bootstrap,
+                "seed": asked.seed,
+                "unit": points.unit,
+                "converged": settled,
+                "params": {name: spread[name].tolist() for name in self.names},
+            },
+        )
+
+    def predictions(self, result: FitResult, table: Any) -> dict[str, Array]:
+        variables = read_variables(self, table, result.columns.get("x"))
+        n_free = len(self.names) - len(result.fixed)
+        log = str(result.objective["name"]).endswith("log")
+        resamples = result.draws if result.bootstrap["n"] else {}
+        noise = () if not resamples else np.array(result.residuals) * math.sqrt(result.n / (result.n - n_free))
+        return predict_formula(self, variables, result.values, resamples, np.asarray(noise), log=log)
+
+    def _follows(self, values: Mapping[str, float], spread: Mapping[str, Array]) -> dict[str, Estimate]:
+        """What follows from the constants, with the spread of the resamples."""
+        if self.derived is None:
+            return {}
+        with np.errstate(all="ignore"):  # a threshold may not exist for some resamples
+            point = self.derived({name: np.array([value]) for name, value in values.items()})
+            draws = self.derived(spread)
+        return {name: estimate(float(point[name][0]), draws[name]) for name in point}

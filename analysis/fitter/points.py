@@ -1,4 +1,11 @@
-"""A table as a law sees it: its variables, its target, what each point weighs, and what a bootstrap draws."""
+"""A table as a formula sees it: its variables, its target, what each point weighs, and what a bootstrap draws.
+
+points = read_points(law, table, x=None, cluster=None, se=None, log=True)      rows in canonical order
+points.draw(1000, seed=0)                                                      weights of 1000 resamples (R, N)
+read_variables(law, table)                                                     in the order of the table's rows
+
+Shape letters: N points, R resamples.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Family, Law, Options, Procedure
+from analysis.fitter.formula import Formula
 from analysis.fitter.resample import FEWEST_CLUSTERS, Codes, blocks, codes, draw_clusters, draw_rows, draw_within
-from analysis.laws.registry import find_law
 from analysis.tables.columns import Array, FitError, read_column, read_labels
 
 
@@ -45,25 +51,7 @@ class Points:
         return drawn * self.weights
 
 
-def make_law(law: Law | Family | Procedure | str, table: Any, options: Options | None) -> Law | Procedure:
-    """The law of a name, a family's member being made from `options` and the table.
-
-    Raises:
-        UserError: no such law, or options that it does not have.
-    """
-    found = find_law(law) if isinstance(law, str) else law
-    options = dict(options or {})
-    known = () if isinstance(found, Law) else tuple(option.name for option in found.options)
-    for name in options:
-        if name not in known and not (isinstance(found, Law) and found.options == options):
-            allowed = ", ".join(known) or "none"
-            raise FitError(f"{found.name}: has no option {name}; there are: {allowed}")
-    if isinstance(found, Family):
-        return found.build(found.resolve(table, options))
-    return found
-
-
-def read_variables(law: Law, table: Any, x: str | None = None) -> dict[str, Array]:
+def read_variables(law: Formula, table: Any, x: str | None = None) -> dict[str, Array]:
     """What the law's function reads, in the order of the table's rows; raises `FitError`."""
     if law.read is not None:
         return law.read(table, law.options)
@@ -75,7 +63,7 @@ def _named(table: Any, column: Any, source: str) -> Array:
     return read_column(table, type(column)(source, column.meaning, column.unit, column.sign))
 
 
-def sources_of(law: Law | Procedure, x: str | None) -> dict[str, str]:
+def sources_of(law: Formula, x: str | None) -> dict[str, str]:
     free = "x" in (column.name for column in law.columns)
     if free and x is None:
         raise FitError(f"{law.name}: say with --x which column x is")
@@ -84,7 +72,7 @@ def sources_of(law: Law | Procedure, x: str | None) -> dict[str, str]:
     return {column.name: x if column.name == "x" and x is not None else column.name for column in law.columns}
 
 
-def read_points(law: Law, table: Any, x: str | None, cluster: str | None, se: str | None, log: bool) -> Points:
+def read_points(law: Formula, table: Any, x: str | None, cluster: str | None, se: str | None, log: bool) -> Points:
     """The points of a law; raises `FitError` for what it cannot be fitted to."""
     variables = read_variables(law, table, x)
     target = read_column(table, law.target)
@@ -112,7 +100,7 @@ def read_points(law: Law, table: Any, x: str | None, cluster: str | None, se: st
     )
 
 
-def _units(law: Law, table: Any, cluster: str | None) -> tuple[Codes | None, Codes | None, str]:
+def _units(law: Formula, table: Any, cluster: str | None) -> tuple[Codes | None, Codes | None, str]:
     """What the bootstrap draws: rows, clusters, or blocks of consecutive points where there are few curves."""
     name = cluster or law.cluster
     if name is None and law.strata is not None:
@@ -130,7 +118,7 @@ def _units(law: Law, table: Any, cluster: str | None) -> tuple[Codes | None, Cod
     return blocks(labels, step), labels, f"blocks of consecutive points of each {name}"
 
 
-def check_points(law: Law, points: Points, fixed: Mapping[str, float]) -> None:
+def check_points(law: Formula, points: Points, fixed: Mapping[str, float]) -> None:
     n, n_free = len(points.target), len(law.names) - len(fixed)
     if n <= n_free:
         raise FitError(

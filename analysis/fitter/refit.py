@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.fitter.law import Law
+from analysis.fitter.formula import Formula
 from analysis.fitter.solve import Problem, minimise, project, start_grid
 from analysis.fitter.uncertainty import to_params, to_theta
 from analysis.tables.columns import Array, Columns
@@ -18,7 +18,7 @@ from analysis.tables.columns import Array, Columns
 STARTS = 64  # the part of the grid that a weighting chooses its own starts from
 
 
-def refit_all(problem: Problem, theta: Array, weights_RN: Array, bend: float) -> tuple[Array, float]:
+def refit_all(problem: Problem, theta: Array, weights_RN: Array, delta: float) -> tuple[Array, float]:
     """Optima of weightings of the points (R, P), and the share of them that converged.
 
     Each weighting is fitted from the optimum `theta` of equal weights and from its own two best points of the grid,
@@ -35,16 +35,16 @@ def refit_all(problem: Problem, theta: Array, weights_RN: Array, bend: float) ->
     rows = max(1, problem.rows_at_once() // 3)
     for begin in range(0, count, rows):
         weights = weights_RN[begin : begin + rows]
-        found, misfit = project(problem, grid_GP, weights)
+        theta_RGP, misfit = project(problem, grid_GP, weights)
         ahead = np.argsort(misfit, axis=1, kind="stable")[:, :2]
-        own = np.take_along_axis(found, ahead[:, :, None], axis=1).reshape(-1, n_parameters)
+        best_two = np.take_along_axis(theta_RGP, ahead[:, :, None], axis=1).reshape(-1, n_parameters)
         twice = np.repeat(weights, ahead.shape[1], axis=0)
-        own = minimise(problem, own, twice, math.inf, max_iterations=8).theta
+        best_two = minimise(problem, best_two, twice, math.inf, max_iterations=8).theta
         warm = np.broadcast_to(theta, (len(weights), n_parameters))
-        solution = minimise(problem, np.concatenate([warm, own]), np.concatenate([weights, twice]), bend)
-        # (starts, resamples): the warm start first, then the resample's own
+        solution = minimise(problem, np.concatenate([warm, best_two]), np.concatenate([weights, twice]), delta)
+        # (starts, resamples): the warm start first, then the resample's own two
         grouped = np.concatenate(
-            [np.arange(len(weights))[None], len(weights) + np.arange(len(own)).reshape(len(weights), -1).T]
+            [np.arange(len(weights))[None], len(weights) + np.arange(len(best_two)).reshape(len(weights), -1).T]
         )
         pick = grouped[np.argmin(solution.cost[grouped], axis=0), np.arange(len(weights))]
         draws[begin : begin + rows] = solution.theta[pick]
@@ -53,7 +53,7 @@ def refit_all(problem: Problem, theta: Array, weights_RN: Array, bend: float) ->
 
 
 def refit(
-    law: Law, variables: Columns, target: Array, weights_RN: Array, values: Mapping[str, float], *, log: bool = True
+    law: Formula, variables: Columns, target: Array, weights_RN: Array, values: Mapping[str, float], *, log: bool = True
 ) -> dict[str, Array]:
     """The law's constants that minimise sum_n weight_n r_n², for each weighting (R, 1), in the units of the table.
 

@@ -16,8 +16,8 @@ FEWEST_CLUSTERS = 8  # below it, drawing clusters says next to nothing about the
 
 def codes(labels: Any) -> Codes:
     """0, 1, … for each distinct label, in sorted order."""
-    found: Codes = np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
-    return found
+    numbers: Codes = np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
+    return numbers
 
 
 def draw_rows(n: int, count: int, seed: int) -> Array:

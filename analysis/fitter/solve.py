@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Formula, Parameter
 from analysis.tables.columns import Array
 
 TOLERANCE = 1e-8
@@ -28,14 +28,14 @@ class Problem:
     """A law at data points. The fit moves `theta`: a parameter, or its logarithm where that may be any number.
 
     Attributes:
-        variables: what the law reads, those of `Law.centred` divided by `centre`; each (N,) or (N, more).
+        variables: what the law reads, those of `Formula.centred` divided by `centre`; each (N,) or (N, more).
         target: measured (N,).
         log: residuals are ln predicted - ln measured, else predicted - measured.
         centre: the typical values x0 of the variables that are centred.
         fixed: parameters that are held, in the units of `variables`.
     """
 
-    law: Law
+    law: Formula
     variables: Mapping[str, Array]
     target: Array
     log: bool

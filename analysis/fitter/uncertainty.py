@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.claims import student
-from analysis.fitter.law import Law
+from analysis.fitter.formula import Formula
 from analysis.fitter.resample import Codes
 from analysis.fitter.solve import Problem, Solution, huber, minimise, project, start_grid
 from analysis.tables.columns import Array
@@ -22,7 +22,7 @@ Kind = Literal["classical", "sandwich"]
 PROFILE_STARTS = 128  # the part of the grid that a held value chooses its own starts from
 
 
-def to_params(law: Law, theta_SP: Any, centre: Any) -> dict[str, Any]:
+def to_params(law: Formula, theta_SP: Any, centre: Any) -> dict[str, Any]:
     """Parameters in the units of the table, each (S, 1): one that carries a variable takes back x0 to its power."""
     raw = {p.name: theta_SP[:, k, None] for k, p in enumerate(law.parameters)}
     params = {}
@@ -32,7 +32,7 @@ def to_params(law: Law, theta_SP: Any, centre: Any) -> dict[str, Any]:
     return params
 
 
-def to_theta(law: Law, params_SP: Array, centre: Any) -> Array:
+def to_theta(law: Formula, params_SP: Array, centre: Any) -> Array:
     """The inverse of `to_params`, from an array (S, P) of values within the parameters' ranges."""
     theta = np.array(params_SP, dtype=float)
     raw = {p.name: theta[:, k].copy() for k, p in enumerate(law.parameters)}
@@ -80,7 +80,7 @@ def covariance(
     root = np.linalg.inv(R)
     inverse = root @ root.T
     if kind == "classical":
-        found = inverse * float((weights_N * r**2).sum()) / (n - q)
+        covariance_QQ = inverse * float((weights_N * r**2).sum()) / (n - q)
     else:
         g = J * (weights_N * np.clip(r, -delta, delta))
         if units is not None:
@@ -88,8 +88,8 @@ def covariance(
         m = g.shape[1]
         if m <= q:
             return None
-        found = inverse @ (g @ g.T) @ inverse * m / (m - 1) * (n - 1) / (n - q)
-    return np.asarray(found / np.outer(scale, scale))
+        covariance_QQ = inverse @ (g @ g.T) @ inverse * m / (m - 1) * (n - 1) / (n - q)
+    return np.asarray(covariance_QQ / np.outer(scale, scale))
 
 
 def standard_errors(
@@ -98,8 +98,8 @@ def standard_errors(
     """Standard error of each parameter in the units of the table (delta method); None for one that is held, and for
     all where it cannot be told. Arguments as for `covariance`."""
     law, free = problem.law, list(problem.free)
-    found = covariance(problem, theta, weights_N, delta, kind, units)
-    if found is None:
+    covariance_QQ = covariance(problem, theta, weights_N, delta, kind, units)
+    if covariance_QQ is None:
         return dict.fromkeys(law.names)
     h = 1e-30  # complex steps: exact derivatives of the change of units
     slope_PQ = np.empty((len(law.parameters), len(free)))
@@ -108,7 +108,7 @@ def standard_errors(
         shifted[0, k] += 1j * h
         params = to_params(law, shifted, problem.centre)
         slope_PQ[:, column] = [float(np.imag(params[name][0, 0])) / h for name in law.names]
-    variance = np.einsum("pq,qr,pr->p", slope_PQ, found, slope_PQ)
+    variance = np.einsum("pq,qr,pr->p", slope_PQ, covariance_QQ, slope_PQ)
     return {name: float(np.sqrt(max(variance[k], 0.0))) if k in free else None for k, name in enumerate(law.names)}
 
 
@@ -167,8 +167,8 @@ def profile(
         for value in values:
             grid_GP[:, k] = value
             held_here = replace(problem, fixed={**problem.fixed, name: float(natural(value))})
-            found, misfit = project(held_here, grid_GP, weights_N[None])
-            starts.append(np.concatenate([theta[None], found[0][np.argsort(misfit[0], kind="stable")[:2]]]))
+            theta_RGP, misfit = project(held_here, grid_GP, weights_N[None])
+            starts.append(np.concatenate([theta[None], theta_RGP[0][np.argsort(misfit[0], kind="stable")[:2]]]))
         each = len(starts[0])
         held = np.full((len(values) * each, len(theta)), np.nan)
         held[:, k] = np.repeat(values, each)

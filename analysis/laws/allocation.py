@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Parameter
+from analysis.fitter.formula import Parameter
 from analysis.laws.power import FLOOR
 from analysis.tables.columns import Array, Column, Columns
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Family, Law, Option, Options, Parameter
+from analysis.fitter.family import Family
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import N
 from analysis.laws.power import coefficient, exponent
 from analysis.tables.columns import Array, Columns, FitError, read_column
@@ -240,20 +242,20 @@ def _drop(columns: Columns, C: Any, beta: Any, gamma: Any, *, slopes: bool) -> l
     shape = np.broadcast_shapes(np.shape(C), np.shape(beta), np.shape(gamma), (len(reduction_NK),))
     C_S, beta_S, gamma_S = (np.reshape(np.broadcast_to(p, (*shape[:-1], 1)), (-1, 1, 1)) for p in (C, beta, gamma))
     kind = np.result_type(C_S, beta_S, gamma_S, float)
-    found = [np.empty((len(C_S), len(reduction_NK)), dtype=kind) for _ in range(4 if slopes else 1)]
+    sums_SN = [np.empty((len(C_S), len(reduction_NK)), dtype=kind) for _ in range(4 if slopes else 1)]
     at_once = max(1, _CELLS // max(1, reduction_NK.size))
     for begin in range(0, len(C_S), at_once):
         rows = slice(begin, begin + at_once)
         x = np.exp(log_left_NK - gamma_S[rows] * log_lr_NK)
         log_q = np.log1p(C_S[rows] * x)
         rest = reduction_NK * np.exp(-beta_S[rows] * log_q)  # the part of each reduction that is still to come
-        found[0][rows] = (reduction_NK - rest).sum(-1)
+        sums_SN[0][rows] = (reduction_NK - rest).sum(-1)
         if slopes:
             by_log_x = rest * beta_S[rows] * x * np.exp(-log_q)
-            found[1][rows] = by_log_x.sum(-1)
-            found[2][rows] = (rest * log_q).sum(-1)
-            found[3][rows] = -(C_S[rows] * by_log_x * log_lr_NK).sum(-1)
-    return [values.reshape(shape) for values in found]
+            sums_SN[1][rows] = by_log_x.sum(-1)
+            sums_SN[2][rows] = (rest * log_q).sum(-1)
+            sums_SN[3][rows] = -(C_S[rows] * by_log_x * log_lr_NK).sum(-1)
+    return [values.reshape(shape) for values in sums_SN]
 
 
 def read_reductions(table: Any, _: Options, *, knots: int = KNOTS) -> dict[str, Array]:
@@ -290,7 +292,7 @@ def _gather(lr_T: Array, area_T: Array, steps: NDArray[np.int64], knots: int) ->
     fall_M, lr_M = falls_T[at_M], lr_T[at_M]
     log_lr_M, before_M = np.log(np.maximum(lr_M, floor)), (area_T - lr_T)[at_M]
     turn_M = np.abs(np.diff(log_lr_M, prepend=log_lr_M[0]))
-    found = []
+    reductions = []
     for step in steps:
         until = int(np.searchsorted(at_M, step))
         left = np.maximum(area_T[step - 1] - before_M[:until], lr_M[:until])  # not below it by rounding
@@ -298,15 +300,15 @@ def _gather(lr_T: Array, area_T: Array, steps: NDArray[np.int64], knots: int) ->
         trained = left > floor
         fall, log_lr, log_left = fall_M[:until][trained], log_lr_M[:until][trained], np.log(left[trained])
         if len(fall) <= 2 * knots:
-            found.append(np.stack([fall, log_lr, log_left]))
+            reductions.append(np.stack([fall, log_lr, log_left]))
             continue
         width = np.abs(np.diff(log_left, prepend=log_left[0])) + turn_M[:until][trained]
         share = np.cumsum(np.cbrt(np.abs(fall) * width**2))
         bin_M = np.minimum((share / share[-1] * knots).astype(int), knots - 1) + knots * (fall < 0)
         _, bin_M = np.unique(bin_M, return_inverse=True)
         mass = np.bincount(bin_M, fall)
-        found.append(np.stack([mass, *(np.bincount(bin_M, fall * value) / mass for value in (log_lr, log_left))]))
-    return found
+        reductions.append(np.stack([mass, *(np.bincount(bin_M, fall * value) / mass for value in (log_lr, log_left))]))
+    return reductions
 
 
 MULTI_POWER = Law(
@@ -340,7 +342,7 @@ LAWS = (
         formula="L = L0 + A S1^-alpha - C S2",
         question="the loss under any learning-rate schedule, from one or two curves",
         source=SOURCE,
-        options=(DECAY, WARMUP),
+        choices=(DECAY, WARMUP),
         resolve=_resolve,
         build=_build_annealing,
         example={"decay": DECAY.default, "warmup": WARMUP.default},
@@ -350,7 +352,7 @@ LAWS = (
         formula="L = L0 + A S1^-alpha + B N^-beta - C S2 N^gamma",
         question="the loss under any learning-rate schedule at any size, from curves of a few sizes",
         source=SOURCE,
-        options=(DECAY, WARMUP),
+        choices=(DECAY, WARMUP),
         resolve=_resolve,
         build=_build_annealing_size,
         example={"decay": DECAY.default, "warmup": WARMUP.default},

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Law
 from analysis.laws.tuning import LR
 from analysis.tables.columns import Array, Columns
 

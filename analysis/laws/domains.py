@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Family, Law, Option, Options, Parameter
+from analysis.fitter.family import Family
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import FLOOR, coefficient, exponent
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column
@@ -209,7 +211,7 @@ MULTILINGUAL = Family(
     formula="L = beta_p N^-alpha + L_inf, one beta for each share p",
     question="how many parameters in effect serve a language sampled with weight p: f_p N, f = 1 at the largest p",
     source="Fernandes et al. 2023, arXiv 2302.09650",
-    options=(Option("levels", "sampling weights separated by commas; by default the values of `share`"),),
+    choices=(Option("levels", "sampling weights separated by commas; by default the values of `share`"),),
     resolve=_resolve_multilingual,
     build=_build_multilingual,
     example={"levels": [0.1, 0.5, 1.0]},

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from analysis.fitter.law import Option, Options, Procedure, Steps
+from analysis.fitter.formula import Option, Options
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
 from analysis.laws.chinchilla import D, N
 from analysis.tables.columns import Array, Columns, FitError
@@ -149,7 +150,7 @@ LAWS = (
         estimate=estimate,
         inputs=(FLOPS,),
         predict=predict_allocation,
-        options=OPTIONS,
+        choices=OPTIONS,
         labels="curve",
         resample="groups",
     ),

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Option, Options, Procedure, Steps
+from analysis.fitter.formula import Option, Options
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.allocation import FLOPS, PARAMETERS, fit_allocation, predict_allocation, residuals_of
 from analysis.laws.chinchilla import D, N
 from analysis.tables.columns import Array, Columns, FitError
@@ -107,17 +108,17 @@ def parabola(x_K: Array, loss_RK: Array, count_RK: Array, *, neighbours: float, 
     y = np.where(near, loss_RK, 0.0)
     level = mean(y)
     slope = mean(p * (y - level)) / np.where(enough, m2, 1.0)
-    bend = mean(q * (y - level)) / np.where(enough, mean(q**2), 1.0)
-    convex = enough & (bend > 1e-9 * level)  # else flat, but for rounding
-    at = (skew - slope / np.where(convex, bend, 1.0)) / 2
+    curvature = mean(q * (y - level)) / np.where(enough, mean(q**2), 1.0)
+    convex = enough & (curvature > 1e-9 * level)  # else flat, but for rounding
+    at = (skew - slope / np.where(convex, curvature, 1.0)) / 2
     log_n = at + x_K - p  # x_K - p is the mean of x, in every column
     log_n = log_n[:, :1]
     low = np.where(near, x_K, np.inf).min(axis=1, keepdims=True)
     high = np.where(near, x_K, -np.inf).max(axis=1, keepdims=True)
     inside = convex & ~_at_edge(present, best) & (low < log_n) & (log_n < high)
-    loss = level + slope * at + bend * (at**2 - skew * at - m2)
-    found = (log_n, loss, 2 * bend, low, high)
-    return Minima(*(np.where(inside, values, np.nan)[:, 0] for values in found))
+    loss = level + slope * at + curvature * (at**2 - skew * at - m2)
+    minimum = (log_n, loss, 2 * curvature, low, high)
+    return Minima(*(np.where(inside, values, np.nan)[:, 0] for values in minimum))
 
 
 def akima(x_K: Array, loss_RK: Array, count_RK: Array) -> Minima:
@@ -127,7 +128,7 @@ def akima(x_K: Array, loss_RK: Array, count_RK: Array) -> Minima:
     present, so that equal weightings are interpolated once.
     """
     means, which = np.unique(np.where(count_RK > 0, loss_RK, np.inf), axis=0, return_inverse=True)
-    found = np.full((len(means), 5), np.nan)
+    minimum = np.full((len(means), 5), np.nan)
     for row, loss_K in enumerate(means):
         sizes = np.isfinite(loss_K)
         if sizes.sum() < 3:
@@ -135,8 +136,8 @@ def akima(x_K: Array, loss_RK: Array, count_RK: Array) -> Minima:
         grid, curve = akima_curve(x_K[sizes], loss_K[sizes])
         lowest = int(np.argmin(curve))
         if 0 < lowest < len(grid) - 1:
-            found[row] = grid[lowest], curve[lowest], np.nan, grid[0], grid[-1]
-    return Minima(*found[which.ravel()].T)
+            minimum[row] = grid[lowest], curve[lowest], np.nan, grid[0], grid[-1]
+    return Minima(*minimum[which.ravel()].T)
 
 
 def akima_curve(x_K: Array, loss_K: Array) -> tuple[Array, Array]:
@@ -184,10 +185,10 @@ def estimate(columns: Columns, loss: Array, weights_RN: Array, options: Options)
         of_size = (size[:, None] == np.arange(len(x_K))).astype(float)
         count_RK = weights_RN[:, rows] @ of_size
         loss_RK = (weights_RN[:, rows] * loss[rows]) @ of_size / np.maximum(count_RK, 1)
-        found = akima(x_K, loss_RK, count_RK) if method == "akima" else parabola(x_K, loss_RK, count_RK, **window)
-        minima.append(found)
-        log_d_opt.append(np.interp(found.log_n, x_K, log_d[rows] @ of_size / of_size.sum(axis=0)))
-        warnings += _complaints(math.exp(log_c_B[code]), x_K, loss_RK[0], found)
+        minimum = akima(x_K, loss_RK, count_RK) if method == "akima" else parabola(x_K, loss_RK, count_RK, **window)
+        minima.append(minimum)
+        log_d_opt.append(np.interp(minimum.log_n, x_K, log_d[rows] @ of_size / of_size.sum(axis=0)))
+        warnings += _complaints(math.exp(log_c_B[code]), x_K, loss_RK[0], minimum)
 
     stacked = Minima(*(np.stack(values, axis=1) for values in zip(*minima, strict=True)))
     kept = np.isfinite(stacked.log_n)
@@ -237,10 +238,10 @@ def _read_options(options: Options) -> tuple[str, dict[str, float]]:
     )
 
 
-def _complaints(flops: float, x_K: Array, loss_K: Array, found: Minima) -> list[str]:
+def _complaints(flops: float, x_K: Array, loss_K: Array, minimum: Minima) -> list[str]:
     """Why a budget has no minimum, or has none in most of its resamples."""
     which = f"budget of {flops:.3g} FLOPs"
-    if np.isnan(found.log_n[0]):
+    if np.isnan(minimum.log_n[0]):
         best = int(np.argmin(loss_K))
         if len(x_K) < 3:
             return [f"{which} left out: {counted(len(x_K), 'size')}, and a minimum takes three"]
@@ -251,7 +252,7 @@ def _complaints(flops: float, x_K: Array, loss_K: Array, found: Minima) -> list[
                 "so that the optimum may lie beyond"
             ]
         return [f"{which} left out: the curve around its lowest loss has no minimum inside"]
-    share = float(np.isfinite(found.log_n[1:]).mean()) if len(found.log_n) > 1 else 1.0
+    share = float(np.isfinite(minimum.log_n[1:]).mean()) if len(minimum.log_n) > 1 else 1.0
     return [f"{which}: a minimum in only {share:.0%} of the resamples; more sizes are needed"] if share < 0.5 else []
 
 
@@ -279,7 +280,7 @@ LAWS = (
         estimate=estimate,
         inputs=(FLOPS,),
         predict=predict_allocation,
-        options=OPTIONS,
+        choices=OPTIONS,
         groups=budgets,
         resample="within groups",
     ),

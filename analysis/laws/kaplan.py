@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import coefficient, exponent
 from analysis.tables.columns import Array, Column, Columns
@@ -170,8 +171,8 @@ def frontier(*, alpha_N: Any, alpha_S: Any, alpha_B: Any) -> dict[str, Array]:
 
 def scale(A: Any, alpha: Any) -> Array:
     """N_c of A N^-alpha = (N_c / N)^alpha, kept between 1e-100 and 1e100."""
-    found: Array = np.exp(np.clip(np.log(A) / alpha, -100 * np.log(10), 100 * np.log(10)))
-    return found
+    critical: Array = np.exp(np.clip(np.log(A) / alpha, -100 * np.log(10), 100 * np.log(10)))
+    return critical
 
 
 def _kaplan_derived(params: Columns) -> dict[str, Array]:

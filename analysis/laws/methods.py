@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import FitResult, Law
 from analysis.laws.chinchilla import optimum
 from analysis.laws.power import FLOOR, exponent
 from analysis.tables.columns import Array, Column, Columns, FitError
-
-if TYPE_CHECKING:
-    from analysis.fitter.result import FitResult
 
 # --- two-part models ---------------------------------------------------------------------------------------
 
@@ -92,7 +90,7 @@ def effective_params(reference: FitResult, loss: Any, n_tokens: Any = None) -> A
         FitError: another law, or `n_tokens` missing or too many.
     """
     p = reference.values
-    if reference.law == "chinchilla":
+    if reference.law.name == "chinchilla":
         if n_tokens is None:
             raise FitError("n_tokens: is missing; allowed: the tokens granted to the reference family")
         tokens = np.asarray(n_tokens, dtype=float)
@@ -102,7 +100,7 @@ def effective_params(reference: FitResult, loss: Any, n_tokens: Any = None) -> A
             _inside(tokens, reference.ranges["n_tokens"]), _within(size, reference.ranges["n_params"]), np.nan
         )
     if n_tokens is not None:
-        raise FitError(f"n_tokens: have no say in {reference.law}; allowed: with a fit of chinchilla")
+        raise FitError(f"n_tokens: have no say in {reference.law.name}; allowed: with a fit of chinchilla")
     return _invert_in(reference, "n_params", loss)
 
 
@@ -120,7 +118,7 @@ def effective_flops(reference: FitResult, loss: Any) -> Array:
     Raises:
         FitError: another law.
     """
-    if reference.law != "chinchilla":
+    if reference.law.name != "chinchilla":
         return _invert_in(reference, "flops", loss)
     p = reference.values
     constants = {name: p[name] for name in ("A", "B", "alpha", "beta")}
@@ -147,7 +145,7 @@ def _invert_in(reference: FitResult, column: str, loss: Any) -> Array:
     """x of a law of one variable at a loss, nan outside of the fitted range of x."""
     p = reference.values
     excess = np.asarray(loss, dtype=float) - p.get("E", 0.0)
-    match reference.law:
+    match reference.law.name:
         case "power_law" | "power_law_no_offset":
             x = _invert_power(excess, p["A"], p["alpha"])
         case "frontier":
@@ -157,7 +155,7 @@ def _invert_in(reference: FitResult, column: str, loss: Any) -> Array:
                 f"{law}: is no reference; allowed: chinchilla, power_law, power_law_no_offset, frontier, over {column}"
             )
     if reference.columns["x"] != column:
-        raise FitError(f"{reference.law}: was fitted over {reference.columns['x']}; allowed: over {column}")
+        raise FitError(f"{reference.law.name}: was fitted over {reference.columns['x']}; allowed: over {column}")
     return _within(x, reference.ranges["x"])
 
 

@@ -9,15 +9,14 @@ import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Family, Law, Learner, Option, Options, Parameter
+from analysis.fitter.family import Family, Learner
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column
-
-if TYPE_CHECKING:
-    pass
 
 SLACK = 0.02  # published shares are rounded; a sum further from one lacks a domain, or is in percent
 STEEPEST = 30.0  # |t|: e^30 between two domains is no loss
@@ -45,16 +44,16 @@ def _resolve(table: Any, given: Options) -> dict[str, Any]:
 def _find_columns(table: Any, wanted: str | Sequence[str]) -> list[str]:
     there = list(table.columns) if hasattr(table, "columns") else list(table)
     patterns = [part.strip() for part in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
-    found: list[str] = []
+    names: list[str] = []
     for pattern in patterns:
         matches = [pattern] if pattern in there else [name for name in there if fnmatchcase(name, pattern)]
         if not matches:
             raise FitError(f"weights: no column matches {pattern!r}; there are: {', '.join(there)}")
-        found += matches
-    found = list(dict.fromkeys(found))
-    if len(found) < 2:
-        raise FitError(f"weights: {found[0]} alone is no mixture; allowed: at least 2 columns")
-    return found
+        names += matches
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
+        raise FitError(f"weights: {names[0]} alone is no mixture; allowed: at least 2 columns")
+    return names
 
 
 def _numbers(name: str, given: str | Sequence[float]) -> list[float]:
@@ -283,7 +282,7 @@ LINEAR = Family(
     formula="L = sum_j c_j w_j",
     question="which domains lower a loss, and how mixtures rank",
     source="Liu et al. 2024, arXiv 2407.01492",
-    options=(WEIGHTS, PRIOR),
+    choices=(WEIGHTS, PRIOR),
     resolve=_resolve,
     build=_build_linear,
     example=_SHOWN,
@@ -293,7 +292,7 @@ EXPONENTIAL = Family(
     formula="L = c + k exp(sum_j t_j w_j), t = 0 for the reference domain",
     question="the loss of any mixture of a few domains; k exp(t_j) is the reducible loss at domain j alone",
     source="Ye et al. 2024, arXiv 2403.16952",
-    options=(
+    choices=(
         WEIGHTS,
         PRIOR,
         Option("reference", "the domain whose t is 0; by default the one of the largest share in `prior`"),
@@ -307,7 +306,7 @@ LIGHTGBM = Learner(
     formula="L = sum of boosted regression trees in the w_j",
     question="how mixtures rank, from hundreds of small runs; needs the extra `mixtures`",
     source="Liu et al. 2024, arXiv 2407.01492",
-    options=(WEIGHTS, PRIOR, TREES, RATE),
+    choices=(WEIGHTS, PRIOR, TREES, RATE),
     resolve=_resolve_lightgbm,
     build=_build_lightgbm,
     example=_SHOWN | {"trees": TREES.default, "rate": RATE.default},

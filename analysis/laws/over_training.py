@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Options, Parameter
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import FLOOR
 from analysis.tables.columns import LOSS, Array, Column, Columns, read_column

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Law
 from analysis.tables.columns import Array, Column, Columns
 
 EXPONENT_STARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Law, Options, Parameter
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import D, N, chinchilla
 from analysis.laws.power import FLOOR, coefficient, exponent
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column

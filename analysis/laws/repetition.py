@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Law, Options, Parameter
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import D, N
 from analysis.laws.power import FLOOR, exponent
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column

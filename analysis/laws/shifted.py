@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.law import Family, Law, Option, Options, Parameter
+from analysis.fitter.family import Family
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws.power import EXPONENT_STARTS, FLOOR, X, coefficient, exponent
 from analysis.tables.columns import Array, Columns, FitError
 
@@ -223,7 +225,7 @@ LAWS = (
         formula=BNSL_FORMULA,
         question=BNSL_QUESTION,
         source=BNSL_SOURCE,
-        options=(Option("breaks", f"number of breaks, 1 to {MOST_BREAKS}", 1),),
+        choices=(Option("breaks", f"number of breaks, 1 to {MOST_BREAKS}", 1),),
         resolve=_read_breaks,
         build=_bnsl_law,
         example={"breaks": 1},

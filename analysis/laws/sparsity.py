@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.fitter.law import Law, Options, Parameter
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.law import Law
 from analysis.laws import chinchilla
 from analysis.laws.chinchilla import D
 from analysis.laws.power import FLOOR, coefficient, exponent

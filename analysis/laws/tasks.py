@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Law, Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.law import Law
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.chinchilla import N
 from analysis.laws.power import exponent
 from analysis.tables.columns import Array, Column, Columns, FitError

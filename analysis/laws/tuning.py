@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Option, Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.chinchilla import D, N
 from analysis.laws.kaplan import BATCH
 from analysis.tables.columns import LOSS, Array, Column, Columns, FitError, read_column
@@ -166,8 +167,8 @@ def _estimate(columns: Columns, target: Array, weights: Array, options: Options)
         "lr": np.exp(log_lr_RK[0, used]),
         "batch_tokens": np.exp(log_batch_RK[0, used]),
     }
-    found = tuned(points, **{name: values[0] for name, values in params.items()})
-    residuals = np.log([found["lr_opt"] / points["lr"], found["batch_opt"] / points["batch_tokens"]])
+    tuned_at = tuned(points, **{name: values[0] for name, values in params.items()})
+    residuals = np.log([tuned_at["lr_opt"] / points["lr"], tuned_at["batch_opt"] / points["batch_tokens"]])
     advice = tuned(columns, **{name: values[0] for name, values in params.items()})
     lost = regret(dict(columns) | {"loss": target}, advice["lr_opt"], advice["batch_opt"])["regret"]
     derived = {"regret_mean": float(lost.mean()), "regret_worst": float(lost.max())}
@@ -334,7 +335,7 @@ LAWS = (
         predict=tuned,
         groups=cells,
         resample="groups",
-        options=(
+        choices=(
             Option(
                 "method",
                 "near_optimal: lines through all runs close to the best of their cell; surface: lines through the "

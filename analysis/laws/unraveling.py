@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitter.law import Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Options, Parameter
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.fitter.solve import Problem, minimise
 from analysis.laws.chinchilla import N
 from analysis.laws.kaplan import BATCH, STEP, STEPS, critical_batch_loss, min_steps, scale
@@ -141,7 +142,7 @@ class _Curves:
 
 def _read(columns: Columns, loss: Array, weights_RN: Array) -> _Curves:
     """Curves of at most `MOST_POINTS`; raises `FitError` for what is no curve."""
-    codes, found, weights = np.unique(columns["curve"]), [], []
+    codes, curves, weights = np.unique(columns["curve"]), [], []
     sizes, batches = [], []
     for k, code in enumerate(codes):
         rows = np.flatnonzero(columns["curve"] == code)
@@ -162,11 +163,11 @@ def _read(columns: Columns, loss: Array, weights_RN: Array) -> _Curves:
             step, measured = (np.exp(np.bincount(bins, np.log(x)) / np.bincount(bins)) for x in (step, measured))
         if (step > LATE * step[-1]).sum() < FEWEST_LATE:
             raise FitError(f"step: {which} has fewer than {FEWEST_LATE} points after a tenth of its steps")
-        found.append((np.full(len(step), k), step, measured))
+        curves.append((np.full(len(step), k), step, measured))
         sizes.append(columns["n_params"][rows[0]])
         batches.append(columns["batch_tokens"][rows[0]])
         weights.append(weights_RN[:, rows].mean(axis=1))
-    curve_N, step_N, loss_N = (np.concatenate(values) for values in zip(*found, strict=True))
+    curve_N, step_N, loss_N = (np.concatenate(values) for values in zip(*curves, strict=True))
     if len(set(sizes)) < 2:
         raise FitError(f"n_params: is {sizes[0]:g} in every curve; at least two sizes are needed")
     return _Curves(curve_N, step_N, loss_N, codes, np.array(sizes), np.array(batches), np.stack(weights, axis=1))
@@ -226,11 +227,11 @@ def _batch_law(curves: _Curves) -> tuple[Array, Array, list[str]]:
             continue
         levels = np.linspace(top, bottom, LEVELS + 2)[1:-1]
         log_step_VK = np.stack([np.interp(-levels, -loss, log_step) for log_step, loss in falling], axis=1)
-        found, weight = _critical_batches(log_step_VK, log_batch, curves.weights_RK[:, members])
+        log_crit_RV, weight = _critical_batches(log_step_VK, log_batch, curves.weights_RK[:, members])
         log_level.append(levels)
-        log_crit.append(found)
+        log_crit.append(log_crit_RV)
         precision.append(weight)
-        beyond += int(((found[0] < log_batch.min()) | (found[0] > log_batch.max())).sum())
+        beyond += int(((log_crit_RV[0] < log_batch.min()) | (log_crit_RV[0] > log_batch.max())).sum())
     if not log_level:
         raise FitError(
             f"batch_tokens: no size has curves of {FEWEST_BATCHES} batch sizes that pass through the same losses; "
@@ -262,8 +263,8 @@ def _falling(step: Array, loss: Array) -> tuple[Array, Array]:
         while len(blocks) > 1 and blocks[-1][1] >= blocks[-2][1]:
             (s2, l2, n2), (s1, l1, n1) = blocks.pop(), blocks.pop()
             blocks.append(((s1 * n1 + s2 * n2) / (n1 + n2), (l1 * n1 + l2 * n2) / (n1 + n2), n1 + n2))
-    found = np.array(blocks)
-    return found[:, 0], found[:, 1]
+    plateaus = np.array(blocks)
+    return plateaus[:, 0], plateaus[:, 1]
 
 
 def _critical_batches(log_step_VK: Array, log_batch_K: Array, weights_RK: Array) -> tuple[Array, Array]:
@@ -277,20 +278,20 @@ def _critical_batches(log_step_VK: Array, log_batch_K: Array, weights_RK: Array)
     rest = log_step_VK - np.logaddexp(0, grid[:, None, None] - log_batch_K)
     misfit = weights_RK @ (rest**2).reshape(-1, len(log_batch_K)).T
     misfit -= (weights_RK @ rest.reshape(-1, len(log_batch_K)).T) ** 2 / total_R[:, None]
-    found = grid[np.argmin(misfit.reshape(len(weights_RK), len(grid), -1), axis=1)]
+    log_crit_RV = grid[np.argmin(misfit.reshape(len(weights_RK), len(grid), -1), axis=1)]
 
     w = weights_RK[:, None]
     for _ in range(8):
-        term = np.logaddexp(0, found[..., None] - log_batch_K)
+        term = np.logaddexp(0, log_crit_RV[..., None] - log_batch_K)
         rest, share = log_step_VK - term, -np.expm1(-term)  # share: d term / d ln B_crit
         rest, share = (v - (w * v).sum(axis=2, keepdims=True) / total_R[:, None, None] for v in (rest, share))
         curvature = (w * share**2).sum(axis=2)
         step = (w * share * rest).sum(axis=2) / np.maximum(curvature, 1e-300)
-        found = np.clip(found + np.clip(step, -0.3, 0.3), grid[0], grid[-1])
+        log_crit_RV = np.clip(log_crit_RV + np.clip(step, -0.3, 0.3), grid[0], grid[-1])
     different = np.array([len(np.unique(log_batch_K[row > 0])) for row in weights_RK])
     freedom = np.maximum(total_R - 2, 1.0)[:, None]
     variance = (w * rest**2).sum(axis=2) / freedom + READING**2
-    return found, np.where(different[:, None] >= FEWEST_BATCHES, curvature / variance, 0.0)
+    return log_crit_RV, np.where(different[:, None] >= FEWEST_BATCHES, curvature / variance, 0.0)
 
 
 # --- step 3: the law of steps ----------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def _polish(curves: _Curves, start_RP: Array, min_steps_RN: Array) -> tuple[Arra
     """A_N, A_S, alpha_N, alpha_S by Huber's loss of ln loss (R, P), and whether the first one converged."""
     n_params_N, weights_RN = curves.at_points(curves.n_params_K), curves.at_points(curves.weights_RK)
     n0, s0 = (float(np.exp(np.log(x).mean())) for x in (n_params_N, curves.step_N))
-    found, reached = np.full_like(start_RP, np.nan), True
+    constants_RP, reached = np.full_like(start_RP, np.nan), True
     for row, ((log_a_n, log_a_s, alpha_n, alpha_s), steps) in enumerate(zip(start_RP, min_steps_RN, strict=True)):
         if not np.isfinite(start_RP[row]).all():
             continue
@@ -319,10 +320,10 @@ def _polish(curves: _Curves, start_RP: Array, min_steps_RN: Array) -> tuple[Arra
         start = [log_a_n - alpha_n * math.log(n0), log_a_s - alpha_s * math.log(s0), alpha_n, alpha_s]
         solution = minimise(problem, np.array([start]), weights_RN[row, there][None], DELTA)
         theta = solution.theta[0]
-        found[row] = np.exp(theta[:2] + theta[2:] * np.log([n0, s0])).tolist() + theta[2:].tolist()
+        constants_RP[row] = np.exp(theta[:2] + theta[2:] * np.log([n0, s0])).tolist() + theta[2:].tolist()
         if row == 0:
             reached = bool(solution.converged[0])
-    return found, reached
+    return constants_RP, reached
 
 
 # --- the procedure ---------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitter.law import Law, Option, Options, Parameter, Procedure, Steps
+from analysis.fitter.formula import Option, Options, Parameter
+from analysis.fitter.law import Law
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.power import coefficient, exponent
 from analysis.tables.columns import Array, Column, Columns, FitError, read_column
 
@@ -179,7 +181,7 @@ def optimal_vocabulary(
 ) -> Array:
     """The V at which a text costs least compute, the root of d/dV [(N_nv + V d) f(V)] = 0.
 
-    A larger vocabulary means fewer tokens, but a dearer one. Tao et al. 2024, approach 2. Above 200 000 the
+    A larger vocabulary means fewer tokens, but more expensive ones. Tao et al. 2024, approach 2. Above 200 000 the
     published f(V) is an extrapolation.
 
     Args:
@@ -321,8 +323,8 @@ def optimal_vocab_params(
 
     def excess(log_vocab: Array) -> Array:
         """ln of what a larger vocabulary costs in tokens, less ln of what it gains."""
-        dearer = level + (alpha1 - 1) * np.logaddexp(np.log(n_non_vocab), log_vocab)
-        rise: Array = dearer + (alpha2 + 1) * log_vocab
+        expense = level + (alpha1 - 1) * np.logaddexp(np.log(n_non_vocab), log_vocab)
+        rise: Array = expense + (alpha2 + 1) * log_vocab
         return rise
 
     return np.exp(_root(excess, np.zeros_like(level), np.full_like(level, np.log(1e18))))
@@ -374,7 +376,7 @@ LAWS = (
         inputs=(FLOPS,),
         predict=_predict_lines,
         target=LOSS_U,
-        options=(EXPONENTS,),
+        choices=(EXPONENTS,),
         groups=runs,
         resample="groups",
     ),
@@ -392,7 +394,7 @@ LAWS = (
         inputs=(N_NON_VOCAB,),
         predict=_predict_vocab,
         target=WIDTH,
-        options=(*CONSTANTS, ANCHOR),
+        choices=(*CONSTANTS, ANCHOR),
     ),
     Law(
         name="compression",

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis.fitter.law import FitResult, Fittable
+from analysis.fitter.options import FitOptions
+from analysis.laws.registry import find_law
 from conf.compose import to_config, to_yaml
 from conf.config import resolve
 from conf.identity import run_id
@@ -16,6 +19,11 @@ from train.record.metrics_file import MetricsWriter
 from train.record.run import run_dir, write_run
 
 TRUTH = {"E": 1.82, "A": 480.0, "B": 2100.0, "alpha": 0.348, "beta": 0.366}
+
+
+def fit(law: str | Fittable, table: Any, **options: Any) -> FitResult:
+    """`fit("chinchilla", table, bootstrap=0)`: a law, or that of a name, fitted to a table."""
+    return (find_law(law) if isinstance(law, str) else law).fit(table, FitOptions(**options))
 
 
 def chinchilla_points(noise: float = 0.0, seed: int = 0) -> dict[str, np.ndarray]:

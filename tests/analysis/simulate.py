@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Law
+from analysis.fitter.law import FitResult, Law
 from analysis.fitter.points import read_variables
-from analysis.fitter.result import FitResult
 from analysis.laws.registry import get_law
+from tests.analysis.helpers import fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +39,8 @@ class Example:
     tolerance: Mapping[str, float] = field(default_factory=lambda: {"default": 0.1})
 
     def build(self) -> Law:
-        law = get_law(self.law, self.options)
-        assert isinstance(law, Law)
+        law = get_law(self.law, self.options).single
+        assert law is not None
         return law
 
     def objective(self) -> str:

@@ -18,10 +18,10 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.fitted import Estimate, finished, measured
 from analysis.fits.words import print_fit
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
-from analysis.laws.registry import get_law
+from analysis.fitter.fit_json import to_json
+from analysis.fitter.law import FitResult
+from analysis.fitter.options import FitOptions
+from analysis.laws.registry import find_law, get_law
 from analysis.tables import select
 from analysis.tables.runs import read_curves
 from conf.command_line import human
@@ -59,9 +59,9 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     if result is None:
         return _claims(done, reason=reason)
 
-    write_json(folder / "fit.json", result.to_json())
+    write_json(folder / "fit.json", to_json(result))
     print_fit(result, console)
-    prediction = {name: float(values[0]) for name, values in predict(result, held).items()}
+    prediction = {name: float(values[0]) for name, values in result.predict(held).items()}
     loss = float(np.exp(np.log(held["loss"].to_numpy()).mean()))
     error, low, high = (prediction[name] / loss - 1 for name in ("predicted", "pi_lo95", "pi_hi95"))
     largest = f"{human(held['n_params'][0])} parameters after {human(held['n_tokens'][0])} tokens"
@@ -82,7 +82,7 @@ def _fit(fitted: pl.DataFrame) -> tuple[FitResult | None, str | None]:
             f"{len(fitted)} finished runs beside the held-out one cannot determine the {constants} constants of the "
             f"law; at least {constants + 1} runs that differ in size and in tokens are needed"
         )
-    return fit(LAW, fitted, objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP), None
+    return find_law(LAW).fit(fitted, FitOptions(objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP)), None
 
 
 # --- claims ----------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def _draw_law(fitted: pl.DataFrame, held: pl.DataFrame, result: FitResult | None
         pl.col("n_params", "n_tokens", "flops").cast(pl.Float64),
         pl.Series("kind", ["fitted"] * len(fitted) + ["held out"] * len(held)),
     )
-    drawn = points if result is None else points.with_columns(_as_columns(predict(result, points)))
+    drawn = points if result is None else points.with_columns(_as_columns(result.predict(points)))
     with style.paper():
         figure = Figure(figsize=style.TWO_PANELS if result else style.ONE_PANEL)
         panels = figure.subplots(1, 2 if result else 1, width_ratios=[1.25, 1] if result else None, squeeze=False)
@@ -232,12 +232,12 @@ def _draw_lines(
     for size, colour in colours.items():
         grid = np.geomspace(tokens.min() / 1.25, tokens.max() * 1.25, 60)
         line = pl.DataFrame({"n_params": [size] * len(grid), "n_tokens": grid})
-        line = line.with_columns(*_as_columns(predict(result, line)), pl.lit("line").alias("kind"))
+        line = line.with_columns(*_as_columns(result.predict(line)), pl.lit("line").alias("kind"))
         axes.plot(grid, line["predicted"], color=colour)
         axes.fill_between(grid, line["lo95"], line["hi95"], color=colour, alpha=0.16, linewidth=0)
         lines.append(line)
     axes.set_xlim(tokens.min() / 1.25, tokens.max() * 1.25)
-    at = predict(result, held[:1])
+    at = result.predict(held[:1])
     bar = [at["predicted"] - at["pi_lo95"], at["pi_hi95"] - at["predicted"]]
     look: dict[str, Any] = {"color": style.HELD_OUT, "capsize": 4.5, "linewidth": 1.1, "zorder": 5}
     axes.errorbar(held["n_tokens"][:1], at["predicted"], yerr=bar, fmt="none", **look)

@@ -28,8 +28,9 @@ from analysis.figures.gstack.plots import (
 )
 from analysis.figures.gstack.timing import STACK, read_sweep
 from analysis.figures.gstack.valleys import FOUND, PUBLISHED, Rule, find_valleys, fit_rule
-from analysis.fitter.fit import fit
+from analysis.fitter.options import FitOptions
 from analysis.growth.speed_up import SCRATCH, arm_of, finals, name_broken, speed_ups
+from analysis.laws.registry import find_law
 from analysis.tables.lineage import FROM_SCRATCH, trace
 from conf.command_line import COUNTS, SI, human
 
@@ -84,7 +85,8 @@ def _fit_laws(table: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (size, arm, seed), own in table.filter("shared").group_by("size", "arm", "seed", maintain_order=True):
         if own["budget"].n_unique() >= 3:
-            fitted = fit(LAW, own.select("flops", "loss"), x="flops", objective="lsq_log", bootstrap=0).values
+            asked = FitOptions(x="flops", objective="lsq_log", bootstrap=0)
+            fitted = find_law(LAW).fit(own.select("flops", "loss"), asked).values
             middle = float(np.exp(np.log(own["budget"].to_numpy()).mean()))
             height = float(np.log(fitted["A"]) - fitted["alpha"] * np.log(middle))
             rows.append({"size": size, "arm": arm, "seed": seed, **fitted, "middle": middle, "height": height})

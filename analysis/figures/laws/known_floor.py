@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,9 +19,10 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.fitted import Estimate, finished, measured
 from analysis.fits.words import print_fit
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
+from analysis.fitter.fit_json import to_json
+from analysis.fitter.law import FitResult
+from analysis.fitter.options import FitOptions
+from analysis.laws.registry import find_law
 from conf.command_line import counted, human
 from train.record.files import write_json
 
@@ -78,11 +80,12 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
             f"at least {CONSTANTS + 1} that differ in size and in tokens are needed"
         )
     else:
-        how: dict[str, Any] = {"objective": "huber_log", "delta": DELTA, "bootstrap": BOOTSTRAP}
-        free, held = fit(LAW, points, **how), fit(LAW, points, **how, fixed={"E": truth.floor})
+        asked = FitOptions(objective="huber_log", delta=DELTA, bootstrap=BOOTSTRAP)
+        free = find_law(LAW).fit(points, asked)
+        held = find_law(LAW).fit(points, dataclasses.replace(asked, fixed={"E": truth.floor}))
         fits = Fits(free, held)
         for name, result in (("fit", free), ("fit_known_floor", held)):
-            write_json(folder / f"{name}.json", result.to_json())
+            write_json(folder / f"{name}.json", to_json(result))
             print_fit(result, console)
         console.print(f"Known: E {truth.floor:.4f}, alpha {truth.alpha:.3g}, beta {truth.beta:.3g}.")
     _draw(points, truth, fits.free, folder)
@@ -182,7 +185,7 @@ def _law_lines(points: pl.DataFrame, truth: Truth, result: FitResult) -> pl.Data
         grid = np.geomspace(reach.min(), reach.max(), 40)
         for value in points[fixed].unique().sort():
             line = pl.DataFrame({fixed: np.full(len(grid), value), free: grid}).select("n_params", "n_tokens")
-            law = predict(result, line)["predicted"] - truth.floor
+            law = result.predict(line)["predicted"] - truth.floor
             parts.append(line.with_columns(pl.Series("excess", law), pl.lit(free).alias("along")))
     return pl.concat(parts)
 

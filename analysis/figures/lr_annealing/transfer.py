@@ -20,11 +20,12 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.fitted import Estimate, finished, measured
 from analysis.fits.words import print_fit
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
+from analysis.fitter.fit_json import to_json
+from analysis.fitter.law import FitResult
+from analysis.fitter.options import FitOptions
 from analysis.laws.annealing import lr_annealing, read_areas
 from analysis.laws.power import power_law
+from analysis.laws.registry import find_law
 from analysis.tables.columns import Array
 from analysis.tables.curves import Curves
 from analysis.tables.runs import read_curves
@@ -128,7 +129,7 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     laws = _fit(points, schedules, best["decay"], bootstrap=BOOTSTRAP)
     forward = _fit(points, schedules, None, bootstrap=BOOTSTRAP)
     for seed, result in laws.items():
-        write_json(folder / f"fit_seed_{seed}.json", result.to_json())
+        write_json(folder / f"fit_seed_{seed}.json", to_json(result))
         print_fit(result, console)
     drawn = points.with_columns(
         pl.when(pl.col("schedule").is_in(FITTED)).then(pl.lit("fitted")).otherwise(pl.lit("held out")).alias("kind"),
@@ -211,10 +212,14 @@ def _fit(points: pl.DataFrame, schedules: pl.DataFrame, decay: float | None, *, 
     fits = {}
     for (seed,), rows in points.filter(pl.col("schedule").is_in(FITTED)).group_by("seed", maintain_order=True):
         if decay is None:
-            fits[seed] = fit("power_law", _with_area(rows, schedules), x="area", bootstrap=bootstrap)
+            fits[seed] = find_law("power_law").fit(
+                _with_area(rows, schedules), FitOptions(x="area", bootstrap=bootstrap)
+            )
         else:
             options = {"decay": decay}
-            fits[seed] = fit("lr_annealing", Curves(rows, schedules), options=options, bootstrap=bootstrap)
+            fits[seed] = find_law("lr_annealing").fit(
+                Curves(rows, schedules), FitOptions(options=options, bootstrap=bootstrap)
+            )
     return fits
 
 
@@ -229,8 +234,8 @@ def _predict(fits: Fits, points: pl.DataFrame, schedules: pl.DataFrame) -> Array
     for seed, result in fits.items():
         mine = (points["seed"] == seed).to_numpy()
         rows = points.filter(mine)
-        table = Curves(rows, schedules) if result.law == "lr_annealing" else _with_area(rows, schedules)
-        predicted[mine] = predict(result, table)["predicted"]
+        table = Curves(rows, schedules) if result.law.name == "lr_annealing" else _with_area(rows, schedules)
+        predicted[mine] = result.predict(table)["predicted"]
     return predicted
 
 
@@ -257,7 +262,7 @@ def _held_out(held: pl.DataFrame, schedules: pl.DataFrame, laws: Fits, forward: 
     plain: list[Array] = []
     for seed in laws:
         rows = held.filter(pl.col("seed") == seed).sort("schedule", "step")
-        areas = read_areas(Curves(rows, schedules), laws[seed].options)
+        areas = read_areas(Curves(rows, schedules), laws[seed].law.options)
         seen.append(np.log(rows["loss"].to_numpy()).reshape(n_schedules, -1))
         for arrays, losses in (
             (law, lr_annealing(areas, **_draws(laws[seed]))),

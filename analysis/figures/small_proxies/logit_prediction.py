@@ -17,9 +17,9 @@ from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.probes import exponents
 from analysis.figures.small_proxies.qk_norm import LOGIT
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
+from analysis.fitter.law import FitResult
+from analysis.fitter.options import FitOptions
+from analysis.laws.registry import find_law
 from analysis.laws.tasks import UNSTABLE_LOGIT
 from analysis.stability.lr_sweep import RISE, curves_of, read_sweep
 from conf.command_line import human
@@ -76,7 +76,7 @@ def _read_early_logits(runs: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 def _fit(rows: pl.DataFrame, *, bootstrap: int) -> FitResult:
     columns = {"n_params": rows["size"].to_numpy(), "max_logit": rows["logit"].to_numpy()}
-    return fit(LAW, columns, bootstrap=bootstrap)
+    return find_law(LAW).fit(columns, FitOptions(bootstrap=bootstrap))
 
 
 # --- claims ----------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def _held_out(rows: pl.DataFrame, lr: float, fitted: FitResult, held_out: float,
     new = rows.filter(pl.col("size") == held_out)
     logits = new["logit"].to_numpy()
     measured = float(np.log10(logits).mean()) if len(logits) else float("nan")
-    answer = predict(fitted, {"n_params": [held_out]})
+    answer = fitted.predict({"n_params": [held_out]})
     value, low, high = (float(np.log10(answer[name][0])) for name in ("predicted", "pi_lo95", "pi_hi95"))
     return Claim(
         f"At a rate of {lr:g} a fit to the smaller sizes predicts the logit of {human(held_out)} parameters.",
@@ -137,7 +137,7 @@ def _misses(sweep: pl.DataFrame, held_out: float) -> Sample:
         known, new = rows.filter(pl.col("size") < held_out), rows.filter(pl.col("size") == held_out)
         if new.is_empty():
             continue
-        answer = predict(_fit(known, bootstrap=0), {"n_params": [held_out]})
+        answer = _fit(known, bootstrap=0).predict({"n_params": [held_out]})
         miss = abs(float(np.log10(answer["predicted"][0] / new["logit"][0])))
         misses[seed] = max(miss, misses.get(seed, 0.0))
     return Sample(misses, len(sweep))
@@ -169,7 +169,7 @@ def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folde
     drawn = [sweep.drop("folder", "arm", "run_id")]
     with style.panels((5.4, 3.6)) as (figure, axes):
         for lr, found in fits.items():
-            line = predict(found, {"n_params": sizes})
+            line = found.predict({"n_params": sizes})
             seen = sizes <= sweep.filter(pl.col("size") < held_out)["size"].max()  # type: ignore[operator]  # a number
             axes.fill_between(sizes, line["pi_lo95"], line["pi_hi95"], color=colours[lr], alpha=0.13, linewidth=0)
             axes.plot(sizes[seen], line["predicted"][seen], color=colours[lr])

@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 
 from analysis.__main__ import COMMANDS, main
-from analysis.fitter.law import Law
 from analysis.laws.registry import LAWS
 from tests.analysis.helpers import TRUTH, chinchilla_points, write_ladder
 
@@ -67,7 +66,7 @@ def test_every_law_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for law in LAWS.values():
         assert " ".join(law.formula.split()) in shown
         assert " ".join(law.source.split()) in shown
-        for option in () if isinstance(law, Law) else law.options:
+        for option in law.choices:
             assert f"option {option.name}: " in shown
 
 

@@ -16,9 +16,10 @@ from analysis.compare.arms import hypotheses_of, read_trials, split_law
 from analysis.compare.compare_arms import compare_arms
 from analysis.compare.compare_laws import compare_laws
 from analysis.compare.crossing import grid, invert, roots, stretches, takeover
-from analysis.fitter.law import Law, complex_step
+from analysis.fitter.formula import complex_step
+from analysis.fitter.law import Law
 from analysis.laws.chinchilla import chinchilla, optimum
-from analysis.laws.registry import get_law
+from analysis.laws.registry import find_law, get_law
 from analysis.tables.columns import FitError
 
 # L_A = 1.9 + 60 C^-0.095 and L_B = 1.9 + 110 C^-0.112 cross at log10 C = 15.485, half a decade beyond BELOW.
@@ -53,12 +54,12 @@ def two_arms(
 
 
 def compared(table: dict[str, Any], **keywords: Any) -> Any:
-    return compare_arms("power_law", table, by="arm", x="flops", **({"bootstrap": 100} | keywords))
+    return compare_arms(find_law("power_law"), table, by="arm", x="flops", **({"bootstrap": 100} | keywords))
 
 
 def the(name: str) -> Law:
-    law = get_law(name)
-    assert isinstance(law, Law)
+    law = get_law(name).single
+    assert law is not None
     return law
 
 
@@ -296,7 +297,7 @@ def test_chinchilla_is_compared_along_its_best_allocation() -> None:
     loss = chinchilla({"n_params": n * better, "n_tokens": d * better}, A=480.0, B=2100.0, **truth)
     loss = loss * np.exp(5e-4 * np.random.default_rng(0).standard_normal(len(n)))
     table = {"n_params": n, "n_tokens": d, "arm": arm, "loss": loss}
-    found = compare_arms("chinchilla", table, by="arm", bootstrap=50)
+    found = compare_arms(find_law("chinchilla"), table, by="arm", bootstrap=50)
     assert found.x == "C = 6 N D"
     assert found.multiplier.value == pytest.approx(1.44, rel=0.03)
     assert found.verdict == "better throughout"
@@ -334,19 +335,19 @@ def one_arm(noise: float, seed: int, **keywords: Any) -> pl.DataFrame:
 
 def test_a_law_with_a_floor_beats_one_without_where_there_is_one() -> None:
     table = one_arm(2e-3, 0)
-    found = compare_laws(["power_law", "power_law_no_offset"], table, x="flops", bootstrap=100)
+    found = compare_laws([find_law("power_law"), find_law("power_law_no_offset")], table, x="flops", bootstrap=100)
     assert (found.verdict, found.better) == ("better", "power_law")
     assert found.difference is not None
     assert found.difference.ci90[1] < 0
     assert found.apart[-1][1] == pytest.approx(1e18)
     assert len(found.crossings) == 2  # a straight line through a bent one
     assert found.apart_share > 0.2
-    turned = compare_laws(["power_law_no_offset", "power_law"], table, x="flops", bootstrap=100)
+    turned = compare_laws([find_law("power_law_no_offset"), find_law("power_law")], table, x="flops", bootstrap=100)
     assert turned.better == "power_law"
 
 
 def test_a_needless_constant_is_not_called_better() -> None:
-    found = compare_laws(["power_law", "frontier"], one_arm(2e-3, 2), x="flops", bootstrap=100)
+    found = compare_laws([find_law("power_law"), find_law("frontier")], one_arm(2e-3, 2), x="flops", bootstrap=100)
     assert (found.verdict, found.better) == ("cannot tell", None)
     assert found.apart_share == 0
 
@@ -357,7 +358,7 @@ def test_laws_of_other_columns_are_compared_on_the_points() -> None:
     loss = chinchilla({"n_params": n, "n_tokens": d}, E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.36)
     loss = loss * np.exp(1e-3 * np.random.default_rng(0).standard_normal(len(n)))
     table = pl.DataFrame({"n_params": n, "n_tokens": d, "loss": loss})
-    found = compare_laws(["power_law", "chinchilla"], table, x="n_params", bootstrap=50)
+    found = compare_laws([find_law("power_law"), find_law("chinchilla")], table, x="n_params", bootstrap=50)
     assert found.better == "chinchilla"
     assert found.curves is None
 
@@ -438,7 +439,7 @@ def test_mistakes_end_in_one_line(
 
 def test_a_law_that_is_no_curve_over_one_cost_is_refused() -> None:
     with pytest.raises(FitError, match="no curve over one cost"):
-        compare_arms("bivariate", two_arms(1e-3, 0), by="arm")
+        compare_arms(find_law("bivariate"), two_arms(1e-3, 0), by="arm")
 
 
 def test_a_ladder_at_one_ratio_has_no_best_allocation() -> None:
@@ -449,5 +450,5 @@ def test_a_ladder_at_one_ratio_has_no_best_allocation() -> None:
     loss = (1.7 + np.where(arm == "A", 2.0, 2.4) * (n / 1e6) ** -0.2) * np.exp(2e-3 * rng.standard_normal(18))
     table = {"arm": arm, "n_params": n, "n_tokens": 20 * n, "loss": loss}
     with pytest.raises(FitError, match="no allocation of compute is best"):
-        compare_arms("chinchilla", table, by="arm", bootstrap=50)
-    assert compare_arms("power_law", table, by="arm", x="n_params", bootstrap=50).crossing.bracket
+        compare_arms(find_law("chinchilla"), table, by="arm", bootstrap=50)
+    assert compare_arms(find_law("power_law"), table, by="arm", x="n_params", bootstrap=50).crossing.bracket

@@ -13,18 +13,18 @@ import polars as pl
 import pytest
 
 from analysis.__main__ import main
-from analysis.commands.plan import Budget, _rate
+from analysis.commands.plan import Allowance, _rate
 from analysis.design.candidates import Setting, columns_of, grid_of_rates, grid_of_sizes, widths_of_sizes
 from analysis.design.optimal import Aim, Limits, relax
-from analysis.design.planner import Plan, Planner, quantity
-from analysis.design.prior import assumed_prior, law_of
-from analysis.fitter.fit import fit
+from analysis.design.planner import Design, Planner, quantity
+from analysis.design.prior import assumed_prior, single_formula
 from analysis.laws.chinchilla import chinchilla
+from analysis.laws.registry import find_law
 from analysis.tables.columns import FitError
 from conf.compose import compose
 from conf.vocab import vocab_size
 from sweeps.cells.grid import overrides
-from tests.analysis.helpers import write_ladder
+from tests.analysis.helpers import fit, write_ladder
 from train.timetable.cost import run_cost
 
 
@@ -36,7 +36,7 @@ def setting() -> Setting:
 
 @cache
 def planner(noise: float = 0.005) -> Planner:
-    law = law_of("chinchilla")
+    law = single_formula(find_law("chinchilla"))
     candidates = grid_of_sizes(setting(), (16, 32, 64, 96), 8, (5.0, 200.0), np.inf)
     return Planner(law, assumed_prior(law, columns_of(candidates), noise, seed=0), candidates)
 
@@ -46,10 +46,10 @@ def limits(budget: float = 3e13, **more: int) -> Limits:
 
 
 @cache
-def plan(asked: str, budget: float = 3e13, criterion: str = "c", **more: int) -> Plan:
+def plan(asked: str, budget: float = 3e13, criterion: str = "c", **more: int) -> Design:
     law = planner().law
     names = [quantity(law, name) for name in ("alpha", "beta")]
-    return planner().plan(limits(budget, **more), quantity(law, asked), criterion, names)
+    return planner().design(limits(budget, **more), quantity(law, asked), criterion, names)
 
 
 def aim(asked: str = "alpha", criterion: str = "c") -> Aim:
@@ -78,7 +78,7 @@ def test_the_update_of_a_run_is_the_criterion_worked_out_anew(criterion: str, si
     )
 
 
-@pytest.mark.parametrize("more", [{}, {"lanes": 2}, {"most_runs": 12}, {"most_seeds": 1}])
+@pytest.mark.parametrize("more", [{}, {"slots": 2}, {"most_runs": 12}, {"most_seeds": 1}])
 def test_a_plan_keeps_to_its_limits(more: dict[str, int]) -> None:
     within = limits(**more)
     found = plan("alpha", **more).counts
@@ -90,7 +90,7 @@ def test_a_plan_keeps_to_its_limits(more: dict[str, int]) -> None:
 
 
 def test_runs_that_fit_together_but_not_side_by_side_are_refused() -> None:
-    three = Limits(np.array([2.0]), 3.0, lanes=2)
+    three = Limits(np.array([2.0]), 3.0, slots=2)
     assert three.allow(np.array([2]))
     assert not three.allow(np.array([3]))  # 6 of 6 in all, and yet one lane would hold 4
 
@@ -176,10 +176,10 @@ def test_the_promise_is_what_fits_to_simulated_runs_scatter() -> None:
 def test_a_held_constant_narrows_the_others_and_is_no_question() -> None:
     law, prior = planner().law, planner().prior
     held = Planner(law, dataclasses.replace(prior, fixed={"E": prior.values["E"]}), planner().candidates)
-    known_floor = held.plan(limits(), quantity(law, "alpha"))
+    known_floor = held.design(limits(), quantity(law, "alpha"))
     assert known_floor.expected["alpha"].sd < 0.9 * plan("alpha").expected["alpha"].sd
     with pytest.raises(FitError, match="the fit holds it"):
-        held.plan(limits(), quantity(law, "E"))
+        held.design(limits(), quantity(law, "E"))
 
 
 def test_sizes_choose_widths_within_the_range() -> None:
@@ -193,12 +193,12 @@ def test_sizes_choose_widths_within_the_range() -> None:
 
 
 def test_the_best_rate_is_told_from_both_sides() -> None:
-    law = law_of("lr_bowl")
+    law = single_formula(find_law("lr_bowl"))
     candidates = grid_of_rates(setting(), 32, 8, 20.0, (1e-3, 1.6e-2))
     prior = assumed_prior(law, columns_of(candidates), 0.005, seed=0)
     within = Limits(np.array([c.flops for c in candidates]), 16.5 * candidates[0].flops)
     bowl = Planner(law, prior, candidates)
-    found = bowl.plan(within, quantity(law, "lr_opt"))
+    found = bowl.design(within, quantity(law, "lr_opt"))
     assert found.counts.sum() == 16
     lr = columns_of(candidates)["lr"]
     assert lr[found.counts > 0].min() < 2e-3
@@ -208,8 +208,8 @@ def test_the_best_rate_is_told_from_both_sides() -> None:
     # four runs cannot pin a parabola down, whatever its derivatives promise; sixteen can
     few = dataclasses.replace(within, budget=4.5 * candidates[0].flops)
     asked = quantity(law, "lr_opt")
-    assert bowl.plan(few, asked, simulations=40).expected["lr_opt"].optimistic
-    assert not bowl.plan(within, asked, simulations=40).expected["lr_opt"].optimistic
+    assert bowl.design(few, asked, simulations=40).expected["lr_opt"].optimistic
+    assert not bowl.design(within, asked, simulations=40).expected["lr_opt"].optimistic
 
 
 # --- the command -----------------------------------------------------------------------------------------
@@ -292,12 +292,12 @@ def test_measured_runs_are_the_prior_the_noise_and_the_rate(tmp_path: Path) -> N
 
 
 def test_budgets_carry_units() -> None:
-    assert Budget.parse("2h") == (7200.0, None)
-    assert Budget.parse("30min") == (1800.0, None)
-    assert Budget.parse("1e17flops") == (None, 1e17)
+    assert Allowance.parse("2h") == (7200.0, None)
+    assert Allowance.parse("30min") == (1800.0, None)
+    assert Allowance.parse("1e17flops") == (None, 1e17)
     for bad in ("2", "h", "-2h", "0h", "2 h", "2hours", "1e999h", "1e17"):
         with pytest.raises(FitError, match="allowed: such as 2h"):
-            Budget.parse(bad)
+            Allowance.parse(bad)
 
 
 FLOPS = ["--budget", "1e13flops"]

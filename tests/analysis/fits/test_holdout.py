@@ -7,11 +7,9 @@ import polars as pl
 import pytest
 
 from analysis.fits.holdout import cost_of, default_split, score, split
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
 from analysis.laws.registry import get_law
 from analysis.tables.columns import FitError
-from tests.analysis.helpers import TRUTH, chinchilla_points
+from tests.analysis.helpers import TRUTH, chinchilla_points, fit
 
 POINTS = pl.DataFrame(chinchilla_points(noise=0.005))
 
@@ -47,7 +45,7 @@ def test_a_curve_costs_what_its_last_point_does() -> None:
 
 
 def test_a_curve_without_flops_costs_its_tokens() -> None:
-    """Of two curves of as many steps the one of larger batches is dearer."""
+    """Of two curves of as many steps the one of larger batches is more expensive."""
     table = pl.DataFrame({"curve": ["a", "b"], "step": [5, 5], "n_params": [2, 2], "n_tokens": [10, 20]})
     assert cost_of(table, curves=True).tolist() == [120, 240]
     assert cost_of(table.drop("n_tokens"), curves=True).tolist() == [10, 10]
@@ -80,7 +78,7 @@ LADDER = pl.DataFrame({
 
 
 @pytest.mark.parametrize(("rule", "held"), [
-    ("largest", [2.8, 2.81]),  # replicates of the dearest point go together
+    ("largest", [2.8, 2.81]),  # replicates of the most expensive point go together
     ("0.1", [2.8, 2.81]),
     ("0.3", [2.8, 2.81]),
     ("0.4", [3.0, 3.01, 2.8, 2.81]),
@@ -118,12 +116,12 @@ def test_curves_are_held_out_as_a_whole() -> None:
     assert held_losses(even, "curve = 'short'", curves=True) == [4.1, 3.1]
 
 
-def test_by_default_the_dearest_fifth_is_held_out() -> None:
+def test_by_default_the_most_expensive_fifth_is_held_out() -> None:
     parted = default_split(POINTS, 5)
     assert parted.held.sum() == 8
     cost = cost_of(POINTS)
     assert cost[parted.held].min() > cost[~parted.held].max()
-    # not where that leaves too little to fit, most of the points, or where no point is dearer
+    # not where that leaves too little to fit, most of the points, or where all points cost the same
     assert default_split(POINTS.head(8), 5) is None
     assert default_split(POINTS.head(9), 5) is not None
     assert default_split(LADDER, 1) is not None
@@ -187,4 +185,4 @@ def test_a_target_that_is_not_positive_is_off_by_a_difference() -> None:
     assert found["relative"]
     found = score(result, table.filter(held), np.array([0.0] * int(held.sum())), "n_params > 5e9")
     assert not found["relative"]
-    assert found["error"] == predict(result, table.filter(held))["predicted"].tolist()
+    assert found["error"] == result.predict(table.filter(held))["predicted"].tolist()

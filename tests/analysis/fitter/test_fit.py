@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult, read_fit
+from analysis.fits.files import read_fit
+from analysis.fitter.fit_json import to_json
+from analysis.fitter.law import FitResult
 from analysis.fitter.solve import Problem, huber, minimise
 from analysis.laws.registry import get_law
 from analysis.tables.columns import FitError
-from tests.analysis.helpers import TRUTH, chinchilla_points, points_as_rows
+from tests.analysis.helpers import TRUTH, chinchilla_points, fit, points_as_rows
 from train.record.files import write_json
 
 EPOCH = Path(__file__).parents[4] / "shared/reference/chinchilla_epoch/points.csv"
@@ -140,9 +140,9 @@ def test_the_bootstrap_is_a_function_of_its_seed() -> None:
 
 def test_a_fit_survives_its_file_exactly(tmp_path: Path) -> None:
     result = fit("chinchilla", chinchilla_points(noise=0.005), bootstrap=20)
-    write_json(tmp_path / "fit.json", result.to_json())
+    write_json(tmp_path / "fit.json", to_json(result))
     assert read_fit(tmp_path / "fit.json") == result
-    broken = {name: value for name, value in result.to_json().items() if name != "params"}
+    broken = {name: value for name, value in to_json(result).items() if name != "params"}
     (tmp_path / "fit.json").write_text(json.dumps(broken))
     with pytest.raises(FitError, match="not a fit"):
         read_fit(tmp_path / "fit.json")
@@ -204,7 +204,7 @@ def coverage(simulations: int, bootstrap: int) -> dict[str, float]:
         for name, value in TRUTH.items():
             low, high = result.params[name].ci95
             hits[name] += low <= value <= high
-        found = {name: float(values[0]) for name, values in predict(result, at).items()}
+        found = {name: float(values[0]) for name, values in result.predict(at).items()}
         hits["mean"] += found["lo95"] <= true <= found["hi95"]
         hits["measurement"] += found["pi_lo95"] <= true * np.exp(0.005 * rng.standard_normal()) <= found["pi_hi95"]
     return {name: count / simulations for name, count in hits.items()}
@@ -224,11 +224,11 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_a_prediction_interval_is_wider_than_that_of_the_mean() -> None:
     points = chinchilla_points(noise=0.005)
-    found = predict(fit("chinchilla", points, delta=0.01, bootstrap=200), points)
+    found = fit("chinchilla", points, delta=0.01, bootstrap=200).predict(points)
     assert (found["pi_lo95"] < found["lo95"]).all()
     assert (found["hi95"] < found["pi_hi95"]).all()
     assert ((found["lo95"] < found["predicted"]) & (found["predicted"] < found["hi95"])).mean() > 0.9
-    assert set(predict(fit("chinchilla", points, bootstrap=0), points)) == {"predicted"}
+    assert set(fit("chinchilla", points, bootstrap=0).predict(points)) == {"predicted"}
 
 
 # --- warnings --------------------------------------------------------------------------------------------

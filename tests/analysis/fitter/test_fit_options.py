@@ -68,10 +68,10 @@ def test_profiles_are_traced(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("rule", "words"), [
-    ("largest", "held out (the dearest point): fitted to 41 points"),
+    ("largest", "held out (the most expensive point): fitted to 41 points"),
     ("0.3", "fitted to 29 points"),
     ("n_params > 5e7", "held out (n_params > 5e7): fitted to 36 points"),
-    (None, "held out (the dearest fifth): fitted to 34 points"),
+    (None, "held out (the most expensive fifth): fitted to 34 points"),
     ("none", ""),
 ])  # fmt: skip
 def test_points_are_held_out(rule: str | None, words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Law
 from analysis.fitter.solve import Problem, minimise
 from analysis.fitter.uncertainty import standard_errors, to_params, to_theta
 

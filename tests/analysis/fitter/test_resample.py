@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
 from analysis.fitter.resample import blocks, codes, draw_clusters, draw_rows, draw_within
+from tests.analysis.helpers import fit
 
 CURVE = codes(np.repeat(["b", "a", "c"], [40, 25, 3]))
 

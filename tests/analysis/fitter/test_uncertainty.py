@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Law, Parameter
+from analysis.fitter.formula import Parameter
+from analysis.fitter.law import Law
 from analysis.tables.columns import Array, Column, Columns, FitError
-from tests.analysis.helpers import TRUTH, chinchilla_points
+from tests.analysis.helpers import TRUTH, chinchilla_points, fit
 
 NOISE = 0.005
 LINE = Law(

@@ -9,13 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import complex_step
-from analysis.fitter.predict import predict
+from analysis.fitter.formula import complex_step
 from analysis.laws.annealing import MULTI_POWER, annealing, area, lr_annealing, multi_power, read_areas, read_reductions
 from analysis.laws.registry import find_law
 from analysis.tables.columns import Array, FitError
 from analysis.tables.curves import Curves, at_peak, trajectories
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_annealing import cosine, stable_decay
 
 # Validation losses at steps 1000, 2000, …, 20000 (cosine to 0 and constant, peak 2e-4, 500 steps of warm-up), from the
@@ -135,10 +134,12 @@ def test_a_law_fitted_to_two_schedules_predicts_a_third() -> None:
     fitted = Curves(points.filter(pl.col("curve") != "wsd"), table.schedules)
     unseen = points.filter(pl.col("curve") == "wsd")
     result = fit("lr_annealing", fitted, bootstrap=0)
-    predicted = predict(result, Curves(unseen.drop("loss"), table.schedules))["predicted"]
+    predicted = result.predict(Curves(unseen.drop("loss"), table.schedules))["predicted"]
     error = np.abs(predicted / unseen["exact"].to_numpy() - 1).mean()
     assert error < 0.0005
-    forward = lr_annealing(read_areas(Curves(unseen, table.schedules), result.options), **(result.values | {"C": 0.0}))
+    forward = lr_annealing(
+        read_areas(Curves(unseen, table.schedules), result.law.options), **(result.values | {"C": 0.0})
+    )
     assert np.abs(forward / unseen["exact"].to_numpy() - 1).mean() > 4 * error
 
 
@@ -245,7 +246,7 @@ def test_unseen_schedules_are_predicted_from_the_papers_three() -> None:
     seen = pl.col("curve").is_in(FITTED)
     result = fit("multi_power", Curves(points.filter(seen), table.schedules), bootstrap=0)
     unseen = points.filter(~seen)
-    predicted = predict(result, Curves(unseen, table.schedules))["predicted"]
+    predicted = result.predict(Curves(unseen, table.schedules))["predicted"]
     error = pl.DataFrame({"curve": unseen["curve"], "error": np.abs(predicted / unseen["exact"].to_numpy() - 1)})
     assert error.group_by("curve").mean()["error"].max() < 0.002
     # Negative control: without the drop the same curves are missed by far.

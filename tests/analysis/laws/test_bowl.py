@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
 from analysis.laws.bowl import lr_bowl
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_bowl import EXAMPLES, TRUTH
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitter.law import Steps
+from analysis.fitter.procedure import Steps
 from analysis.laws.allocation import predict_allocation
 from analysis.laws.chinchilla import chinchilla, optimum
 from analysis.laws.envelope import estimate, smooth_curve
@@ -145,7 +145,7 @@ def test_bad_input() -> None:
 
 def test_picture_has_a_line_for_each_curve_and_a_mark_for_each_step() -> None:
     from analysis.fits.plot_allocation import plot_allocation
-    from analysis.fitter.fit import fit
+    from tests.analysis.helpers import fit
 
     table = curves(between=0.002)
     table["curve"] = np.array([f"run {code}" for code in table["curve"]])
@@ -171,14 +171,14 @@ def test_intervals_cover(sizes: Any) -> None:
 
 def test_the_three_approaches_agree_on_one_law() -> None:
     """IsoFLOP by parabola and by Akima, envelope, and the parametric fit: N* at the largest budget."""
-    from analysis.fitter.fit import fit
-    from analysis.fitter.result import FitResult
+    from analysis.fitter.law import FitResult
+    from tests.analysis.helpers import fit
 
     target = 1e20
 
     def at_target(result: FitResult) -> tuple[float, float]:
         draws = {name: np.array(values, dtype=float)[:, None] for name, values in result.bootstrap["params"].items()}
-        if result.law == "chinchilla":
+        if result.law.name == "chinchilla":
             n_opt = optimum(target, **{name: draws[name] for name in draws if name != "E"})[0]
         else:
             n_opt = predict_allocation({"flops": np.array([target])}, **draws)["n_params_opt"]

@@ -10,9 +10,8 @@ import zlib
 import numpy as np
 import pytest
 
-from analysis.fitter.law import Family, Law, Learner
+from analysis.fitter.law import FitResult
 from analysis.fitter.points import read_variables
-from analysis.fitter.result import FitResult
 from analysis.laws.registry import LAWS
 from tests.analysis.coverage import EXAMPLES, cover, name_of
 from tests.analysis.simulate import Example
@@ -26,7 +25,7 @@ def off(result: FitResult, example: Example) -> dict[str, float]:
 
 
 def test_every_law_has_an_example() -> None:
-    formulas = {name for name, law in LAWS.items() if isinstance(law, (Law, Family)) and not isinstance(law, Learner)}
+    formulas = {name for name, law in LAWS.items() if law.shown.single is not None and law.shown.parameters}
     assert formulas == {example.law for example in EXAMPLES}
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Steps
+from analysis.fitter.procedure import Steps
 from analysis.laws.allocation import fit_allocation, predict_allocation
 from analysis.laws.chinchilla import chinchilla, optimum
 from analysis.laws.isoflop import akima, budgets, estimate, parabola
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 
 # Besiroglu et al. 2024 (arXiv 2404.10102), table 1, rounded.
 LAW = {"E": 1.817, "A": 482.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
 from analysis.laws.kaplan import (
     LAWS,
     critical_batch,
@@ -23,6 +22,7 @@ from analysis.laws.kaplan import (
     scale,
 )
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 
 BY_NAME = {law.name: law for law in LAWS}
 

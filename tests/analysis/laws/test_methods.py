@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.result import FitResult
+from analysis.fitter.law import FitResult
 from analysis.laws import methods
 from analysis.laws.chinchilla import chinchilla, optimum
 from analysis.laws.registry import get_law
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,12 @@ import pytest
 from scipy.stats import spearmanr
 
 from analysis.fits.mixture_choice import best_mixture, rank_score, spearman
-from analysis.fitter.fit import fit
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
+from analysis.fitter.fit_json import from_json, to_json
 from analysis.laws.domains import D_CPT, MULTILINGUAL, d_cpt, effective_fraction
 from analysis.laws.mixtures import EXPONENTIAL, LIGHTGBM, LINEAR, mixture_exponential
+from analysis.laws.registry import get_law
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_mixtures import EXAMPLES
 
 REGMIX = Path(__file__).parents[4] / "shared/reference/regmix/mixtures.csv"
@@ -46,7 +47,7 @@ def test_linear_ranks_the_unseen_mixtures_of_regmix(regmix: dict[str, pl.DataFra
     """Rank correlations x 100 recomputed from the published runs: 90.2, 89.3, 87.7."""
     result = fit("mixture_linear", regmix["train"], bootstrap=0)
     for size, published in (("1M", 90.2), ("60M", 89.33), ("1B", 87.66)):
-        found = 100 * spearman(predict(result, regmix[size])["predicted"], regmix[size]["loss"].to_numpy())
+        found = 100 * spearman(result.predict(regmix[size])["predicted"], regmix[size]["loss"].to_numpy())
         assert found == pytest.approx(published, abs=0.5), size
 
 
@@ -54,9 +55,9 @@ def test_linear_ranks_the_unseen_mixtures_of_regmix(regmix: dict[str, pl.DataFra
 def test_exponential_ranks_the_unseen_mixtures_of_regmix(regmix: dict[str, pl.DataFrame]) -> None:
     result = fit("mixture_exponential", regmix["train"], bootstrap=0)
     assert result.convergence["reached"]
-    assert result.options["reference"] == "w_pile_cc"
+    assert result.law.options["reference"] == "w_pile_cc"
     for size in ("1M", "60M", "1B"):
-        score = rank_score(predict(result, regmix[size])["predicted"], regmix[size]["loss"].to_numpy())
+        score = rank_score(result.predict(regmix[size])["predicted"], regmix[size]["loss"].to_numpy())
         assert score.spearman >= (0.96 if size == "1M" else 0.95), size
     # Web text has the lowest loss on web text, so that every slope away from it is positive.
     assert all(value > 0 for name, value in result.values.items() if name.startswith("t_"))
@@ -69,15 +70,15 @@ def test_lightgbm_ranks_the_unseen_mixtures_of_regmix(regmix: dict[str, pl.DataF
     result = fit("mixture_lightgbm", regmix["train"], bootstrap=0)
     for size, least in (("1M", 98.5), ("60M", 98.0), ("1B", 95.5)):
         test = regmix[size].drop("loss")
-        found = 100 * spearman(predict(result, test)["predicted"], regmix[size]["loss"].to_numpy())
+        found = 100 * spearman(result.predict(test)["predicted"], regmix[size]["loss"].to_numpy())
         assert found >= least, size
-    again = FitResult.from_json(json.loads(json.dumps(result.to_json())))
+    again = from_json(json.loads(json.dumps(to_json(result))), get_law)
     test = regmix["1M"]
-    np.testing.assert_array_equal(predict(again, test)["predicted"], predict(result, test)["predicted"])
+    np.testing.assert_array_equal(again.predict(test)["predicted"], result.predict(test)["predicted"])
     # Negative control: shuffled losses leave nothing to learn.
     shuffled = regmix["train"].with_columns(loss=pl.col("loss").shuffle(seed=0))
     nothing = fit("mixture_lightgbm", shuffled, options={"trees": 100}, bootstrap=0)
-    assert abs(spearman(predict(nothing, regmix["1M"])["predicted"], regmix["1M"]["loss"].to_numpy())) < 0.5
+    assert abs(spearman(nothing.predict(regmix["1M"])["predicted"], regmix["1M"]["loss"].to_numpy())) < 0.5
     # The released mixture for a 1B model is 87 % Pile-CC.
     shares = best_mixture(result, n=4000).shares
     assert max(shares, key=shares.__getitem__) == "w_pile_cc"
@@ -188,19 +189,19 @@ def test_a_score_over_terrible_mixtures_is_flattered() -> None:
         rank_score(predicted[:7], measured[:7])
 
 
-def _fitted(**changes: Any) -> Any:
+def _fitted(prior: Sequence[float] = (0.2, 0.5, 0.3), **changes: Any) -> Any:
     """A fit of two domains of which the first has the lower loss, with a bootstrap that doubts it a little."""
     rng = np.random.default_rng(3)
     weights = ["w_a", "w_b", "w_c"]
     values = {"c_w_a": 2.5, "c_w_b": 3.5, "c_w_c": 3.0}
     draws = {name: (value + 0.3 * rng.normal(size=40)).tolist() for name, value in values.items()}
     fields = {
-        "law": "mixture_linear",
-        "options": {"weights": weights, "prior": [0.2, 0.5, 0.3]},
+        "law": LINEAR.build({"weights": weights, "prior": list(prior)}),
         "values": values,
         "bootstrap": {"n": 40, "params": draws},
-    }
-    return SimpleNamespace(**fields | changes)
+    } | changes
+    fields["draws"] = {name: np.array(drawn)[:, None] for name, drawn in fields["bootstrap"]["params"].items()}
+    return SimpleNamespace(**fields)
 
 
 def test_best_mixture_goes_where_the_loss_is_low() -> None:
@@ -226,14 +227,14 @@ def test_best_mixture_keeps_to_the_largest_shares_and_to_the_prior() -> None:
     assert 0.3 < capped.shares["w_a"] <= 0.4
     close = best_mixture(_fitted(), n=5000, keep=32, strength=1000)
     assert close.shares["w_a"] == pytest.approx(0.2, abs=0.1)
-    never = best_mixture(_fitted(options={"weights": ["w_a", "w_b", "w_c"], "prior": [0.0, 0.5, 0.5]}), n=500, keep=8)
+    never = best_mixture(_fitted(prior=(0.0, 0.5, 0.5)), n=500, keep=8)
     assert never.shares["w_a"] == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "keywords", "message"),
     [
-        ({"law": "chinchilla"}, {}, "allowed: mixture_linear"),
+        ({"law": get_law("chinchilla")}, {}, "allowed: mixture_linear"),
         ({}, {"n": 10, "keep": 20}, "n >= keep"),
         ({}, {"strength": 0.0}, "strength > 0"),
         ({}, {"largest": {"w_x": 0.1}}, "'w_x' is not allowed"),

@@ -9,13 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import complex_step
-from analysis.fitter.predict import predict
-from analysis.fitter.result import FitResult
+from analysis.fitter.formula import complex_step
+from analysis.fitter.law import FitResult
 from analysis.laws.chinchilla import chinchilla
 from analysis.laws.over_training import LAWS, best_multiplier, downstream, over_training, over_training_cost
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_over_training import ERROR, EXAMPLES, LOSS
 
 MODELS = Path(__file__).parents[4] / "shared/reference/gadre_overtraining/models.csv"
@@ -200,10 +199,10 @@ def test_published_predictions(
 ) -> None:
     """Relative errors in per cent, of loss and then of the error that follows from the predicted loss."""
     run = models.filter((pl.col("train_set") == "redpajama") & (pl.col("model") == size) & near(multiplier))
-    loss = predict(fit_loss(models, "redpajama"), run)["predicted"]
-    error = predict(fit_error(models, "redpajama"), {"loss": loss})["predicted"]
+    loss = fit_loss(models, "redpajama").predict(run)["predicted"]
+    error = fit_error(models, "redpajama").predict({"loss": loss})["predicted"]
     assert 100 * abs(loss[0] / run["loss"][0] - 1) == pytest.approx(loss_off, abs=1e-3)
     assert 100 * abs(error[0] / run["error"][0] - 1) == pytest.approx(error_off, abs=1e-3)
-    at_20 = predict(fit_loss(models, "redpajama"), run.with_columns(n_tokens=20.0 * pl.col("n_params")))["predicted"]
+    at_20 = fit_loss(models, "redpajama").predict(run.with_columns(n_tokens=20.0 * pl.col("n_params")))["predicted"]
     if multiplier != 20:  # reading the model as if it had been trained for 20 tokens per parameter is far off
         assert 100 * abs(at_20[0] / run["loss"][0] - 1) > 5

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import complex_step
+from analysis.fitter.formula import complex_step
 from analysis.laws.chinchilla import chinchilla
 from analysis.laws.repetition import (
     LAWS,
@@ -20,6 +19,7 @@ from analysis.laws.repetition import (
     quality_repetition,
 )
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_repetition import BASE, EXAMPLES, WORTH
 
 CONSTRAINED, QUALITY = LAWS

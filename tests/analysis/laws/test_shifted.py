@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
 from analysis.laws.registry import find_law, get_law
 from analysis.laws.shifted import bnsl, frontier, hestness
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_shifted import MORE_BREAKS
 
 # Four-digit addition: training examples and test loss; the fit is to the first 14 points, and the last 3 are held out.

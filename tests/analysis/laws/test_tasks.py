@@ -7,10 +7,10 @@ from math import comb
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
 from analysis.laws import tasks
 from analysis.laws.registry import get_law
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 
 SIZES = np.geomspace(1e6, 1e9, 7)
 

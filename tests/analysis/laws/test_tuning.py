@@ -9,11 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Steps
-from analysis.fitter.predict import predict
+from analysis.fitter.procedure import Steps
 from analysis.laws.tuning import LAWS, RECIPES, cells, ladder_recipe, porian_recipe, regret, step_law_recipe, tuned
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_tuning import TRUTH, bowls
 
 STEP_LAW = Path(__file__).parents[4] / "shared/reference/steplaw"
@@ -182,7 +181,7 @@ def test_the_fit_draws_whole_cells_and_predicts_a_rate_and_a_batch() -> None:
     drawn = estimate(table, weigh(table, 300, seed=0), method="surface").params["lr_exponent_N"][1:]
     assert result.params["lr_exponent_N"].std == pytest.approx(drawn.std(), rel=0.2)
     new = {"n_params": np.array([1e7, 1e8]), "n_tokens": np.array([1e9, 1e10])}
-    truth, found = tuned(new, **TRUTH), predict(result, new)
+    truth, found = tuned(new, **TRUTH), result.predict(new)
     for name in ("lr_opt", "batch_opt"):
         assert found[name].shape == (2,)
         assert ((found[f"{name}_lo95"] < truth[name]) & (truth[name] < found[f"{name}_hi95"])).all()

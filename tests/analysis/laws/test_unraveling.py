@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Steps
-from analysis.fitter.predict import predict as engine_predict
+from analysis.fitter.procedure import Steps
 from analysis.laws.kaplan import kaplan_steps
 from analysis.laws.unraveling import curve_loss, estimate, predict, steps_to_loss
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_kaplan import CURVE_CONSTANTS, curves
 
 # Bisection of the published constants (Kaplan et al. 2020, table 3 and section 5.1) at S = 1e3, 1e4, 1e5.
@@ -112,7 +111,7 @@ def test_fit_reads_curves_by_name_and_predicts_with_intervals() -> None:
     named = table | {"curve": np.array([f"run-{code:.0f}" for code in table["curve"]])}
     result = fit("unraveling", named, bootstrap=60)
     assert result.values == pytest.approx(first(estimated(table)), rel=1e-9)
-    found = engine_predict(result, HELD_OUT)
+    found = result.predict(HELD_OUT)
     truth = curve_loss(*HELD_OUT.values(), **CURVE_CONSTANTS)
     assert found["predicted"] == pytest.approx(truth, rel=0.01)
     assert ((found["predicted_lo95"] < truth) & (truth < found["predicted_hi95"])).mean() > 0.9

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitter.fit import fit
-from analysis.fitter.law import Procedure, Steps
-from analysis.fitter.result import FitResult
+from analysis.fitter.law import FitResult
+from analysis.fitter.procedure import Procedure, Steps
 from analysis.laws.registry import get_law
 from analysis.laws.vocabulary import (
     COMPRESSION,
@@ -21,6 +20,7 @@ from analysis.laws.vocabulary import (
     vocabulary_variables,
 )
 from analysis.tables.columns import FitError
+from tests.analysis.helpers import fit
 from tests.analysis.laws.simulated_vocabulary import (
     PAPER_MODELS,
     PAPER_VOCABULARIES,

@@ -1,4 +1,8 @@
-"""What may be said of two arms: the verdict in words, and what weakens it."""
+"""What may be said of two arms, in words, and what weakens it.
+
+conclude(trials, "slope", crossing, confirmed=True)      ("overtakes", "muon overtakes adamw at flops = 1.00e+18 (…)")
+weaknesses(trials, "slope", "slope", places, crossing)   sentences, such as of too few scales
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,16 @@ from analysis.compare.crossing import Crossing
 from analysis.tables.columns import Array
 from conf.command_line import counted
 
-Verdict = Literal["overtakes", "better throughout", "extrapolated crossing", "cannot tell"]
+Conclusion = Literal["overtakes", "better throughout", "extrapolated crossing", "cannot tell"]
 
 FEWEST_SCALES, FEWEST_DECADES = 4, 1.5
 FEWEST_UNITS = 8
 SURE = 0.95  # share of replicates: the one-sided side of a 90 % interval
 
 
-def conclude(trials: Trials, chosen: str, crossing: Crossing, confirmed: bool) -> tuple[Verdict, str]:
-    """What may be said. A crossing counts as measured only if its whole interval is, and two seeds saw its far side."""
+def conclude(trials: Trials, chosen: str, crossing: Crossing, confirmed: bool) -> tuple[Conclusion, str]:
+    """`conclude(trials, chosen, crossing, confirmed)[0]`: what may be said. A crossing counts as measured only
+    if its whole interval is, and two seeds saw its far side."""
     leader = crossing.leader
     behind = trials.arms[1 - trials.arms.index(leader)]
     low, high = (10**end for end in crossing.log10_x.ci90)
@@ -56,13 +61,13 @@ def conclude(trials: Trials, chosen: str, crossing: Crossing, confirmed: bool) -
 
 
 def confirmed_by_seeds(trials: Trials) -> bool:
-    """Whether the order at the dearest scale of both arms is that of at least two seeds: of each pair of equal seed,
-    or, without seeds, of every trial of one arm against every trial of the other."""
+    """Whether the order at the most expensive scale of both arms is that of at least two seeds: of each pair of equal
+    seed, or, without seeds, of every trial of one arm against every trial of the other."""
     shared = [s for s in range(trials.n_scales) if len(np.unique(trials.arm[trials.scale == s])) == 2]
     if not shared:
         return False
-    dearest = max(shared, key=lambda s: float(trials.cost[trials.scale == s].max()))
-    there = trials.scale == dearest
+    most_expensive = max(shared, key=lambda s: float(trials.cost[trials.scale == s].max()))
+    there = trials.scale == most_expensive
     first, second = (trials.loss[there & (trials.arm == k)] for k in (0, 1))
     if trials.seed is None:
         signs = np.sign(second[:, None] - first[None, :]).ravel()
