@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from analysis.tables.csv import TableError
-from analysis.tables.runs import capped_loss
+from analysis.tables.runs import DATA, capped_loss
 from conf.command_line import counted
 from conf.config import Config
 from conf.identity import identity
@@ -25,7 +25,6 @@ LOSSES = ("val_loss", "loss", "capped_loss", "train_loss")
 """Metrics in nats per token, of which a run counts with `analysis.tables.runs.capped_loss`."""
 
 SIDES = ("A", "B")
-DATA = "data_fingerprint"
 
 
 @dataclass(frozen=True)

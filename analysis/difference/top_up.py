@@ -23,9 +23,10 @@ from typing import Any
 
 from analysis.claims.student import LEVEL
 from analysis.difference.difference import Difference, Units, difference, plan_looks, pocock_level, units_of
-from analysis.difference.pairs import DATA, SIDES, Pairs, Run, pair_runs, read_side
+from analysis.difference.pairs import SIDES, Pairs, Run, pair_runs, read_side
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import find_base, with_bases
+from analysis.tables.runs import DATA
 from conf.command_line import counted
 from conf.config import Config, resolve
 from conf.identity import run_id, settings_of

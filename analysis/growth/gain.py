@@ -22,11 +22,11 @@ from typing import Any, get_args
 import numpy as np
 import polars as pl
 
-from analysis.difference.pairs import DATA
 from analysis.growth.speed_up import SCRATCH, speed_up
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
 from analysis.tables.lineage import ENDED, FROM_SCRATCH, GROWING, SIZE
+from analysis.tables.runs import DATA
 from analysis.tables.select import FINISHED
 from conf.command_line import SI, counted, human
 from conf.config import Config

@@ -35,6 +35,9 @@ from train.timetable.cost import RunCost, Spent, tuning_tokens
 
 CONVENTIONS = ("total", "non_embedding", "non_vocab")
 
+DATA = "data_fingerprint"
+"""The column that tells what a run was trained on: same fingerprint, same tokens."""
+
 
 def runs_matching(patterns: Sequence[str]) -> list[Path]:
     """Run folders at or below the folders that match any of the glob patterns; raises `TableError` if none."""
