@@ -1,4 +1,9 @@
-"""Runs that the trainer could make: shapes times tokens, or learning rates, each with its size and its price."""
+"""Runs that the trainer could make: shapes times tokens, or learning rates, each with its size and its price.
+
+grid_of_sizes(setting, (16, 32), 8, (5.0, 200.0), inf)       candidates of two widths, 5 to 200 tokens per parameter
+grid_of_rates(setting, 32, 8, 20.0, (1e-3, 1e-1))            of one width, over learning rates
+columns_of(candidates)["n_params"]                           what a law reads of them (M,)
+"""
 
 from __future__ import annotations
 

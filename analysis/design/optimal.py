@@ -5,6 +5,9 @@ the derivatives of ln loss by the constants in units of the noise, and the covar
 depends on constants that are not known yet, what is minimised is the mean over draws of them (Chaloner and Larntz
 1989, "Optimal Bayesian design applied to logistic regression experiments").
 
+search(aim, limits)                        counts (M,): how many runs of each candidate
+relax(aim, limits, counts)[1]              what no design within the limits can go below
+
 Shape letters: K draws of the constants, M candidates, P constants, Q quantities.
 """
 

@@ -1,5 +1,9 @@
 """What a plan is for, which runs it takes, and the interval that it promises.
 
+planner = Planner(law, prior, candidates)
+design = planner.design(limits, quantity(law, "alpha"))      how many seeds of each candidate: `design.counts`
+design.expected["alpha"].ci95                                the interval that a fit of these runs would have
+
 Shape letters: K draws of the constants, M candidates, P free constants, Q quantities.
 """
 

@@ -1,4 +1,8 @@
-"""How well a fitted mixture law ranks mixtures that it has not seen, and the mixture that it would choose."""
+"""How well a fitted mixture law ranks mixtures that it has not seen, and the mixture that it would choose.
+
+rank_score(predicted, measured).regret     nats lost by taking the mixture that is predicted best
+best_mixture(result).shares                {"w_web": 0.61, "w_code": 0.39}
+"""
 
 from __future__ import annotations
 

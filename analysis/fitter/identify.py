@@ -1,4 +1,7 @@
-"""What the data cannot tell about a law: condition number, parameters that trade off, and warnings in words."""
+"""What the data cannot tell about a law: condition number, parameters that trade off, and warnings in words.
+
+identifiability, warnings = identify(problem, theta, draws_RP, sources={"n_params": "n_params"})
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class Identifiability:
 def identify(
     problem: Problem, theta: Array, draws_RP: Array, sources: Mapping[str, str]
 ) -> tuple[Identifiability, list[str]]:
-    """Judge an optimum and its data.
+    """`identify(problem, theta, draws_RP, sources)[1]`: an optimum and its data judged, and what to warn of.
 
     Args:
         theta: the optimum (P,).

@@ -1,5 +1,8 @@
 """Fits of one law to one set of points under many weightings at once: what a bootstrap needs.
 
+refit_all(problem, theta, weights_RN, delta)                 optima (R, P), and the share of them that converged
+refit(law, variables, target, weights_RN, values)            {"E": (R, 1), …}, in the units of the table
+
 Shape letters: R weightings, G points of the grid of starts, N points, P parameters.
 """
 
@@ -19,7 +22,8 @@ STARTS = 64  # the part of the grid that a weighting chooses its own starts from
 
 
 def refit_all(problem: Problem, theta: Array, weights_RN: Array, delta: float) -> tuple[Array, float]:
-    """Optima of weightings of the points (R, P), and the share of them that converged.
+    """`refit_all(problem, theta, weights_RN, delta)[0]`: optima of weightings of the points (R, P);
+    and the share of them that converged.
 
     Each weighting is fitted from the optimum `theta` of equal weights and from its own two best points of the grid,
     since a warm start alone gives too narrow intervals; the best end counts.
@@ -55,7 +59,8 @@ def refit_all(problem: Problem, theta: Array, weights_RN: Array, delta: float) -
 def refit(
     law: Formula, variables: Columns, target: Array, weights_RN: Array, values: Mapping[str, float], *, log: bool = True
 ) -> dict[str, Array]:
-    """The law's constants that minimise sum_n weight_n r_n², for each weighting (R, 1), in the units of the table.
+    """`refit(law, variables, target, weights_RN, values)["E"]`: the law's constants that minimise
+    sum_n weight_n r_n², for each weighting (R, 1), in the units of the table.
 
     Args:
         values: the optimum for equal weights.

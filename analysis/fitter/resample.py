@@ -1,4 +1,8 @@
-"""What a bootstrap draws, as weights: how often each point counts in each resample. No law is known here."""
+"""What a bootstrap draws, as weights: how often each point counts in each resample. No law is known here.
+
+draw_rows(42, 1000, seed=0)                (1000, 42): how often each of 42 rows counts
+draw_clusters(codes(labels), 1000, 0)      the same, whole clusters being drawn
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 """Minimises a robust sum over residuals from many starts at once. Arrays in, arrays out; no law is named here.
 
+problem = Problem(law, variables, target, log=True)          residuals of ln target
+theta_GP = start_grid(problem)                               where a fit may start
+minimise(problem, theta_GP, weights_N[None], delta)          where each start ends: theta, cost, slope
+
 Shape letters: S starts (or bootstrap replicates x starts), N data points, P parameters, K linear coefficients,
 G points of the grid of starts, R resamples.
 """

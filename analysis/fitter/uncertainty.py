@@ -1,5 +1,8 @@
 """Intervals without resampling: classical and sandwich standard errors, and profiles of single parameters.
 
+standard_errors(problem, theta, weights_N, delta, "sandwich")      {"E": 0.02, …}, in the units of the table
+profile(problem, solution, "alpha", weights_N, delta)["ci95"]      where the deviance is below its 95 % quantile
+
 Shape letters: N points, P parameters, Q free parameters, S values along a profile.
 """
 
