@@ -278,7 +278,7 @@ def _told_apart(key: str, cells: Sequence[list[str] | None], pairs: Pairs, seen:
     if key.startswith(("data", "train.")):  # other batches change all that follows
         effects = {BATCHES: EFFECTS[BATCHES]} | effects
     left = set(pairs)
-    for name, effect in effect_of.items():
+    for name, effect in effects.items():
         effect_of: dict[int, Any] = {}
         for index in sorted({index for pair in left for index in pair}):
             argv = cells[index]
