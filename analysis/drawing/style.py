@@ -30,6 +30,8 @@ matplotlib.use("Agg")
 ONE_PANEL = (4.6, 3.3)
 TWO_PANELS = (7.6, 3.3)
 
+VALIDATION_LOSS = "validation loss (nats per token)"
+
 HELD_OUT = "#c1272d"
 REFERENCE = "#6b6b6b"
 # Okabe and Ito 2008, without yellow, which vanishes on white.
@@ -127,8 +129,10 @@ def doubling_axis(axes: Axes, sizes: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def loss_axis(axes: Axes) -> None:
-    """A logarithmic loss axis whose ticks are plain numbers at round places."""
+def loss_axis(axes: Axes, label: str | None = None) -> None:
+    """A logarithmic loss axis whose ticks are plain numbers at round places; its label stays where none is given."""
+    if label is not None:
+        axes.set_ylabel(label)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0) if (high - low) / s <= 7)

@@ -81,8 +81,7 @@ CONTROLS = (
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `coordinates`, `rules` and `depth`, and return the claims. Runs: widths at one depth, and depths with
-    another base width."""
+    """Draw `coordinates`, `rules` and `depth`, whose runs have another base width."""
     deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
     wide = read_coordinates(runs.filter(~deep), _arm())
     depth = read_coordinates(runs.filter(deep), _arm())
@@ -108,9 +107,6 @@ def _arm() -> pl.Expr:
         .then(pl.format(" without {}", "param.without"))
         .otherwise(pl.lit("")),
     )
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _last(table: pl.DataFrame) -> int:
@@ -215,9 +211,6 @@ def _depth_claims(table: pl.DataFrame, runs: pl.DataFrame) -> list[Claim]:
              "Without its residual multiplier CompleteP does not keep the stream from growing with the depth."),
         )
     ]  # fmt: skip
-
-
-# --- figures ---------------------------------------------------------------------------------------------
 
 
 PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "training loss"}

@@ -89,8 +89,7 @@ SIGNS = {
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `signs`, and return a claim for each sign: that its symptom is visible. Runs: a few probed steps over widths
-    for each arm, and learning rates at several lengths of training."""
+    """Draw `signs`: a few probed steps over widths for each arm, and learning rates at several lengths of training."""
     long = pl.col("probe.every").is_null()
     symptoms = _symptoms(runs.filter(~long))
     lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))
@@ -128,9 +127,6 @@ def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts).filter(pl.col("value").is_finite() & (pl.col("value") > 0))
 
 
-# --- claims ----------------------------------------------------------------------------------------------
-
-
 def _claims(symptoms: pl.DataFrame) -> Iterator[Claim]:
     for name, sign in SIGNS.items():
         rows = symptoms.filter(pl.col("sign") == name)
@@ -155,9 +151,6 @@ def _horizon_claim(lengths: pl.DataFrame) -> Claim:
         statistic="slope of log2 of the base model's best rate against log2 of steps",
         accept=below(-VISIBLE),
     )
-
-
-# --- figure ----------------------------------------------------------------------------------------------
 
 
 def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from analysis.claims.claim import Claim
@@ -28,8 +27,7 @@ LARGE = "71M parameters and 1e9 tokens, where the paper finds 2 to 5 % of perple
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `gradients`, `fraction` and `removal`, and return the claims. Runs: several `model.mix_fraction` at one size
-    over learning rates and seeds."""
+    """Draw `gradients`, `fraction` and `removal`."""
     name = pl.col("model.mix_fraction").map_elements(_as_fraction, return_dtype=pl.String)
     sweep = read_sweep(runs, name)
     rows = read_rows(sweep)
@@ -48,9 +46,6 @@ def _as_fraction(value: float) -> str:
     """With its denominator, or a CSV's reader would take the first arm for a number."""
     fraction = Fraction(value).limit_denominator(48)
     return f"{fraction.numerator}/{fraction.denominator}"
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _gradient_claims(gradient: pl.DataFrame, warmup: pl.DataFrame) -> list[Claim]:
@@ -127,7 +122,7 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
 
 def _deep_block_claim(removal: pl.DataFrame) -> Claim:
     deeper = removal.filter(pl.col("block") > pl.col("block").max() / 2)
-    missed = over_blocks(deeper, lambda x: float(np.mean(x)), "missed")
+    missed = over_blocks(deeper, lambda x: float(x.mean()), "missed")
     return Claim(
         "Removing a deep block costs more under Mix-LN than in pre-LN.",
         of=arms_apart(missed, "missed", MIX, PRE),
@@ -138,15 +133,12 @@ def _deep_block_claim(removal: pl.DataFrame) -> Claim:
     )
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_gradients(gradient: pl.DataFrame, folder: Path) -> None:
     """`gradients`: the gradient norm of each block at initialisation, during the warm-up, at its end, and late."""
     steps = gradient["step"].unique().sort()
     last = int(steps[-1])
-    wanted = [int(steps[int((steps - share * last).abs().arg_min() or 0)]) for share in (0.0, EARLY / 2, EARLY, 1.0)]
-    wanted = list(dict.fromkeys(wanted))
+    nearest = [int(steps[int((steps - share * last).abs().arg_min() or 0)]) for share in (0.0, EARLY / 2, EARLY, 1.0)]
+    wanted = list(dict.fromkeys(nearest))
     size = 2.35 * len(wanted) + 0.6, 2.8
     with style.panels(size, 1, len(wanted), sharey=True, squeeze=False) as (figure, [panels]):
         for axes, step in zip(panels, wanted, strict=True):
@@ -175,7 +167,7 @@ def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
         for axes in (loss, share):
             axes.set_xticks(ticks["fraction"].to_list(), [str(Fraction(arm)) for arm in ticks["arm"]])
             axes.set_xlabel("share of Post-LN blocks")
-        loss.set_ylabel("validation loss (nats per token)")
+        loss.set_ylabel(style.VALIDATION_LOSS)
         loss.legend(title="learning rate", loc="center", bbox_to_anchor=(0.4, 0.7))  # the one place without a line
         share.set(ylim=(-0.05, 1.05), ylabel="share of runs that failed")
     write_picture(figure, sweep.drop("folder"), folder / "fraction")

@@ -3,6 +3,7 @@ over depth for pre-, Peri- and Post-LN."""
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,7 @@ LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each place
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate`, `depth` and `seeds`, and return the claims. Runs: the three placements at one size over
-    learning rates and seeds."""
+    """Draw `learning_rate`, `depth` and `seeds`."""
     sweep = read_sweep(runs, pl.col("model.norm_placement"))
     rows = read_rows(sweep)
     sweep = with_failed(broke(sweep, rows))
@@ -51,9 +51,6 @@ def deeper_growth(variances: Array) -> float:
     middle = (len(variances) - 1) // 2
     first = (variances[middle] - variances[0]) / middle
     return float((variances[-1] - variances[middle]) / (len(variances) - 1 - middle) / first)
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
@@ -156,9 +153,6 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
     ]
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
     of runs whose loss rose out of its noise on the way."""
@@ -175,10 +169,8 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
         share.legend()
         share.set(xscale="log", ylim=(-0.05, 1.05), xlabel="learning rate", ylabel="share of runs that failed")
         draw_estimates(number, sensitive, ARMS, "sensitivity")
-        number.set_ylim(bottom=0)
-        number.set_ylabel("LR sensitivity (nats)")
         low, high = lr_window(sweep)
-        number.set_title(f"rates {low:g} to {high:g}")
+        number.set(ylim=(0, None), ylabel="LR sensitivity (nats)", title=f"rates {low:g} to {high:g}")
     write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
@@ -192,17 +184,15 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folde
             (panels[:2], variance, "variance of the block's output"),
             (panels[2:], gradient, "gradient norm of the block"),
         ):
-            for axes, when, title in zip(
-                pair, (at_start, at_end), ("at initialisation", f"after training at {lr:g}"), strict=True
-            ):
-                draw_profile(axes, when(table), ARMS)
+            times = {"at initialisation": at_start(table), f"after training at {lr:g}": at_end(table)}
+            for axes, (title, rows) in zip(pair, times.items(), strict=True):
+                draw_profile(axes, rows, ARMS)
                 axes.set_title(title)
-                drawn.append(when(table).with_columns(pl.lit(label).alias("what"), pl.lit(title).alias("when")))
+                drawn.append(rows.with_columns(pl.lit(label).alias("what"), pl.lit(title).alias("when")))
             pair[0].set_ylabel(label)
-            low = min(axes.get_ylim()[0] for axes in pair)
-            high = max(axes.get_ylim()[1] for axes in pair)
+            ends = [end for axes in pair for end in axes.get_ylim()]
             for axes in pair:
-                axes.set_ylim(low, high)
+                axes.set_ylim(min(ends), max(ends))
         panels[0].legend()
     write_picture(figure, pl.concat(drawn).drop("size"), folder / "depth")
 
@@ -215,11 +205,11 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
     with style.panels((8.4, 4.0), 2, len(ARMS), sharex=True, sharey="row") as (figure, grid):
         for column, arm in zip(grid.T, ARMS, strict=True):
             own = curves.filter(pl.col("arm") == arm)
-            for k, ((seed,), rows) in enumerate(own.group_by("seed", maintain_order=True)):
+            for colour, ((seed,), rows) in zip(
+                cycle(style.ARMS), own.group_by("seed", maintain_order=True), strict=False
+            ):
                 for axes, name in zip(column, ("train_loss", "grad_norm"), strict=True):
-                    axes.plot(
-                        rows["step"], rows[name], color=style.ARMS[k % len(style.ARMS)], linewidth=0.8, label=seed
-                    )
+                    axes.plot(rows["step"], rows[name], color=colour, linewidth=0.8, label=seed)
             column[0].set_title(ARMS[arm])
             column[1].set(yscale="log", xlabel="step")
         grid[0, 0].set_ylabel("training loss (nats)")

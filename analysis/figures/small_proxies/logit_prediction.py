@@ -31,8 +31,7 @@ WIDEST = 3.0  # factor on either side that an interval may span and still say so
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `logit_prediction`, and return the claims. Runs: models without QK-norm over sizes, learning rates and
-    seeds. Some are trained to the end; the others end at the early step."""
+    """Draw `logit_prediction`. Some runs are trained to the end; the others end at the early step."""
     sweep, step = _read_early_logits(runs)
     held_out = float(sweep["size"].max())  # type: ignore[arg-type]  # polars says Any
     fits = {
@@ -77,9 +76,6 @@ def _read_early_logits(runs: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 def _fit(rows: pl.DataFrame, *, bootstrap: int) -> FitResult:
     columns = {"n_params": rows["size"].to_numpy(), "max_logit": rows["logit"].to_numpy()}
     return find_law(LAW).fit(columns, FitOptions(bootstrap=bootstrap))
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame, fits: Mapping[float, FitResult], held_out: float, step: int) -> list[Claim]:
@@ -155,9 +151,6 @@ def _ranks(whole: pl.DataFrame) -> Sample:
             return Sample({}, len(whole), lacking="no run fails, or all do" if several else None)
         shares[seed] = float(((failing > sound) + 0.5 * (failing == sound)).mean())
     return Sample(shares, len(whole))
-
-
-# --- figure ----------------------------------------------------------------------------------------------
 
 
 def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folder: Path) -> None:

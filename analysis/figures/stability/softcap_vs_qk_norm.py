@@ -17,14 +17,7 @@ from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, failing_lr, l
 from analysis.stability.plot_arms import draw_against_lr, draw_estimates, draw_losses
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
-ARMS = {
-    PLAIN: "neither",
-    CAP_50: "cap 50",
-    CAP_20: "cap 20",
-    NORM: "QK-norm",
-    BOTH: "QK-norm, cap 50",
-    QKV: "QKV-norm",
-}
+ARMS = {PLAIN: "neither", CAP_50: "cap 50", CAP_20: "cap 20", NORM: "QK-norm", BOTH: "QK-norm, cap 50", QKV: "QKV-norm"}
 CAPS = {CAP_50: 50.0, CAP_20: 20.0}
 ROUNDING = 1e-5  # of tanh
 HALF = 0.5
@@ -32,8 +25,7 @@ LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate` and `attention`, and return the claims. Runs: the arms at one size over learning rates and
-    seeds."""
+    """Draw `learning_rate` and `attention`."""
     cap = pl.col("model.attention_softcap")
     arm = pl.col("model.qk_norm") + pl.when(cap.is_null()).then(pl.lit("")).otherwise(
         ", cap " + cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False).cast(pl.String)
@@ -43,9 +35,6 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     _draw_learning_rate(sweep, folder)
     _draw_attention(sweep, folder)
     return [*_attention_claims(sweep), *_rate_claims(sweep)]
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _attention_claims(sweep: pl.DataFrame) -> list[Claim]:
@@ -133,9 +122,6 @@ def _higher(one: Sample, other: Sample) -> Sample:
     return Sample({seed: max(one.values[seed], other.values[seed]) for seed in both}, one.n_runs + other.n_runs)
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss over learning rates by arm, and the rate at which each arm fails."""
     fails = failing_lr(sweep, rise=RISE)
@@ -166,9 +152,8 @@ def _draw_attention(sweep: pl.DataFrame, folder: Path) -> None:
         for axes, (value, label) in zip(row, panels.items(), strict=True):
             draw_against_lr(axes, sweep, ARMS, value, log=value != "entropy")
             axes.set_ylabel(label)
-            if value == "entropy":
-                axes.set_ylim(-0.02, 1.02)
-        logits, _, entropy = figure.axes
+        logits, _, entropy = row
+        entropy.set_ylim(-0.02, 1.02)
         for cap in CAPS.values():
             logits.axhline(cap, color=style.REFERENCE, linestyle=":", linewidth=1)
         figure.legend(*entropy.get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
