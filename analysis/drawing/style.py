@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
@@ -119,6 +120,14 @@ def count_axis(axes: Axes, values: Array, prefixes: str = COUNTS) -> None:
 def count_ticks(prefixes: str = COUNTS) -> FuncFormatter:
     """Ticks such as 300K, for an axis of any scale."""
     return FuncFormatter(lambda value, _: human(value, prefixes))
+
+
+def plain_ticks(axis: Axis, subs: Sequence[float] | None = None) -> None:
+    """Plain numbers on a logarithmic axis, at these multiples of each decade where they are given."""
+    if subs is not None:
+        axis.set_major_locator(LogLocator(base=10, subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def doubling_axis(axes: Axes, sizes: Sequence[float], label: str) -> None:

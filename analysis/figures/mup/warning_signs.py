@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
@@ -114,13 +113,7 @@ def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
     )
     table = runs.join(measured, left_on="run_id", right_on="curve", how="left", maintain_order="left")
     parts = [
-        table.filter(which).select(
-            pl.lit(name).alias("sign"),
-            pl.lit(arm).alias("arm"),
-            pl.col("model.width").alias("width"),
-            "seed",
-            pl.col(name).alias("value"),
-        )
+        table.filter(which).select(sign=pl.lit(name), arm=pl.lit(arm), width="model.width", seed="seed", value=name)
         for name, sign in SIGNS.items()
         for arm, which in (("healthy", sign.healthy), ("sick", sign.sick))
     ]
@@ -168,24 +161,17 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
             _draw_line(last, best, "lr_opt", SICK, "--", "")
         last.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
     horizon = best_lr(lengths).select(
-        pl.lit("horizon").alias("sign"),
-        pl.lit("sick").alias("arm"),
-        pl.col("size").alias("steps"),
-        "seed",
-        pl.col("lr_opt").alias("value"),
-        "at_edge",
+        sign=pl.lit("horizon"), arm=pl.lit("sick"), steps="size", seed="seed", value="lr_opt", at_edge="at_edge"
     )
     write_picture(figure, pl.concat([symptoms, horizon], how="diagonal_relaxed"), folder / "signs")
 
 
 def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: str, label: str) -> None:
-    """Geometric mean over seeds with its interval against size, on logarithmic axes."""
+    """Geometric mean over seeds with its 95 % interval against size, on logarithmic axes."""
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
         draw_intervals(axes, points["size"], points, fmt="o" + line, color=colour, label=label)
     style.doubling_axis(axes, rows["size"].unique().sort().to_list(), "width")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high > 5 * low else range(1, 10)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    style.plain_ticks(axes.yaxis, (1.0, 2.0, 5.0) if high > 5 * low else range(1, 10))

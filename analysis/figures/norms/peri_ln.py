@@ -14,10 +14,10 @@ from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
+from analysis.figures.norms.failing import BEARS, CENSORED, bearing_lr, fewer_fail, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, read_rows, tilt
 from analysis.figures.norms.layers_plot import draw_profile
-from analysis.stability.lr_sweep import RISE, curves_of, lr_window, read_sweep, sensitivity
+from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep, sensitivity
 from analysis.stability.plot_arms import arm_colours, draw_estimates, draw_losses
 from analysis.tables.columns import Array
 
@@ -57,20 +57,17 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
     fails = bearing_lr(sweep).with_columns(pl.col("lr_fail").log10())
     sensitive = sensitivity(sweep)
     low, high = lr_window(sweep)
-    failing = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
-    censored = "where it never is, the highest rate, and where it always is above the best arm's, the lowest"
-    one_rate = 1 / sweep["lr"].n_unique()
     return [
         Claim(
             "Peri-LN bears a higher learning rate than pre-LN.",
             of=arms_apart(fails, "lr_fail", "peri", "pre"),
-            statistic=f"{failing}, Peri-LN minus pre-LN; {censored}",
+            statistic=f"{BEARS}, Peri-LN minus pre-LN; {CENSORED}",
             accept=above(0),
         ),
         Claim(
             "Post-LN fails at a lower learning rate than pre-LN.",
             of=arms_apart(fails, "lr_fail", "post", "pre"),
-            statistic=f"{failing}, Post-LN minus pre-LN; {censored}",
+            statistic=f"{BEARS}, Post-LN minus pre-LN; {CENSORED}",
             accept=below(0),
         ),
         Claim(
@@ -86,18 +83,12 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
             accept=above(0),
             needs=LARGE,
         ),
-        Claim(
-            "Fewer runs fail under Peri-LN than under pre-LN.",
-            of=arms_apart(sweep, "failed", "pre", "peri").in_steps(one_rate),
-            statistic=f"{SHARE}; pre-LN minus Peri-LN",
-            accept=above(0),
-        ),
-        Claim(
-            "Fewer runs have a loss that spikes or diverges under Peri-LN than under pre-LN.",
-            of=arms_apart(sweep, "broke", "pre", "peri").in_steps(one_rate),
-            statistic="share of the rates at which the training loss rose out of its noise or diverged, pre-LN minus "
-            "Peri-LN",
-            accept=above(0),
+        *fewer_fail(
+            sweep,
+            "peri",
+            "pre",
+            names=("Peri-LN", "pre-LN"),
+            apart="pre-LN minus Peri-LN",
             needs="thousands of steps: a spike needs time, and in so few of them only the highest rates break a run",
         ),
     ]

@@ -110,6 +110,7 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
         draw_arm_intervals(loss_axes, best, ARMS, "best_loss")
         style.loss_axis(loss_axes, f"lowest {style.VALIDATION_LOSS}")
+        loss_axes.legend()
         for axes in (rate_axes, loss_axes):
             style.doubling_axis(axes, sorted(sweep["size"].unique()), "width")
             axes.margins(x=0.12)
@@ -140,6 +141,5 @@ def _draw_rates(axes: Axes, sweep: pl.DataFrame) -> pl.DataFrame:
             axes.plot(size * aside(k, ARMS), lr, "v" if lr == low else "^", color=colour, mfc="none", markersize=6)
     axes.set(yscale="log", ylabel="best learning rate")
     if len(at_edge):
-        axes.plot([], [], "^", color=style.REFERENCE, mfc="none", label="at an edge of the grid")
-    axes.legend()
+        axes.legend(axes.plot([], [], "^", color=style.REFERENCE, mfc="none"), ["at an edge of the grid"])
     return rates

@@ -60,6 +60,7 @@ def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, folder: Path) -> None:
     with style.panels((9.0, 4.6), 2, 4) as (figure, rows):
         for axes_of_row, (kind, arms) in zip(rows, ARMS.items(), strict=True):
             draw_loss_panels(axes_of_row, sweep, {name: name for name in arms}, colours)
+            axes_of_row[0].set_ylabel("validation loss\n(nats per token)")
             _draw_factors(axes_of_row[-1], sensitive, kind, colours)
         rows[0][-1].set_title(f"rates {low:g} to {high:g}")
         if len(colours) > 1:

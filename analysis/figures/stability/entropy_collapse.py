@@ -13,7 +13,7 @@ from analysis.claims.sample import Sample, arms_apart
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, read_sweep, sensitivity
+from analysis.stability.lr_sweep import RISE, curves_of, read_sweep, sensitivity
 from analysis.stability.plot_arms import draw_against_lr, draw_losses, draw_over_steps
 from analysis.stability.plot_lr_sweep import loss_axis
 
@@ -27,7 +27,7 @@ SMOOTH = 9  # steps of the training loss
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `steps`, `learning_rate` and `entropy_and_loss`."""
     arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
-    sweep = read_sweep(runs, arm, size=MATRICES)
+    sweep = read_sweep(runs, arm)
     curves = curves_of(sweep)
     attention = read_attention(sweep, curves, context=runs["data.context"][0])
     sweep = with_attention(sweep, attention)

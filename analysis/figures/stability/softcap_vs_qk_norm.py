@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, at_most, below
@@ -13,7 +12,7 @@ from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, failing_lr, lr_window, read_sweep
+from analysis.stability.lr_sweep import RISE, curves_of, failing_lr, lr_window, read_sweep
 from analysis.stability.plot_arms import draw_against_lr, draw_estimates, draw_losses
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
@@ -27,10 +26,8 @@ LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `learning_rate` and `attention`."""
     cap = pl.col("model.attention_softcap")
-    arm = pl.col("model.qk_norm") + pl.when(cap.is_null()).then(pl.lit("")).otherwise(
-        ", cap " + cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False).cast(pl.String)
-    )
-    sweep = read_sweep(runs, arm, size=MATRICES)
+    capped = pl.format(", cap {}", cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False))
+    sweep = read_sweep(runs, pl.col("model.qk_norm") + capped.fill_null(""))
     sweep = with_attention(sweep, read_attention(sweep, curves_of(sweep), context=runs["data.context"][0]))
     _draw_learning_rate(sweep, folder)
     _draw_attention(sweep, folder)
@@ -128,11 +125,8 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     with style.panels((8.0, 3.3), 1, 2, width_ratios=[1.25, 1]) as (figure, (curves, rates)):
         draw_losses(curves, sweep, ARMS)
         draw_estimates(rates, fails, ARMS, "lr_fail", log=True)
-        rates.set_yscale("log")
-        rates.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        rates.yaxis.set_minor_formatter(NullFormatter())
-        rates.set_ylabel(f"learning rate where the loss\nis {RISE:g} nats above its lowest")
+        rates.set(yscale="log", ylabel=f"learning rate where the loss\nis {RISE:g} nats above its lowest")
+        style.plain_ticks(rates.yaxis, (1.0, 2.0, 5.0))
         rates.set_xticks(range(len(ARMS)), list(ARMS.values()), rotation=30, ha="right")
         if fails["censored"].any():
             rates.axhline(lr_window(sweep)[1], color=style.REFERENCE, linestyle=":", linewidth=1)
