@@ -119,9 +119,7 @@ def test_runs_are_counted_by_what_the_table_says() -> None:
 
 # --- arithmetic ------------------------------------------------------------------------------------------
 
-SAMPLES = st.builds(
-    Sample, st.dictionaries(st.integers(0, 5), st.floats(-100, 100), max_size=6), st.integers(0, 20)
-)
+SAMPLES = st.builds(Sample, st.dictionaries(st.integers(0, 5), st.floats(-100, 100), max_size=6), st.integers(0, 20))
 
 
 @settings(deadline=None)
@@ -142,7 +140,9 @@ def test_an_interval_moves_and_scales_with_its_values(values: list[float], facto
     mean, (low, high) = over_seeds(values)
     moved, ends = over_seeds([factor * value + shift for value in values])
     assert low <= mean <= high
-    assert (moved, *ends) == pytest.approx((factor * mean + shift, factor * low + shift, factor * high + shift), abs=1e-6)
+    assert (moved, *ends) == pytest.approx(
+        (factor * mean + shift, factor * low + shift, factor * high + shift), abs=1e-6
+    )
     assert over_seeds(values[::-1])[1] == pytest.approx((low, high))
 
 

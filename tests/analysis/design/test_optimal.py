@@ -94,9 +94,7 @@ def test_limits_allow_what_fits_in(counts: list[int], changes: dict[str, Any], a
     st.lists(st.integers(0, 3), min_size=5, max_size=5),
     st.integers(1, 3),
 )
-def test_the_fullest_slot_is_between_the_bounds_of_any_order(
-    costs: list[float], counts: list[int], slots: int
-) -> None:
+def test_the_fullest_slot_is_between_the_bounds_of_any_order(costs: list[float], counts: list[int], slots: int) -> None:
     within = limits(costs_M=np.array(costs), slots=slots)
     total = float(np.array(counts) @ np.array(costs))
     largest = max((cost for cost, n in zip(costs, counts, strict=True) if n), default=0.0)

@@ -19,7 +19,12 @@ DESIGN = Design(COUNTS, None, {"alpha": ALPHA}, None, "alpha", bound=0.0)
 
 
 def words(
-    capsys: pytest.CaptureFixture[str], design: Design = DESIGN, *, slots: int = 1, rate: float | None = None, **content: Any
+    capsys: pytest.CaptureFixture[str],
+    design: Design = DESIGN,
+    *,
+    slots: int = 1,
+    rate: float | None = None,
+    **content: Any,
 ) -> str:
     within = limits(slots=slots)
     told = describe(design, planner(), within, rate) | {"study": "planned/a", "params": "total", "besides": []}

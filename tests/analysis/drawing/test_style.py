@@ -117,7 +117,9 @@ def test_a_name_that_is_no_picture_is_refused() -> None:
         check_picture("--plot", Path(name))
     check_picture("--plot", None)
     for name in ("loss.jpeg", "loss", "loss.PNG", ".png"):
-        with pytest.raises(UserError, match=r"--plot .*: not a picture; allowed: a name that ends in \.png, \.svg, \.pdf"):
+        with pytest.raises(
+            UserError, match=r"--plot .*: not a picture; allowed: a name that ends in \.png, \.svg, \.pdf"
+        ):
             check_picture("--plot", Path(name))
 
 

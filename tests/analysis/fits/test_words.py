@@ -108,7 +108,15 @@ def test_what_was_held_out_is_said_by_its_rule(rule: str, which: str) -> None:
 
 
 def test_a_difference_is_no_percentage_and_without_intervals_nothing_is_inside_them() -> None:
-    scored = {"rule": "0.2", "n": 8, "n_fitted": 34, "relative": False, "mean_abs": 0.0123, "mean": 0.01, "coverage": None}
+    scored = {
+        "rule": "0.2",
+        "n": 8,
+        "n_fitted": 34,
+        "relative": False,
+        "mean_abs": 0.0123,
+        "mean": 0.01,
+        "coverage": None,
+    }
     told = words(holdout=scored)
     assert "off by 0.0123 on average (bias +0.01) at 8 others" in told
     assert "inside" not in told
@@ -147,7 +155,9 @@ def test_a_law_is_said_with_all_that_it_reads_and_takes(name: str) -> None:
 
 
 def test_limits_of_constants_say_how_they_are_found() -> None:
-    told = {line.split()[1]: line for line in said(print_laws, [find_law("chinchilla")]).splitlines() if "constant" in line}
+    told = {
+        line.split()[1]: line for line in said(print_laws, [find_law("chinchilla")]).splitlines() if "constant" in line
+    }
     assert told["A:"].endswith("; positive, by least squares for given others")
     assert "starts" in told["alpha:"]
     assert "by least squares" not in told["alpha:"]

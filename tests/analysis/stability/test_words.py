@@ -26,7 +26,11 @@ def words(*causes: Cause, record: dict[str, Any] | None = None, **changes: Any) 
 
 def test_a_healthy_run_says_what_was_read_and_that_nothing_rose() -> None:
     told = said(print_autopsy, HEALTHY).splitlines()
-    assert told[:3] == ["run: finished, last step 40", "read: 40 rows of metrics.jsonl", "events: none, the loss never rose"]
+    assert told[:3] == [
+        "run: finished, last step 40",
+        "read: 40 rows of metrics.jsonl",
+        "events: none, the loss never rose",
+    ]
     assert told[-1] == "verdict: no instability found"
 
 
@@ -40,7 +44,9 @@ def test_a_divergence_is_told_with_its_cause_if_the_record_knows_one(record: dic
 
 
 def test_each_file_and_each_event_is_named() -> None:
-    told = words(sources={"metrics.jsonl": 4, "flight.jsonl": 9}, events=[Event(3, "spike", 2.5), Event(9, "rise", None)])
+    told = words(
+        sources={"metrics.jsonl": 4, "flight.jsonl": 9}, events=[Event(3, "spike", 2.5), Event(9, "rise", None)]
+    )
     assert "read: 4 rows of metrics.jsonl, 9 rows of flight.jsonl" in told
     assert "events: spike at step 3 (loss 2.5); rise at step 9" in told
 
