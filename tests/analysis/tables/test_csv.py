@@ -118,7 +118,7 @@ def test_conditions_are_sql(condition: str, kept: list[int]) -> None:
 def test_a_condition_and_its_contrary_part_a_table(values: list[int], at: int) -> None:
     table = pl.DataFrame({"n": values})
     kept = [_kept(table, condition) for condition in (f"n == {at}", f"n != {at}")]
-    assert sum(kept, start=[]) == [n for n in values if n == at] + [n for n in values if n != at]
+    assert [*kept[0], *kept[1]] == [n for n in values if n == at] + [n for n in values if n != at]
 
 
 def _kept(table: pl.DataFrame, condition: str) -> list[int]:
@@ -130,9 +130,9 @@ def _kept(table: pl.DataFrame, condition: str) -> list[int]:
 
 
 def test_a_refusal_names_the_option_and_the_condition() -> None:
-    with pytest.raises(TableError, match="^A 'n > 9': leaves none of 3 rows$"):
+    with pytest.raises(TableError, match=r"^A 'n > 9': leaves none of 3 rows$"):
         where(TABLE, "n > 9", "A")
-    with pytest.raises(TableError, match="^--where 'n > 9': leaves none of 3 rows$"):
+    with pytest.raises(TableError, match=r"^--where 'n > 9': leaves none of 3 rows$"):
         where(TABLE, "n > 9")
 
 
