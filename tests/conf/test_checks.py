@@ -85,7 +85,7 @@ IMPOSSIBLE: list[tuple[str, GridPoint, GridPoint]] = [
     ("grow.ramp", GROWN | {"grow.depth": "random", "grow.ramp": "0%"}, {"grow.ramp": "1%"}),
     ("schedule.floor", {"schedule.floor": 1.1}, {"schedule.floor": 1.0}),
     ("schedule.floor", {"schedule.floor": 0.1, "schedule.floor_is": "absolute", "optim.lr": 0.09}, {"optim.lr": 0.1}),
-    ("param.readout_scale", {"param.readout_scale": 0.0, "model.tie_embeddings": True}, {"model.tie_embeddings": False}),
+    ("param.readout_scale", {"param.readout_scale": 0.0, "model.tie_embeddings": True}, {"param.readout_scale": 0.1}),
     ("probe.recorder_steps", {"probe.recorder_steps": 9}, {"probe.recorder": True}),
     ("optim.clip", {"optim.clip": None, "optim.clip_by": "tensor"}, {"optim.clip_by": "global"}),
     ("param.without", {"param.without": "hidden_lr"}, {"param.name": "mup"}),
