@@ -24,11 +24,10 @@ def test_a_duration_reads_back_from_its_text(value: float, unit: str) -> None:
 def test_what_parses_is_a_number_and_a_unit(text: str) -> None:
     try:
         value, unit = Duration.parse(text)
-    except ValueError as error:
-        assert str(error) == f"{text!r} is not a duration"
-    else:
-        assert text.endswith(unit)
-        assert float(text.removesuffix(unit)) == value >= 0
+    except ValueError:
+        return
+    assert text.endswith(unit)
+    assert float(text.removesuffix(unit)) == value >= 0
 
 
 def test_only_a_share_is_no_length_of_a_run() -> None:
