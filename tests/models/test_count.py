@@ -13,7 +13,7 @@ from conf.compose import compose
 from conf.config import resolve
 from conf.schema import ConfigError
 from models.build import build
-from models.count import count_params, flops_per_token, flops_per_token_6nd
+from models.count import block_gains, block_weights, count_params, flops_per_token, flops_per_token_6nd
 from tests.helpers import tokens
 from train.timetable.cost import run_cost
 
@@ -92,3 +92,32 @@ def test_cost_follows_duration() -> None:
     short = dataclasses.replace(config, train=dataclasses.replace(config.train, duration="10tok"))
     with pytest.raises(ConfigError, match=r"train\.duration: '10tok' is less than one step"):
         run_cost(short, V)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_conventions_of_counting_are_nested(overrides: list[str]) -> None:
+    model = compose(["model=gpt_100k", *overrides]).model
+    counts = count_params(model, vocab_size=V, context=T)
+    assert counts.total == sum(counts.groups.values()) >= counts.non_vocab >= counts.non_embedding > 0
+    assert min(counts.groups.values()) >= 0
+    assert counts.non_vocab - counts.non_embedding == (T * model.width if model.position == "learned" else 0)
+    more = count_params(model, vocab_size=V + 1, context=T)
+    assert more.vocab - counts.vocab == model.width * (1 if model.tie_embeddings else 2)
+    assert (more.non_vocab, more.matmul - counts.matmul) == (counts.non_vocab, model.width)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_blocks_add_what_one_of_them_has(overrides: list[str]) -> None:
+    """Weights and FLOPs are linear in the depth, but for those that blocks share."""
+    model = dataclasses.replace(compose(["model=gpt_100k", *overrides]).model, depth=4)
+    deeper = [dataclasses.replace(model, depth=depth) for depth in (4, 8, 12)]
+    totals = [count_params(cfg, vocab_size=V, context=T).total for cfg in deeper]
+    flops = [flops_per_token(cfg, vocab_size=V, context=T) for cfg in deeper]
+    assert totals[2] - totals[1] == totals[1] - totals[0]
+    assert flops[2] - flops[1] == flops[1] - flops[0] == 3 * 4 * (2 * sum(block_weights(model)) + 4 * T * model.width)
+    assert (totals[1] == totals[0]) == (model.stages is not None)
+    if model.stages is None and model.templates is None:
+        wide, head = block_gains(model)
+        gains = wide * model.width + head * model.head_dim
+        matrices = (7 if model.activation == "swiglu" else 6) if model.sigma_reparam else 0
+        assert totals[1] - totals[0] == 4 * (sum(block_weights(model)) + gains + matrices)

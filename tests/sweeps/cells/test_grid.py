@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.compose import compose
-from sweeps.cells.grid import GridError, cross, overrides, product, where, zipped
+from sweeps.cells.grid import GridError, cross, overrides, product, under, where, zipped
 
 VALUES = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 
@@ -102,3 +102,15 @@ def test_without_quotes_a_value_would_be_another():
 
 def test_numpy_numbers_are_numbers():
     assert overrides({"a": np.float64(0.1), "b": np.int64(3)}) == ["a=0.1", "b=3"]
+
+
+def test_every_cell_is_under_every_arm():
+    arms, cells = [{"param": "mup"}, {"param": "standard", "seed": 9}], [{"seed": 0}, {"seed": 1}]
+    assert under(arms, cells) == [
+        {"seed": 0, "param": "mup"},
+        {"seed": 1, "param": "mup"},
+        {"seed": 9, "param": "standard"},  # an arm's setting replaces the cell's
+        {"seed": 9, "param": "standard"},
+    ]
+    assert under([], cells) == under(arms, []) == []
+    assert under([{}], cells) == cells
