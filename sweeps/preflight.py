@@ -26,7 +26,7 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.schema import Kind, ParamConfig, UserError, kind
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Settings, overrides
+from sweeps.cells.grid import GridPoint, overrides
 from sweeps.cells.study import DEVICE
 from sweeps.engines.base import child_environment
 from sweeps.plan.cost import run_seconds
@@ -141,7 +141,7 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     asked: list[Question] = []
     for param, run in smallest.items():
         smallest_depth = min(other.config.model.depth for other in deep)
-        shared: Settings = {
+        shared: GridPoint = {
             "optim.lr": COORDINATE_LR,
             "param.readout_scale": min(param.readout_scale, COORDINATE_READOUT),
             "schedule": "constant",
@@ -162,7 +162,7 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     return asked
 
 
-def _sized(run: PlannedRun, shared: Settings, width: int, depth: int) -> list[str]:
+def _sized(run: PlannedRun, shared: GridPoint, width: int, depth: int) -> list[str]:
     """`changed` to another size, with heads as wide as the run's if they fit."""
     head = run.config.model.head_dim
     heads = width // head if width % head == 0 else 1
@@ -283,7 +283,7 @@ def alone(run: PlannedRun) -> list[str]:
     return [*own, f"train.duration={run.cost.begun + run.cost.n_steps}steps"]
 
 
-def changed(run: PlannedRun, settings: Settings, *, without: str | None = None) -> list[str]:
+def changed(run: PlannedRun, settings: GridPoint, *, without: str | None = None) -> list[str]:
     """`alone` with other settings, and without one key."""
     gone = {*settings, without}
     return [text for text in alone(run) if text.partition("=")[0] not in gone] + overrides(settings)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from analysis.fitter.law import FitResult, Fittable
 from analysis.fitter.options import FitOptions
@@ -115,3 +117,10 @@ def write_ladder(
 def points_as_rows(points: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
     """The points in another order."""
     return {name: values[order] for name, values in points.items()}
+
+
+def said(print_words: Callable[..., None], *arguments: Any, **keywords: Any) -> str:
+    """`said(print_claims, claims)`: what one of the functions of a `words.py` writes to a terminal, without colours."""
+    console = Console(width=500, record=True, quiet=False, highlight=False, file=io.StringIO())
+    print_words(*arguments, **keywords, console=console)
+    return console.export_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import inf, log10
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.claims.region import Region, above, around, at_most, below, between, containing, within
 
@@ -42,3 +44,51 @@ def test_only_a_region_around_a_value_has_a_truth() -> None:
 def test_an_empty_region_is_refused(ends: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="region"):
         Region("nowhere", **ends)
+
+
+SIZES = st.floats(1e-3, 1e3)
+
+
+@settings(deadline=None)
+@given(SIZES, st.floats(-1e3, 1e3))
+def test_regions_said_in_two_ways_have_the_same_ends(half: float, centre: float) -> None:
+    symmetric, ends, about = within(half), between(-half, half), around(centre, half)
+    assert (symmetric.low, symmetric.high) == (ends.low, ends.high) == (-half, half)
+    assert about.high - about.low == pytest.approx(2 * half)
+    assert about.truth == centre
+
+
+@settings(deadline=None)
+@given(SIZES, st.floats(0.01, 0.9))
+def test_a_share_of_a_known_value_scales_with_it(known: float, share: float) -> None:
+    region, twice = containing(known, share=share), containing(2 * known, share=share)
+    assert (twice.low, twice.high) == pytest.approx((2 * region.low, 2 * region.high))
+    assert region.low < known < region.high
+
+
+def test_a_value_that_is_not_known_or_zero_limits_nothing() -> None:
+    """A share of zero would be a region without any width."""
+    for unknown in (None, 0.0):
+        assert (containing(unknown, share=0.1).low, containing(unknown, share=0.1).high) == (-inf, inf)
+    assert containing(1.0, share=0.1).high < inf
+
+
+def test_a_region_around_a_value_with_no_room_is_refused() -> None:
+    for none in (0.0, -0.1):
+        with pytest.raises(ValueError, match="is empty"):
+            around(1.0, none)
+        with pytest.raises(ValueError, match="is empty"):
+            within(none)
+    with pytest.raises(ValueError, match="is empty"):
+        between(0.2, 0.1)
+
+
+def test_a_note_changes_the_words_alone() -> None:
+    for said, plain in (
+        (above(0.5, "half of theory's"), above(0.5)),
+        (below(0.5, "half of theory's"), below(0.5)),
+        (within(0.5, "half of theory's"), within(0.5)),
+    ):
+        assert said.words == f"{plain.words}, half of theory's"
+        assert (said.low, said.high) == (plain.low, plain.high)
+        assert said != plain

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.claims.sample import Measured, Sample, arms_apart, by_seed, count_runs, over_seeds, slopes
 
@@ -113,3 +115,84 @@ def test_runs_are_counted_by_what_the_table_says() -> None:
     assert count_runs(TABLE.with_columns(pl.lit(5).alias("n_runs"))) == 60
     assert count_runs(TABLE.with_columns(pl.col("seed").alias("run_id"))) == 3
     assert by_seed(TABLE, "loss").behind(TABLE.head(4)).n_runs == by_seed(TABLE, "loss").behind(4).n_runs == 4
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------
+
+SAMPLES = st.builds(Sample, st.dictionaries(st.integers(0, 5), st.floats(-100, 100), max_size=6), st.integers(0, 20))
+
+
+@settings(deadline=None)
+@given(SAMPLES, SAMPLES)
+def test_adding_and_subtracting_undo_each_other(one: Sample, other: Sample) -> None:
+    both = one.values.keys() & other.values.keys()
+    assert (one + other).values == (other + one).values
+    assert {seed: -value for seed, value in (other - one).values.items()} == (one - other).values
+    assert (one + other).values.keys() == (one - other).values.keys() == both
+    again = ((one + other) - other).values
+    assert again == pytest.approx({seed: one.values[seed] for seed in both}, abs=1e-9)
+    assert (one + other).n_runs == one.n_runs + other.n_runs
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=8), st.floats(0.1, 10), st.floats(-50, 50))
+def test_an_interval_moves_and_scales_with_its_values(values: list[float], factor: float, shift: float) -> None:
+    mean, (low, high) = over_seeds(values)
+    moved, ends = over_seeds([factor * value + shift for value in values])
+    assert low <= mean <= high
+    assert (moved, *ends) == pytest.approx(
+        (factor * mean + shift, factor * low + shift, factor * high + shift), abs=1e-6
+    )
+    assert over_seeds(values[::-1])[1] == pytest.approx((low, high))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=8), st.floats(0, 10))
+def test_steps_never_narrow_an_interval(values: list[float], resolution: float) -> None:
+    mean, (low, high) = over_seeds(values)
+    _, (lower, higher) = over_seeds(values, resolution=resolution)
+    assert lower <= low <= high <= higher
+    assert higher - mean >= resolution / 2 - 1e-9
+
+
+def test_a_ratio_leaves_out_the_seeds_whose_divisor_is_no_size() -> None:
+    ratio = Sample({0: 1.0, 1: 2.0, 2: 3.0}, 3) / Sample({0: -1.0, 1: 4.0, 2: 0.0}, 3)
+    assert (ratio.values, ratio.n_runs) == ({1: 0.5}, 6)
+
+
+def test_an_operation_forgets_what_was_true_of_one_side_alone() -> None:
+    """A bound or a resolution of one side says nothing of a difference; scaling keeps a bound."""
+    bounded = Sample.of([1.0, 2.0], 2, bounds=("at least", None)).in_steps(0.5)
+    assert ((bounded - Sample.of([0.0, 0.0], 2)).bounds, (bounded * 2).bounds) == ((), ("at least", None))
+    assert (bounded - Sample.of([0.0, 0.0], 2)).resolution == 0.0
+
+
+def test_an_interval_of_bounded_seeds_holds_on_the_other_side() -> None:
+    """Each truth lies at or above its value, so that the mean of the truths is above the lower end."""
+    bounded = Sample.of([1.0, 1.2], 2, bounds=("at least", "at least")).measured()
+    assert bounded.interval is not None
+    assert bounded.interval[0] == over_seeds([1.0, 1.2])[1][0]
+    assert bounded.interval[1] == math.inf
+    assert Sample.of([1.0, 1.2], 2, bounds=(None, None)).measured().interval == over_seeds([1.0, 1.2])[1]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(-3, 3), st.floats(-3, 3), st.booleans())
+def test_a_slope_is_that_of_the_line_or_power_that_made_it(exponent: float, level: float, log: bool) -> None:
+    sizes = np.array([1.0, 10.0, 100.0, 1000.0])
+    made = 10**level * sizes**exponent if log else level + exponent * np.log10(sizes)
+    table = pl.DataFrame({"size": [*sizes, *sizes], "seed": [0] * 4 + [1] * 4, "loss": [*made, *made]})
+    found = slopes(table, "loss", log_value=log)
+    assert found.values == pytest.approx({0: exponent, 1: exponent}, abs=1e-9)
+
+
+def test_a_mean_is_of_the_rows_that_agree() -> None:
+    whole = by_seed(TABLE, "loss")
+    assert whole.values == pytest.approx({seed: 5 + 5.5 * seed for seed in range(3)})
+    assert by_seed(TABLE, "loss", arm="b", size=10).values == {0: 10.0, 1: 20.0, 2: 30.0}
+    assert by_seed(TABLE, "loss", arm="none of these").values == {}
+
+
+def test_measured_is_itself_and_not_copied() -> None:
+    made = Measured(estimate=0.0, interval=(-math.inf, 1.0), n_seeds=2, n_runs=3)
+    assert made.measured() is made
