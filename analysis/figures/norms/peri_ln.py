@@ -169,10 +169,8 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folde
     variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
     drawn = []
     with style.panels((9.6, 2.9), 1, 4) as (figure, panels):
-        for pair, table, label in (
-            (panels[:2], variance, "variance of the block's output"),
-            (panels[2:], gradient, "gradient norm of the block"),
-        ):
+        labelled = ((variance, "variance of the block's output"), (gradient, "gradient norm of the block"))
+        for pair, (table, label) in zip((panels[:2], panels[2:]), labelled, strict=True):
             times = {"at initialisation": at_start(table), f"after training at {lr:g}": at_end(table)}
             for axes, (title, rows) in zip(pair, times.items(), strict=True):
                 draw_profile(axes, rows, ARMS)
