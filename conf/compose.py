@@ -73,8 +73,8 @@ def _too_large(values: Any, prefix: str = "") -> str:
     """The full path of the first whole number in a mapping that no float can hold."""
     for name, value in values.items():
         if isinstance(value, (dict, DictConfig)):
-            if found := _too_large(value, f"{prefix}{name}."):
-                return found
+            if path_of_inner := _too_large(value, f"{prefix}{name}."):
+                return path_of_inner
         elif isinstance(value, int) and abs(value) > sys.float_info.max:
             return f"{prefix}{name}"
     return ""
@@ -145,13 +145,13 @@ def _parse(override: str) -> Override:
 def _types() -> dict[str, tuple[type, ...]]:
     """What the schema lets each setting be, by its path: `optim.clip` a float or None."""
 
-    found: dict[str, tuple[type, ...]] = {}
+    types: dict[str, tuple[type, ...]] = {}
     for spec in dataclasses.fields(Config):
         hint = get_type_hints(Config)[spec.name]
         inner = {f"{spec.name}.{name}": h for name, h in get_type_hints(hint).items()} if hint not in _SCALARS else {}
         for path, allowed in (inner or {spec.name: hint}).items():
-            found[path] = get_args(allowed) or (allowed,)
-    return found
+            types[path] = get_args(allowed) or (allowed,)
+    return types
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -26,7 +26,7 @@ from conf.compose import compose
 from conf.config import Config, resolve
 from conf.schema import Kind, ParamConfig, UserError, kind
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Settings, overrides
+from sweeps.cells.grid import GridPoint, overrides
 from sweeps.cells.study import DEVICE
 from sweeps.engines.base import child_environment
 from sweeps.plan.cost import run_seconds
@@ -138,10 +138,10 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
     for run in deep:
         smallest.setdefault(run.config.param, run)
     on_purpose = len({param.without for param in smallest}) > 1
-    found: list[Question] = []
+    asked: list[Question] = []
     for param, run in smallest.items():
         smallest_depth = min(other.config.model.depth for other in deep)
-        shared: Settings = {
+        shared: GridPoint = {
             "optim.lr": COORDINATE_LR,
             "param.readout_scale": min(param.readout_scale, COORDINATE_READOUT),
             "schedule": "constant",
@@ -154,15 +154,15 @@ def coordinate_questions(runs: Sequence[PlannedRun]) -> list[Question]:
         question = {"name": _told(param, smallest), "excuse": excuse}
         widths = [param.base_width * times for times in LARGER]
         cells = [_sized(run, shared, width, smallest_depth) for width in widths]
-        found.append(question | {"along": "width", "sizes": widths, "cells": cells})
+        asked.append(question | {"along": "width", "sizes": widths, "cells": cells})
         if param.name == "completep":
             depths = [param.base_depth * times for times in LARGER]
             cells = [_sized(run, shared, param.base_width, depth) for depth in depths]
-            found.append(question | {"along": "depth", "sizes": depths, "cells": cells})
-    return found
+            asked.append(question | {"along": "depth", "sizes": depths, "cells": cells})
+    return asked
 
 
-def _sized(run: PlannedRun, shared: Settings, width: int, depth: int) -> list[str]:
+def _sized(run: PlannedRun, shared: GridPoint, width: int, depth: int) -> list[str]:
     """`changed` to another size, with heads as wide as the run's if they fit."""
     head = run.config.model.head_dim
     heads = width // head if width % head == 0 else 1
@@ -236,7 +236,7 @@ def growth_questions(plan: Plan) -> list[Question]:
     Of the branches that go on with the base's own model there is one, and one more where they carry its moments.
     """
     bases = {run.run_id: run for run in plan.runs}
-    found: dict[str, Question] = {}
+    by_text: dict[str, Question] = {}
     for run in plan.runs:
         if run.base is None:
             continue
@@ -247,8 +247,8 @@ def growth_questions(plan: Plan) -> list[Question]:
         growth = repr((grow.optimizer, (operator, sizes) if grows else "as it is"))
         how = [text for text in run.overrides if text.startswith("grow.")]
         name = f"{base.run_id[:8]} to {run.run_id[:8]}"
-        found.setdefault(growth, {"name": name, "base": alone(base), "argv": alone(run) + how})
-    return list(found.values())
+        by_text.setdefault(growth, {"name": name, "base": alone(base), "argv": alone(run) + how})
+    return list(by_text.values())
 
 
 def timed_runs(plan: Plan) -> list[PlannedRun]:
@@ -264,13 +264,13 @@ def study_seconds(plan: Plan, measured: Sequence[tuple[PlannedRun, float]]) -> l
     sizes = [np.log(_flops_per_step(run)) for run, _ in measured]
     pace = plan.capacity.speed
     ratios = [seconds / (_flops_per_step(run) / pace.flops_per_second + pace.step_seconds) for run, seconds in measured]
-    found: list[float] = []
+    seconds: list[float] = []
     for run in plan.runs:
         ratio = float(np.interp(np.log(_flops_per_step(run)), sizes, ratios))
-        found.append(
+        seconds.append(
             ratio * (run_seconds(run.config, run.cost, pace, until=run.until) - pace.run_seconds) + pace.run_seconds
         )
-    return found
+    return seconds
 
 
 # --- cells -----------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def alone(run: PlannedRun) -> list[str]:
     return [*own, f"train.duration={run.cost.begun + run.cost.n_steps}steps"]
 
 
-def changed(run: PlannedRun, settings: Settings, *, without: str | None = None) -> list[str]:
+def changed(run: PlannedRun, settings: GridPoint, *, without: str | None = None) -> list[str]:
     """`alone` with other settings, and without one key."""
     gone = {*settings, without}
     return [text for text in alone(run) if text.partition("=")[0] not in gone] + overrides(settings)

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,14 +26,13 @@ from train.checkpoint import Position
 from train.data.corpus import Corpus
 from train.distributed import Ranks
 from train.record.lineage import Base
+from train.record.metrics import Row
 from train.step import Forward
 from train.timetable.cost import RunCost
 from train.timetable.schedule import Schedule
 from train.timetable.shift import Shift
 from train.watch.progress import RunProgress
 from train.watch.track import Tracker
-
-Row = dict[str, Any]
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error

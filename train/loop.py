@@ -11,12 +11,12 @@ from collections.abc import Callable
 import torch
 
 from train.checkpoint import Position, keep_checkpoint, save_checkpoint
-from train.job import Clock, Interrupted, Job, Outcome, Row
+from train.job import Clock, Interrupted, Job, Outcome
 from train.measure.dead import cause_of_death
 from train.measure.layers import measure_layers
 from train.measure.loss import evaluate
 from train.measure.recorder import Recorder, hash_batch
-from train.record.metrics import METRICS, check_declared
+from train.record.metrics import METRICS, Row, check_declared
 from train.record.metrics_file import MetricsWriter
 from train.traced_step import spent_by, step_row, to_numbers, whole_batch
 

@@ -46,7 +46,7 @@ from train.timetable.memory import state_bytes
 from train.timetable.schedule import Schedule
 from train.traced_step import step_row, whole_batch
 
-State = Literal["pass", "FAIL", "note"]
+Judgement = Literal["pass", "FAIL", "note"]
 
 SEQUENCES = 8  # of a batch, where the size of the batch is not what is asked
 DRAWN_TOKENS = 2**18  # of a source that is drawn
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
     """One row of the table."""
 
     check: str
-    state: State
+    state: Judgement
     evidence: str
 
 
@@ -134,20 +134,20 @@ def check_coordinates(
         sizes: widths or depths of the cells, smallest first.
         excuse: why it is shown and not judged; empty where the parametrisation promises it.
     """
-    found: dict[tuple[int, str], list[float]] = {}
+    values_at: dict[tuple[int, str], list[float]] = {}
     for argv in cells:
         rows = [_coordinates(argv, seed) for seed in COORDINATE_SEEDS]
         for step in range(COORDINATE_STEPS + 1):
             for coordinate in rows[0][step]:
                 value = float(np.mean([row[step][coordinate] for row in rows]))
-                found.setdefault((step, coordinate), []).append(value)
-    shared = {place: values for place, values in found.items() if len(values) == len(cells)}
+                values_at.setdefault((step, coordinate), []).append(value)
+    shared = {place: values for place, values in values_at.items() if len(values) == len(cells)}
     slopes = {
         place: float(np.polyfit([log2(size) for size in sizes], np.log2(values), 1)[0])
         for place, values in shared.items()
         if min(values) > 0 and np.isfinite(values).all()  # zero where a matrix starts at zero
     }
-    broken = [place for place, values in found.items() if not np.isfinite(values).all()]
+    broken = [place for place, values in values_at.items() if not np.isfinite(values).all()]
     (step, where), worst = max(slopes.items(), key=lambda item: item[1])
     evidence = f"steepest slope {worst:+.2f}, of {where} after {step} steps; {along}s {', '.join(map(str, sizes))}"
     if broken:
@@ -279,12 +279,12 @@ def _told_apart(key: str, cells: Sequence[list[str] | None], pairs: Pairs, seen:
         effects = {BATCHES: EFFECTS[BATCHES]} | effects
     left = set(pairs)
     for name, effect in effects.items():
-        found: dict[int, Any] = {}
+        effect_of: dict[int, Any] = {}
         for index in sorted({index for pair in left for index in pair}):
             argv = cells[index]
             assert argv is not None  # a pair has two cells
-            found[index] = effect(config_of(argv, **whole))
-        told = {(a, b) for a, b in left if found[a] != found[b]}
+            effect_of[index] = effect(config_of(argv, **whole))
+        told = {(a, b) for a, b in left if effect_of[a] != effect_of[b]}
         left -= told
         if told and name not in seen:
             seen.append(name)
@@ -377,7 +377,7 @@ def check_memory(argv: Sequence[str], jobs: int, *, there: bool) -> Answer:
     if not there:
         return Answer("memory", "note", f"{evidence}; no GPU here to compare with")
     memory = hardware.memory_bytes(config.runtime.device)
-    state_word: State = "pass" if need <= 0.9 * memory else "FAIL"
+    state_word: Judgement = "pass" if need <= 0.9 * memory else "FAIL"
     return Answer("memory", state_word, f"{evidence}; the machine has {_gigabytes(memory)}")
 
 

@@ -35,14 +35,12 @@ from train.job import Clock, Job
 from train.measure.recorder import hash_batch
 from train.record.files import write_json
 from train.record.lineage import find_base
-from train.record.metrics import check_declared
+from train.record.metrics import Row, check_declared
 from train.record.metrics_file import FLIGHT, MetricsWriter, read_metrics
 from train.record.run import RecordError, read_run
 from train.run import assemble
 from train.timetable.cost import run_cost
 from train.traced_step import step_row, to_numbers, whole_batch
-
-Row = dict[str, Any]
 
 # Of a run's record; one of another version may lack them.
 _NEEDED = ("hardware", "packages", "data_fingerprint", "micro_batch", "resumed")

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.job import Clock, Job, Row
+from train.job import Clock, Job
 from train.measure.probes import ParameterProbe, probe_activations
 from train.optim import set_lr
+from train.record.metrics import Row
 from train.step import train_step
 from train.timetable.cost import Spent
 

@@ -15,7 +15,7 @@ from analysis.tables.csv import TableError
 from conf.command_line import wide_console
 from train.record.manifest import PROFILES
 
-Found = dict[str, Any]
+Content = dict[str, Any]
 """What `claims.json` holds."""
 
 
@@ -29,14 +29,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Carry out the command; raises `UserError`."""
-    found = read_results(options.results_dir, options.profile, options.studies)
+    results = read_results(options.results_dir, options.profile, options.studies)
     if options.markdown:
-        print("\n".join(as_markdown(found, options.results_dir)))
+        print("\n".join(as_markdown(results, options.results_dir)))
     else:
-        _print(found)
+        _print(results)
 
 
-def read_results(results_dir: Path, profile: str, studies: Sequence[str] = ()) -> list[Found]:
+def read_results(results_dir: Path, profile: str, studies: Sequence[str] = ()) -> list[Content]:
     """The `claims.json` of every study, or of those that are named, sorted by name.
 
     Raises:
@@ -48,38 +48,38 @@ def read_results(results_dir: Path, profile: str, studies: Sequence[str] = ()) -
         paths = sorted(results_dir.glob(f"*/*/{profile}/claims.json"))
     if not paths:
         raise TableError(f"{results_dir}: no study has results at profile {profile}; allowed: `figure` first")
-    found = []
+    results = []
     for path in paths:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found.append({"study": content["study"], "profile": content["profile"], "claims": content["claims"]})
+            results.append({"study": content["study"], "profile": content["profile"], "claims": content["claims"]})
         except FileNotFoundError:
             raise TableError(f"{path}: there is no such file; `figure` writes it") from None
         except (ValueError, KeyError, TypeError) as error:
             raise TableError(f"{path}: not the claims of a study ({error})") from None
-    return found
+    return results
 
 
-def as_markdown(found: Sequence[Found], results_dir: Path) -> Iterator[str]:
+def as_markdown(results: Sequence[Content], results_dir: Path) -> Iterator[str]:
     """A page with a table for each study."""
     counts = dict.fromkeys(get_args(Verdict), 0)
-    for study in found:
+    for study in results:
         for claim in study["claims"]:
             counts[claim["verdict"]] += 1
-    yield f"# What the studies found at profile {found[0]['profile']}"
+    yield f"# What the studies found at profile {results[0]['profile']}"
     yield ""
     yield (
-        f"{sum(counts.values())} claims of {len(found)} studies: "
+        f"{sum(counts.values())} claims of {len(results)} studies: "
         + ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
         + ". A verdict follows from the 95 % interval: inside the accepted region, apart from it, or neither."
     )
     for profile in PROFILES:
-        without = [study["study"] for study in found if not (results_dir / study["study"] / profile).is_dir()]
+        without = [study["study"] for study in results if not (results_dir / study["study"] / profile).is_dir()]
         if without and profile != "smoke":  # which takes seconds, and says nothing about a claim
             yield ""
-            which = "all of them" if len(without) == len(found) else ", ".join(without)
+            which = "all of them" if len(without) == len(results) else ", ".join(without)
             yield f"Not run at profile {profile}: {which}."
-    for study in found:
+    for study in results:
         folder = Path("..") / results_dir / study["study"] / study["profile"]
         yield ""
         yield f"## [{study['study']}]({folder.as_posix()})"
@@ -99,7 +99,7 @@ def as_markdown(found: Sequence[Found], results_dir: Path) -> Iterator[str]:
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _numbers(claim: Found) -> tuple[str, str]:
+def _numbers(claim: Content) -> tuple[str, str]:
     if claim["interval"] is None:
         return "none", str(claim["reason"])
     low, high = (end if end is None else f"{end:.3g}" for end in claim["interval"])
@@ -107,11 +107,11 @@ def _numbers(claim: Found) -> tuple[str, str]:
     return f"{claim['estimate']:.3g}", between
 
 
-def _print(found: Sequence[Found]) -> None:
+def _print(results: Sequence[Content]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("study", "verdict", "claim", "estimate", "95 % interval"):
         table.add_column(column, overflow="fold")
-    for study in found:
+    for study in results:
         for k, claim in enumerate(study["claims"]):
             table.add_row("" if k else study["study"], claim["verdict"], claim["sentence"], *_numbers(claim))
     wide_console(markup=False).print(table)

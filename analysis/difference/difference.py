@@ -34,7 +34,7 @@ from conf.command_line import counted
 POWER = 0.8
 MOST_SEEDS = 10_000  # beyond it, a count of missing seeds says no more
 
-Verdict = Literal["A", "B", "equal", "undecided"]
+Better = Literal["A", "B", "equal", "undecided"]
 
 
 # --- what is measured ------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Difference:
     missing_seeds: int | None
     """More seeds, of every cell, for `POWER` at `effect`; None for more than `MOST_SEEDS`."""
     margin: float | None
-    verdict: Verdict
+    verdict: Better
 
     @property
     def gain(self) -> float | None:
@@ -178,7 +178,7 @@ def interval_of(units: Units, *, level: float = LEVEL) -> tuple[float, float] | 
     return float(d_U.mean()) - half, float(d_U.mean()) + half
 
 
-def judge(interval: tuple[float, float] | None, margin: float | None) -> Verdict:
+def judge(interval: tuple[float, float] | None, margin: float | None) -> Better:
     """What an interval of B - A decides; lower is better."""
     if interval is None:
         return "undecided"

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
@@ -29,6 +30,8 @@ matplotlib.use("Agg")
 # Inches; a paper's text is 5.5 to 7 wide.
 ONE_PANEL = (4.6, 3.3)
 TWO_PANELS = (7.6, 3.3)
+
+VALIDATION_LOSS = "validation loss (nats per token)"
 
 HELD_OUT = "#c1272d"
 REFERENCE = "#6b6b6b"
@@ -119,6 +122,14 @@ def count_ticks(prefixes: str = COUNTS) -> FuncFormatter:
     return FuncFormatter(lambda value, _: human(value, prefixes))
 
 
+def plain_ticks(axis: Axis, subs: Sequence[float] | None = None) -> None:
+    """Plain numbers on a logarithmic axis, at these multiples of each decade where they are given."""
+    if subs is not None:
+        axis.set_major_locator(LogLocator(base=10, subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def doubling_axis(axes: Axes, sizes: Sequence[float], label: str) -> None:
     """A logarithmic x-axis of sizes that double, such as widths, with a tick at each of those given."""
     axes.set_xscale("log", base=2)
@@ -127,8 +138,10 @@ def doubling_axis(axes: Axes, sizes: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def loss_axis(axes: Axes) -> None:
-    """A logarithmic loss axis whose ticks are plain numbers at round places."""
+def loss_axis(axes: Axes, label: str | None = None) -> None:
+    """A logarithmic loss axis whose ticks are plain numbers at round places; its label stays where none is given."""
+    if label is not None:
+        axes.set_ylabel(label)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0) if (high - low) / s <= 7)

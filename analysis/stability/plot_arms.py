@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, loss_limits, mean_over_seeds
+from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, loss_axis, mean_over_seeds
 
 
 def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
@@ -26,6 +26,17 @@ def draw_arms(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], x: str, 
             draw_over_seeds(axes, rows, x, value, colour=colour, label=arms[arm].replace("\n", " "), **how)
 
 
+def draw_over_steps(
+    row: Iterable[Axes], table: pl.DataFrame, arms: Mapping[str, str], panels: Mapping[str, str]
+) -> None:
+    """Columns of a table over the steps for each arm, one with its label in each panel; the first has the legend."""
+    for axes, (value, label) in zip(row, panels.items(), strict=True):
+        draw_arms(axes, table, arms, "step", value, line="-", log=False)
+        axes.set(xlabel="step", ylabel=label)
+        if value == next(iter(panels)):
+            axes.legend()
+
+
 def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False) -> None:
     """A number of each run against its learning rate for each arm: the mean over seeds (on a logarithmic axis that of
     logarithms), and a band from the lowest to the highest; a cross where a seed diverged."""
@@ -35,18 +46,13 @@ def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], va
         points = points.join(runs.group_by("lr").agg(pl.col("diverged").any()), on="lr")
         ended = points.filter(pl.col("diverged"))
         axes.plot(ended["lr"], ended["mean"], "x", color=colour, markersize=6, mew=1.4)
-    axes.set_xscale("log")
-    if log:
-        axes.set_yscale("log")
-    axes.set_xlabel("learning rate")
+    axes.set(xscale="log", yscale="log" if log else "linear", xlabel="learning rate")
 
 
 def draw_losses(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str]) -> None:
     """The loss of each arm against the learning rate, with a legend."""
     draw_against_lr(axes, sweep, arms, "loss")
-    axes.set_ylim(*loss_limits(sweep))
-    style.loss_axis(axes)
-    axes.set_ylabel("validation loss (nats per token)")
+    loss_axis(axes, sweep)
     axes.legend()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,7 @@ def draw_lr_sweep(
         figure = Figure(figsize=(PANEL[0] * n_panels + 0.9, PANEL[1]))
         panels = figure.subplots(1, n_panels, squeeze=False)[0]
         figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]  # a constrained layout
-        limits = loss_limits(sweep)
-        for axes, (arm, name) in zip(panels, arms.items(), strict=False):
-            draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
-            axes.set_ylim(*limits)
-            style.loss_axis(axes)
-            axes.set_title(name)
-        for axes in panels[1 : len(arms)]:
-            axes.tick_params(labelleft=False)
-        panels[0].set_ylabel("validation loss (nats per token)")
+        draw_loss_panels(panels, sweep, arms, colours)
         style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
         if with_sensitivity:
             table = sensitivity(sweep) if sensitivities is None else sensitivities
@@ -61,6 +53,23 @@ def draw_lr_sweep(
         if title is not None:
             figure.suptitle(title, fontsize=9.5)
     write_picture(figure, sweep.drop("folder"), stem)
+
+
+def draw_loss_panels(
+    panels: Sequence[Axes], sweep: pl.DataFrame, arms: Mapping[str, str], colours: Mapping[float, Any]
+) -> None:
+    """`draw_curves` of each arm in a panel, with one loss axis for all of them; further panels stay as they are."""
+    for axes, (arm, name) in zip(panels, arms.items(), strict=False):
+        draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
+        loss_axis(axes, sweep, label=style.VALIDATION_LOSS if axes is panels[0] else None)
+        axes.set_title(name)
+        axes.tick_params(labelleft=axes is panels[0])
+
+
+def loss_axis(axes: Axes, sweep: pl.DataFrame, *, label: str | None = style.VALIDATION_LOSS) -> None:
+    """The loss axis of a sweep, as far as its losses reach."""
+    axes.set_ylim(*loss_limits(sweep))
+    style.loss_axis(axes, label)
 
 
 def loss_limits(sweep: pl.DataFrame) -> tuple[float, float]:
@@ -87,11 +96,7 @@ def draw_sensitivity(
     axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], *, size_label: str, value: str = "sensitivity"
 ) -> None:
     """A number of each curve against size for each arm: the mean over seeds with its 95 % interval."""
-    for k, (arm, name) in enumerate(arms.items()):
-        points = mean_over_seeds(table.filter(pl.col("arm") == arm), value)
-        shift = 1.03 ** (k - (len(arms) - 1) / 2)  # or intervals would hide each other
-        look: dict[str, Any] = {"color": style.ARMS[k % len(style.ARMS)], "linewidth": 1.1}
-        draw_intervals(axes, points["size"] * shift, points, label=name.replace("\n", " "), **look)
+    draw_arm_intervals(axes, table, arms, value)
     style.count_axis(axes, np.array([*table["size"], 1.5 * table["size"].max()]))  # type: ignore[operator]  # a number
     axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.1 * len(arms)))  # the legend stands above the intervals
     axes.set_xlabel(size_label)
@@ -100,6 +105,24 @@ def draw_sensitivity(
         axes.set_ylabel("LR sensitivity (nats)")
         axes.set_title(f"rates {low:g} to {high:g}")
     axes.legend(loc="upper right")
+
+
+def draw_arm_intervals(
+    axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], value: str, *, log: bool = False
+) -> None:
+    """A number of each curve against size for each arm: the mean over seeds, geometric with `log`, with its 95 %
+    interval. Curves whose number is null are left out."""
+    for k, (arm, name) in enumerate(arms.items()):
+        rows = table.filter(pl.col("arm") == arm).drop_nulls(value)
+        if len(rows):
+            points = (geometric_mean_over_seeds if log else mean_over_seeds)(rows, value)
+            look: dict[str, Any] = {"color": style.ARMS[k % len(style.ARMS)], "linewidth": 1.1}
+            draw_intervals(axes, points["size"] * aside(k, arms), points, label=name.replace("\n", " "), **look)
+
+
+def aside(k: int, arms: Sized) -> float:
+    """The factor that moves the k-th arm aside on a logarithmic axis, or intervals would hide each other."""
+    return float(1.03 ** (k - (len(arms) - 1) / 2))
 
 
 def draw_intervals(axes: Axes, x: Any, points: pl.DataFrame, **look: Any) -> None:

@@ -52,7 +52,7 @@ from models.growth.width import widen, widen_moment
 from models.parametrize import Shape, logit_multiplier, residual_multiplier
 from models.roles import named_weights
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 Moments = dict[str, dict[str, Tensor]]
 
 
@@ -69,7 +69,7 @@ def _output_scales(cfg: ModelConfig) -> tuple[str, ...]:
 # --- the whole state -------------------------------------------------------------------------------------
 
 
-def grow_state(base: Mapping[str, Tensor], fresh: Mapping[str, Tensor], growth: Growth) -> State:
+def grow_state(base: Mapping[str, Tensor], fresh: Mapping[str, Tensor], growth: Growth) -> StateDict:
     """The state of the grown model, in new tensors that share no storage.
 
     Args:
@@ -90,7 +90,7 @@ def grow_state(base: Mapping[str, Tensor], fresh: Mapping[str, Tensor], growth: 
     blocks = origins(growth.base, cfg, how)
     weights = {name: weight for name, _, weight in named_weights(outline(cfg, fresh))}
 
-    grown: State = {}
+    grown: StateDict = {}
     for name, new in fresh.items():
         source, block, origin = _source(name, blocks)
         if source is None:

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from conf.schema import Direction, GrowConfig, ModelConfig
-from models.growth.grow import State, grow_state, outline
+from models.growth.grow import StateDict, grow_state, outline
 from models.growth.rules import Growth, growing
 from models.growth.width import generator
 from models.parametrize import Shape, logit_multiplier
@@ -95,7 +95,7 @@ class LearnedGrowth(nn.Module):
             {_key(kind): torch.eye(self._n_blocks)[stacked].to(like) for kind in kinds if how.depth == "learn"}
         )
 
-    def grown_state(self) -> State:
+    def grown_state(self) -> StateDict:
         """The grown model's state, by its names, as a function of the maps that can be differentiated."""
         grown = {name: self._widened(name, tensor) for name, tensor in self.frozen.items()}
         if self._logits != 1:
@@ -137,7 +137,7 @@ def _between(base: ModelConfig, cfg: ModelConfig, how: GrowConfig) -> ModelConfi
     return dataclasses.replace(cfg, **of_base)
 
 
-def _like(fresh: Mapping[str, Tensor], cfg: ModelConfig) -> State:
+def _like(fresh: Mapping[str, Tensor], cfg: ModelConfig) -> StateDict:
     """`fresh`, or where a model of other sizes is asked for, zeros with its names and shapes."""
     return {
         name: fresh[name] if fresh[name].shape == meta.shape else fresh[name].new_zeros(meta.shape)

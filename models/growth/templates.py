@@ -19,13 +19,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.growth.grow import State
+from models.growth.grow import StateDict
 from models.growth.rules import Growth, block_sources, growing
 
 _COEFFICIENTS = ".coefficients"
 
 
-def untie_templates(base: Mapping[str, Tensor], growth: Growth) -> tuple[State, Growth]:
+def untie_templates(base: Mapping[str, Tensor], growth: Growth) -> tuple[StateDict, Growth]:
     """The state of a model as wide as the base, with as many blocks as the grown one, each with its own matrices; and
     what is left to grow from there, only the width.
 

@@ -19,13 +19,13 @@ from conf.identity import identity
 from conf.schema import ConfigError
 from conf.vocab import vocab_size
 from sweeps.cells.cell import BASE, Cell, CellError, no_base
-from sweeps.cells.grid import Settings, Value
+from sweeps.cells.grid import GridPoint, Value
 from train.record.lineage import folders_of
 from train.record.run import FINAL, read_run
 from train.timetable.cost import RunCost, run_cost
 
 
-def grown(base: Cell | Settings, step: int, settings: Settings | None = None) -> Cell:
+def grown(base: Cell | GridPoint, step: int, settings: GridPoint | None = None) -> Cell:
     """The cell of a run that starts from `base` at `step`: its settings, but for `settings` and its own `grow.*`."""
     base = Cell.of(base)
     kept = {key: value for key, value in base.settings.items() if not key.startswith("grow.")}
@@ -55,7 +55,7 @@ def cell_of_run(run: str, runs_dir: Path) -> Cell:
     return Cell.of({name: value for name, value in settings.items() if usual[name] != value})
 
 
-def cost_of(cell: Cell | Settings) -> RunCost:
+def cost_of(cell: Cell | GridPoint) -> RunCost:
     """What the run of a cell costs, its bases included.
 
     Raises:

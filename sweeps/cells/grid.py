@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from conf.schema import UserError
 
 Value = str | int | float | bool | None
-Settings = dict[str, Value]
+GridPoint = dict[str, Value]
 """Some settings of a run, by their full paths."""
 
 
@@ -29,13 +29,13 @@ class GridError(UserError):
     """Axes or cells that do not fit together."""
 
 
-def product(axes: Mapping[str, Sequence[Value]]) -> list[Settings]:
+def product(axes: Mapping[str, Sequence[Value]]) -> list[GridPoint]:
     """Every combination of the axes' values, the last axis fastest; raises `GridError` for an empty axis."""
     _check_axes(axes)
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def zipped(axes: Mapping[str, Sequence[Value]]) -> list[Settings]:
+def zipped(axes: Mapping[str, Sequence[Value]]) -> list[GridPoint]:
     """The axes side by side, all of one length; raises `GridError` otherwise."""
     _check_axes(axes)
     if len({len(values) for values in axes.values()}) > 1:
@@ -44,11 +44,11 @@ def zipped(axes: Mapping[str, Sequence[Value]]) -> list[Settings]:
     return [dict(zip(axes, values, strict=True)) for values in zip(*axes.values(), strict=True)]
 
 
-def cross(*grids: Sequence[Settings]) -> list[Settings]:
+def cross(*grids: Sequence[GridPoint]) -> list[GridPoint]:
     """Every combination of one cell of each grid, the last grid fastest; raises `GridError` if two set one key."""
-    cells: list[Settings] = []
+    cells: list[GridPoint] = []
     for parts in itertools.product(*grids):
-        cell: Settings = {}
+        cell: GridPoint = {}
         for part in parts:
             for key in cell.keys() & part.keys():
                 raise GridError(f"{key}: set to {cell[key]!r} and to {part[key]!r} by crossed cells; allowed: once")
@@ -57,12 +57,12 @@ def cross(*grids: Sequence[Settings]) -> list[Settings]:
     return cells
 
 
-def where(cells: Sequence[Settings], keep: Callable[[Settings], bool]) -> list[Settings]:
+def where(cells: Sequence[GridPoint], keep: Callable[[GridPoint], bool]) -> list[GridPoint]:
     """The cells that `keep` holds for, in order."""
     return [cell for cell in cells if keep(cell)]
 
 
-def under(arms: Sequence[Settings], cells: Sequence[Settings]) -> list[Settings]:
+def under(arms: Sequence[GridPoint], cells: Sequence[GridPoint]) -> list[GridPoint]:
     """Every cell under every arm, the last cell fastest; an arm's settings replace the cell's."""
     return [cell | arm for arm in arms for cell in cells]
 

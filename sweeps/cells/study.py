@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from conf.schema import set_by_sweeps
 from sweeps.cells.cell import Cell
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.widen import Widen
 from train.record.manifest import Profile
 
@@ -31,6 +31,6 @@ class Study:
     """
 
     claim: str
-    cells: Callable[[Profile], Sequence[Cell | Settings]]
+    cells: Callable[[Profile], Sequence[Cell | GridPoint]]
     widen: Widen | None = None
     name: str = ""

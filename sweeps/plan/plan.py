@@ -22,7 +22,7 @@ from conf.schema import DataConfig, UserError, grouped
 from conf.vocab import vocab_size
 from sweeps.cells.cell import BASE, Cell
 from sweeps.cells.graph import Node, cell_of_run
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import DEVICE, RESERVED, Study
 from sweeps.cells.widen import Bracket, widened
 from sweeps.plan.capacity import Capacity, Offer, Speed, one_at_a_time
@@ -129,7 +129,7 @@ def make_plan(
         UserError: a cell or an extra override that is no possible run, or a model that cannot grow out of its base's.
     """
     extra_keys = _keys_of(extra)
-    fixed: Settings = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
+    fixed: GridPoint = {"study": study.name, "runtime.runs_dir": str(runs_dir), "runtime.device": DEVICE[profile]}
     drafts: dict[str, _Draft] = {}
 
     def draft(cell: Cell) -> _Draft:

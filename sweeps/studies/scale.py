@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import starmap
 from typing import TypeVar
 
-from sweeps.cells.grid import Settings, zipped
+from sweeps.cells.grid import GridPoint, zipped
 from train.record.manifest import PROFILES, Profile
 
 T = TypeVar("T")
@@ -51,9 +51,9 @@ class Scale:
     val_windows: int
     probe_every: str | None
 
-    def training(self) -> Settings:
+    def training(self) -> GridPoint:
         """What a run has on the standard library's source as bytes, validated at its start and end."""
-        cell: Settings = {
+        cell: GridPoint = {
             "data": "stdlib",
             "data.context": self.context,
             "train.batch_size": self.batch,
@@ -64,18 +64,18 @@ class Scale:
         }
         return cell if self.probe_every is None else cell | {"probe.every": self.probe_every, "probe.sequences": 4}
 
-    def wide(self, width: int) -> Settings:
+    def wide(self, width: int) -> GridPoint:
         """The width of a model, and its heads."""
         return {"model.width": width, "model.heads": max(1, width // self.head_dim)}
 
-    def model(self, width: int, depth: int) -> Settings:
+    def model(self, width: int, depth: int) -> GridPoint:
         return self.wide(width) | {"model.depth": depth}
 
-    def rates(self, lowest: float = 0.0) -> list[Settings]:
+    def rates(self, lowest: float = 0.0) -> list[GridPoint]:
         """Cells of the learning rates, but for those below the `lowest`."""
         return zipped({"optim.lr": [lr for lr in self.lrs if lr >= lowest]})
 
-    def each_seed(self) -> list[Settings]:
+    def each_seed(self) -> list[GridPoint]:
         return zipped({"seed": range(self.seeds)})
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 
 DIGITS = 5
 
 
-def pairs(*, keys: int, train: int, val: int) -> Settings:
+def pairs(*, keys: int, train: int, val: int) -> GridPoint:
     """One block on `train` pairs, each seen once, of a table of `keys` keys (`train.data.zipf`), validated on `val`
     others. A window holds one pair, so that attention has nothing to find but the digits of the key."""
     return {

@@ -15,7 +15,7 @@ from conf.compose import compose
 from conf.config import resolve
 from conf.identity import run_id
 from sweeps.__main__ import main as sweeps_main
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.engines.base import Trainer
 from train.record.manifest import Profile
@@ -31,7 +31,7 @@ SECONDS = 0.2
 def study(*seeds: int) -> Study:
     """Runs that come to these ends."""
 
-    def cells(profile: Profile) -> list[Settings]:
+    def cells(profile: Profile) -> list[GridPoint]:
         del profile
         return product({"train.duration": ["4steps"], "seed": list(seeds)})
 

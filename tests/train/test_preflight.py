@@ -11,7 +11,7 @@ import pytest
 
 from sweeps.__main__ import main
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.preflight import questions
@@ -19,7 +19,7 @@ from train import preflight
 from train.growth import begin as growth
 from train.preflight import answers, check_counts, check_growth, check_memory, check_switch
 
-TINY: Settings = {
+TINY: GridPoint = {
     "data": "markov",
     "data.vocab_size": 16,
     "data.context": 16,
@@ -38,7 +38,7 @@ TINY: Settings = {
 def planned(tmp_path: Path, cache_dir: Path) -> Callable[..., Plan]:
     """`planned(shared, *axes)`: the plan of a study of tiny cells."""
 
-    def make(shared: Settings, *cells: Settings) -> Plan:
+    def make(shared: GridPoint, *cells: GridPoint) -> Plan:
         study = Study(
             name="fake/flight", claim="It flies.", cells=lambda _: [TINY | shared | cell for cell in cells or ({},)]
         )
@@ -51,7 +51,7 @@ def planned(tmp_path: Path, cache_dir: Path) -> Callable[..., Plan]:
 def states(planned: Callable[..., Plan]) -> Callable[..., dict[str, str]]:
     """`states(shared, *cells, of="switch")`: evidence by check, behind its state."""
 
-    def ask(shared: Settings, *cells: Settings, of: str) -> dict[str, str]:
+    def ask(shared: GridPoint, *cells: GridPoint, of: str) -> dict[str, str]:
         asked = questions(planned(shared, *cells))
         kinds = ("coordinates", "switches", "architectures", "growths", "timed")
         asked |= {name: [] for name in kinds if not name.startswith(of)}
@@ -114,7 +114,7 @@ def test_the_seed_of_a_source_that_is_read_does_nothing(tmp_path, cache_dir):
     """Text is not drawn: `data.seed` is a setting of other sources."""
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.txt").write_text(f"{name} wind tunnel " * 300)
-    text: Settings = {"data": "text", "data.path": f"{tmp_path}/*.txt", "data.val_fraction": 0.3}
+    text: GridPoint = {"data": "text", "data.path": f"{tmp_path}/*.txt", "data.val_fraction": 0.3}
     drawn = ("data.vocab_size", "data.n_tokens")
     cells = [{k: v for k, v in (TINY | text | {"data.seed": seed}).items() if k not in drawn} for seed in (0, 1)]
     study = Study(name="fake/text", claim="", cells=lambda _: cells)
@@ -145,7 +145,7 @@ def test_values_that_no_cell_can_have_both_are_compared_where_they_are(states):
     """`query_init` is no rule of CompleteP, and `residual_multiplier` none of muP; the other pairs share a cell."""
     wide = {"model.width": 32}
     mup = [{"param": "mup", "param.without": rule} | wide for rule in ("none", "hidden_lr", "query_init")]
-    shared: Settings = {"param.depth_alpha": 0.5, "param.base_depth": 2}
+    shared: GridPoint = {"param.depth_alpha": 0.5, "param.base_depth": 2}
     deep = [{"param": "completep", "param.without": "residual_multiplier"} | wide]
     found = states(shared, *mup, *deep, of="switch")["switch param.without"]
     assert found.startswith("pass none, hidden_lr, query_init, residual_multiplier (with param):")
@@ -231,11 +231,11 @@ def test_growth_is_tried_before_anything_is_trained(states, planned):
     assert (row["state"], row["evidence"][:30]) == ("FAIL", "model.depth: 5 is no multiple ")
 
 
-def growing() -> list[Settings]:
+def growing() -> list[GridPoint]:
     """A trunk with two decay branches, and a growth of each kind, one of a chain."""
     trunk = TINY | {"model.depth": 2, "schedule": "constant", "schedule.warmup": "30steps"}
     token = trunk | {"model.param_tokens": 16, "model.mlp_hidden": 32}
-    going_on: Settings = {"grow.schedule": "continue", "grow.optimizer": "carry"}
+    going_on: GridPoint = {"grow.schedule": "continue", "grow.optimizer": "carry"}
     deeper = grown(trunk, 40, {"model.depth": 4, "train.duration": "50steps"})
     stacked = [
         grown(cell, step, going_on | {"schedule": "wsd", "schedule.cooldown": cooldown, "train.duration": cooldown})

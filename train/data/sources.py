@@ -129,15 +129,15 @@ class TextSource:
         self.name = f"data.path: {path!r}"
         self._text_field = text_field
         allowed = f"{', '.join(TEXT_LOADERS)} files or globs, joined by ':'"
-        found: set[Path] = set()
+        paths: set[Path] = set()
         for pattern in path.split(":"):
             plain = Path(pattern).expanduser()
             matches = [plain] if plain.is_file() else [Path(p) for p in glob.glob(str(plain), recursive=True)]  # noqa: PTH207
             files = [match for match in matches if match.is_file()]
             if not files:
                 raise DataError(f"data.path: {pattern!r} matches no file; allowed: {allowed}")
-            found.update(files)
-        self.files = sorted(found)
+            paths.update(files)
+        self.files = sorted(paths)
         for file in self.files:
             if file.suffix not in TEXT_LOADERS:
                 raise DataError(f"data.path: {str(file)!r} is not a kind of file that is read; allowed: {allowed}")

@@ -61,14 +61,14 @@ def load_or_build(cache_dir: Path, request: Mapping[str, Any], build: Callable[[
     text = json.dumps({"format": FORMAT, **request}, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = cache_dir / key
-    found = _open(folder)
-    if found is not None:
-        return found
+    cached = _open(folder)
+    if cached is not None:
+        return cached
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with _lock(cache_dir / f"{key}.lock"):
-            found = _open(folder, report=True)
-            return found if found is not None else _build(folder, build)
+            cached = _open(folder, report=True)
+            return cached if cached is not None else _build(folder, build)
     except OSError as error:
         raise DataError(f"runtime.cache_dir: the corpus cannot be kept in {str(cache_dir)!r} ({error})") from error
 
@@ -85,10 +85,10 @@ def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> CachedToken
     except BaseException:
         shutil.rmtree(temporary)
         raise
-    found = _open(folder, report=True)
-    if found is None:
+    cached = _open(folder, report=True)
+    if cached is None:
         raise OSError(f"{folder} does not read back as written")
-    return found
+    return cached
 
 
 @contextmanager

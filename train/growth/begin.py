@@ -14,7 +14,7 @@ from torch import Tensor
 from conf.command_line import SI, human
 from conf.config import Config
 from models.gpt import GPT
-from models.growth.grow import Moments, State, grow_moments, grow_state
+from models.growth.grow import Moments, StateDict, grow_moments, grow_state
 from models.growth.learned import LearnedGrowth
 from models.growth.ramp import Ramp
 from models.growth.rules import Growth
@@ -89,7 +89,7 @@ def growth_of(base: Config, config: Config) -> Growth:
     )
 
 
-def grow(weights: State, fresh: State, growth: Growth) -> State | LearnedGrowth:
+def grow(weights: StateDict, fresh: StateDict, growth: Growth) -> StateDict | LearnedGrowth:
     """A base's weights as those of the grown model, or the map to them that is still to be learned.
 
     Args:
@@ -103,7 +103,7 @@ def grow(weights: State, fresh: State, growth: Growth) -> State | LearnedGrowth:
     return grow_state(weights, fresh, growth)
 
 
-def _check_is_of(path: Path, config: Config, weights: State, moments: Moments, *, vocab_size: int) -> None:
+def _check_is_of(path: Path, config: Config, weights: StateDict, moments: Moments, *, vocab_size: int) -> None:
     """Raise `RecordError` if a checkpoint is of another model than its run's settings tell."""
     with torch.device("meta"):
         model = GPT(config.model, vocab_size=vocab_size, context=config.data.context)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from models.growth.grow import State
+from models.growth.grow import StateDict
 from models.growth.learned import LearnedGrowth
 from train.job import Job
 from train.step import sequence_losses
@@ -19,7 +19,7 @@ from train.watch.progress import RunProgress, wants_progress
 log = logging.getLogger(__name__)
 
 
-def tune(job: Job, growth: LearnedGrowth) -> State:
+def tune(job: Job, growth: LearnedGrowth) -> StateDict:
     """The grown model's weights after `grow.learn_steps` steps of Adam on the maps, at a constant `grow.learn_lr`.
 
     The loss is the grown model's cross-entropy on the first batches after the base's; the run's own ones come after

@@ -12,17 +12,15 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from train.record.metrics import Row
 from train.record.metrics_file import FLIGHT, MetricsWriter, metrics_line, read_metrics
 from train.record.spikes import TWICE_WITHIN, SpikeDetector
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 class Recorder:

@@ -57,10 +57,10 @@ class Manifest:
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """Every run folder at or below `folders`, sorted by path; one that is linked to from another study counts once."""
-    found: dict[str, Path] = {}
+    folder_of: dict[str, Path] = {}
     for folder in folders:
         for root, below, files in os.walk(folder, followlinks=True):
             if "run.json" in files:
                 below.clear()  # no run lies within another
-                found.setdefault(os.path.realpath(root), Path(root))
-    return sorted(found.values())
+                folder_of.setdefault(os.path.realpath(root), Path(root))
+    return sorted(folder_of.values())

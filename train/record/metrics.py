@@ -12,7 +12,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
+
+Row = dict[str, Any]
+"""A row of metrics: what was measured at one step, by name; a loss may still be a tensor."""
 
 Cadence = Literal["log", "eval", "probe"]
 

@@ -83,11 +83,11 @@ def _fit_laws(table: pl.DataFrame) -> pl.DataFrame:
     """L = A C^-alpha of each size, arm and seed: `A`, `alpha`, and `height`, ln L in the `middle` of its budgets. Both
     arms have the same budgets, at least three, since a straight line through a bent one depends on where it is fit."""
     rows = []
-    for (size, arm, seed), own in table.filter("shared").group_by("size", "arm", "seed", maintain_order=True):
-        if own["budget"].n_unique() >= 3:
+    for (size, arm, seed), part in table.filter("shared").group_by("size", "arm", "seed", maintain_order=True):
+        if part["budget"].n_unique() >= 3:
             asked = FitOptions(x="flops", objective="lsq_log", bootstrap=0)
-            fitted = find_law(LAW).fit(own.select("flops", "loss"), asked).values
-            middle = float(np.exp(np.log(own["budget"].to_numpy()).mean()))
+            fitted = find_law(LAW).fit(part.select("flops", "loss"), asked).values
+            middle = float(np.exp(np.log(part["budget"].to_numpy()).mean()))
             height = float(np.log(fitted["A"]) - fitted["alpha"] * np.log(middle))
             rows.append({"size": size, "arm": arm, "seed": seed, **fitted, "middle": middle, "height": height})
     kinds = {"size": pl.Float64, "arm": pl.String, "seed": pl.Int64}
@@ -234,19 +234,19 @@ def _draw_losses(axes: Axes, table: pl.DataFrame, constants: pl.DataFrame) -> No
     lines = ("-", "--", ":")
     for k, size in enumerate(table["size"].unique().sort(descending=True)):
         for arm, colour in colours.items():
-            own = table.filter((pl.col("size") == size) & (pl.col("arm") == arm))
+            part = table.filter((pl.col("size") == size) & (pl.col("arm") == arm))
             fitted = constants.filter((pl.col("size") == size) & (pl.col("arm") == arm))
-            if own.is_empty():
+            if part.is_empty():
                 continue
             look, label = lines[k % len(lines)], f"{arm}, {human(size)}"
             if len(fitted):
                 alpha, height = (float(values.to_numpy().mean()) for values in (fitted["alpha"], fitted["A"].log()))
-                flops = own.filter("shared")["flops"].to_numpy()
+                flops = part.filter("shared")["flops"].to_numpy()
                 x = np.geomspace(flops.min(), flops.max(), 50)
                 axes.plot(x, np.exp(height) * x**-alpha, look, color=colour)
                 label += f": $C^{{{-alpha:.3f}}}$"
             axes.plot([], [], look, color=colour, label=label)
-            draw_line(axes, own, None, colour, y="loss", line="o")
+            draw_line(axes, part, None, colour, y="loss", line="o")
     style.count_axis(axes, table["flops"].to_numpy(), SI)
     style.loss_axis(axes)
     axes.set_xlabel(FLOPS)
@@ -263,16 +263,16 @@ def _draw_rule(valleys: pl.DataFrame, rule: Rule, folder: Path) -> None:
         figure = Figure(figsize=style.ONE_PANEL)
         axes = figure.subplots()
         for size, colour in shades.items():
-            own = valleys.filter(pl.col("size") == size)
-            for row in own.iter_rows(named=True):
+            part = valleys.filter(pl.col("size") == size)
+            for row in part.iter_rows(named=True):
                 d, marker = 10 ** row["log_d"], UPWARDS.get(row["bound"], "o")
                 if row["bound"] is None and row["low"] is not None:
                     axes.plot([row["budget"]] * 2, [10 ** row["low"], 10 ** row["high"]], color=colour, linewidth=1)
                 sure = row["bound"] is None and row["found"] >= FOUND
                 axes.plot(row["budget"], d, marker, color=colour, mfc=colour if sure else "white")
             axes.plot([], [], "s", color=colour, label=human(size))
-            if rule.values is not None and len(own):
-                budgets = own["budget"].to_numpy()
+            if rule.values is not None and len(part):
+                budgets = part["budget"].to_numpy()
                 x = np.geomspace(budgets.min(), budgets.max(), 50)
                 axes.plot(x, 10 ** rule.log_d(size, x), "--", color=colour, linewidth=1)
         name_bounds(axes, valleys["bound"])

@@ -61,8 +61,8 @@ def draw_courses(axes: Axes, courses: pl.DataFrame, arms: Mapping[str, str], col
         arms: arm -> its name in the legend, drawn in this order.
     """
     for arm, name in arms.items():
-        own = courses.filter(pl.col("arm") == arm)
-        points = draw_line(axes, own, name, colours[arm])
+        part = courses.filter(pl.col("arm") == arm)
+        points = draw_line(axes, part, name, colours[arm])
         if arm != SCRATCH:
             axes.plot(points["flops"][:1], points["mean"][:1], "o", color=colours[arm], markersize=4)
     flops_axis(axes)
@@ -109,11 +109,11 @@ def draw_ranking(
     """One number of each arm, one below the other: the mean over seeds with its 95 % interval, and the seeds, of which
     hollow triangles are only bounds and point to where the truth lies; then there is no mean."""
     for k, arm in enumerate(arms):
-        own = table.filter(pl.col("arm") == arm)
-        if own.is_empty():
+        part = table.filter(pl.col("arm") == arm)
+        if part.is_empty():
             continue
-        seeds = own[value].to_list()
-        bounds = own["bound"].to_list() if "bound" in own.columns else [None] * len(own)
+        seeds = part[value].to_list()
+        bounds = part["bound"].to_list() if "bound" in part.columns else [None] * len(part)
         if not any(bounds):
             mean, interval = over_seeds(seeds) if len(seeds) > 1 else (seeds[0], (seeds[0], seeds[0]))
             reach = np.abs(np.array(interval) - mean)[:, None]

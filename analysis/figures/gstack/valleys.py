@@ -32,8 +32,8 @@ class Rule:
 
     def log_d(self, size: float, budget: Array) -> Array:
         assert self.values is not None
-        found: Array = _terms(np.full_like(budget, size), budget) @ np.array([self.values[name] for name in PUBLISHED])
-        return found
+        log_d: Array = _terms(np.full_like(budget, size), budget) @ np.array([self.values[name] for name in PUBLISHED])
+        return log_d
 
 
 def find_valleys(table: pl.DataFrame, seed: int = 0) -> tuple[pl.DataFrame, Array]:
@@ -63,11 +63,11 @@ def find_valleys(table: pl.DataFrame, seed: int = 0) -> tuple[pl.DataFrame, Arra
         larger_R = np.sqrt(rest_SK.size / rng.chisquare(freedom, size=RESAMPLES))
         drawn_RSK = rng.choice(rest_SK.ravel(), size=(RESAMPLES, n_seeds, n_lengths))
         loss_RK = mean_K + larger_R[:, None] * drawn_RSK.mean(1)
-        own = _valleys(d_K, loss_RK)
-        found = float(np.isfinite(own).mean())
-        low, high = np.nanquantile(own, [0.025, 0.975]) if found else (math.nan, math.nan)
-        rows.append((size, budget, n_lengths, *_lowest(d_K, mean_K), float(low), float(high), found))
-        draws.append(own)
+        part = _valleys(d_K, loss_RK)
+        inside = float(np.isfinite(part).mean())
+        low, high = np.nanquantile(part, [0.025, 0.975]) if inside else (math.nan, math.nan)
+        rows.append((size, budget, n_lengths, *_lowest(d_K, mean_K), float(low), float(high), inside))
+        draws.append(part)
     names = {"size": pl.Float64, "budget": pl.Float64, "n_lengths": pl.Int64, "log_d": pl.Float64, "bound": pl.String}
     names |= {"low": pl.Float64, "high": pl.Float64, "found": pl.Float64}
     valleys = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("low", "high").fill_nan(None))
@@ -92,8 +92,8 @@ def fit_rule(valleys: pl.DataFrame, draws_RV: Array) -> Rule:
     terms = _terms(used["size"].to_numpy(), used["budget"].to_numpy())
     solve = np.linalg.pinv(terms)
     values = solve @ used["log_d"].to_numpy()
-    own = draws_RV[:, sure]
-    fitted = own[np.isfinite(own).all(1)] @ solve.T
+    part = draws_RV[:, sure]
+    fitted = part[np.isfinite(part).all(1)] @ solve.T
     low, high = np.quantile(fitted, [0.025, 0.975], axis=0)
     intervals = {name: (float(low[k]), float(high[k])) for k, name in enumerate(PUBLISHED)}
     return Rule(n, dict(zip(PUBLISHED, map(float, values), strict=True)), intervals, None)

@@ -11,7 +11,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below, between
@@ -24,7 +23,8 @@ from analysis.stability.plot_lr_sweep import mean_over_seeds
 
 FLAT = 0.15  # the largest slope that counts as none, as in the published checks
 GROWING = 0.5
-HIDDEN = ("embedding", "attention", "mlp", "output")
+BLOCKS, HEADS = ("attention", "mlp"), ("attention_logit",)
+HIDDEN = ("embedding", *BLOCKS, "output")
 ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
 ONE_HEAD = "mup, one head"
 DEPTH_ARMS = {
@@ -52,37 +52,22 @@ class Control(NamedTuple):
 # what it was not trained on adds as a random sum does, with the root of its fan-in; one that meets what its own updates
 # came from adds in step, with the fan-in.
 CONTROLS = (
-    Control(
-        "mup without hidden_init", "mup", ("attention", "mlp"), 1.0, True, "two matrices in a row, each off by d^1/2"
-    ),
-    Control(
-        "mup without hidden_lr", "mup", ("attention", "mlp"), 1.0, False, "d updates of one size each add up in step"
-    ),
+    Control("mup without hidden_init", "mup", BLOCKS, 1.0, True, "two matrices in a row, each off by d^1/2"),
+    Control("mup without hidden_lr", "mup", BLOCKS, 1.0, False, "d updates of one size each add up in step"),
     Control("mup without readout_init", "mup", ("logits",), 0.5, True, "a random sum of d terms, std d^-1/2 for d^-1"),
     Control("mup without readout_lr", "mup", ("logits",), 1.0, False, "d updates of one size each add up in step"),
     Control("mup without embedding_std", "mup", ("embedding",), -0.5, True, "drawn with std d^-1/2"),
     Control(
-        "mup, one head without attention_scale",
-        ONE_HEAD,
-        ("attention_logit",),
-        0.5,
-        False,
-        "q·k/d^1/2 where q and k are correlated",
+        f"{ONE_HEAD} without attention_scale", ONE_HEAD, HEADS, 0.5, False, "q·k/d^1/2 where q and k are correlated"
     ),
     Control(
-        "mup, one head without query_init",
-        None,
-        ("attention_logit",),
-        -0.5,
-        True,
-        "a random q·k/d, which zero queries do not have",
+        f"{ONE_HEAD} without query_init", None, HEADS, -0.5, True, "a random q·k/d, which zero queries do not have"
     ),
 )
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `coordinates`, `rules` and `depth`, and return the claims. Runs: widths at one depth, and depths with
-    another base width."""
+    """Draw `coordinates`, `rules` and `depth`, whose runs have another base width."""
     deep = pl.col("model.depth").n_unique().over("param.base_width") > 1
     wide = read_coordinates(runs.filter(~deep), _arm())
     depth = read_coordinates(runs.filter(deep), _arm())
@@ -100,17 +85,13 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
 def _arm() -> pl.Expr:
     """`mup`, `completep, alpha 0.5`, `mup, one head without query_init`, …"""
     half = (pl.col("param.name") == "completep") & (pl.col("param.depth_alpha") != 1)
+    one_head, bare = pl.col("model.heads") == 1, pl.col("param.without") != "none"
     return pl.concat_str(
         "param.name",
         pl.when(half).then(pl.format(", alpha {}", "param.depth_alpha")).otherwise(pl.lit("")),
-        pl.when(pl.col("model.heads") == 1).then(pl.lit(", one head")).otherwise(pl.lit("")),
-        pl.when(pl.col("param.without") != "none")
-        .then(pl.format(" without {}", "param.without"))
-        .otherwise(pl.lit("")),
+        pl.when(one_head).then(pl.lit(", one head")).otherwise(pl.lit("")),
+        pl.when(bare).then(pl.format(" without {}", "param.without")).otherwise(pl.lit("")),
     )
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _last(table: pl.DataFrame) -> int:
@@ -217,27 +198,17 @@ def _depth_claims(table: pl.DataFrame, runs: pl.DataFrame) -> list[Claim]:
     ]  # fmt: skip
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "training loss"}
 
 
 def _draw_coordinates(coordinates: pl.DataFrame, folder: Path) -> None:
     """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
     for each parametrisation."""
+    rows = {"arm": {arm: f"{name}\nmean |x|" for arm, name in ARMS.items()}}
     with style.panels((10.2, 5.4), len(ARMS), len(PANELS), sharex=True, sharey="col") as (figure, grid):
-        for row, (arm, name) in zip(grid, ARMS.items(), strict=True):
-            for axes, (module, title) in zip(row, PANELS.items(), strict=True):
-                one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
-                _draw_lines(axes, one, "width", coordinates["t"])
-                if arm == "standard":
-                    axes.set_title(title)
-            row[0].set_ylabel(f"{name}\nmean |x|")
-            row[-1].set_ylabel("nats per token")
-        for axes in grid[-1]:
-            axes.set_xlabel("width")
-        _step_bar(figure, grid, coordinates)
+        _draw_grid(figure, grid, coordinates, rows | {"module": PANELS}, "width", "width")
+        for axes in grid[:, -1]:
+            axes.set_ylabel("nats per token")
     write_picture(figure, coordinates, folder / "coordinates")
 
 
@@ -246,35 +217,36 @@ def _draw_depth(coordinates: pl.DataFrame, folder: Path) -> None:
     rows = {"output": "last block, mean |x|", "change": "its change since\ninitialisation"}
     arms = {arm: name for arm, name in DEPTH_ARMS.items() if arm in set(coordinates["arm"])}
     with style.panels((1.8 * len(arms) + 1.0, 4.2), len(rows), len(arms), sharex=True, sharey="row") as (figure, grid):
-        for row, (module, label) in zip(grid, rows.items(), strict=True):
-            for axes, (arm, name) in zip(row, arms.items(), strict=True):
-                one = coordinates.filter((pl.col("arm") == arm) & (pl.col("module") == module))
-                _draw_lines(axes, one, "depth", coordinates["t"])
-                if module == "output":
-                    axes.set_title(name)
-                else:
-                    axes.set_xlabel("blocks")
-            row[0].set_ylabel(label)
-        _step_bar(figure, grid, coordinates)
+        _draw_grid(figure, grid, coordinates, {"module": rows, "arm": arms}, "depth", "blocks")
     write_picture(figure, coordinates, folder / "depth")
 
 
-def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, steps: pl.Series) -> None:
-    """Value against size on logarithmic axes, a line for each step: geometric mean over seeds with a band from the
-    lowest to the highest."""
-    colours = style.size_colours(steps.to_numpy())
+def _draw_grid(
+    figure: Figure, grid: Any, coordinates: pl.DataFrame, of: dict[str, dict[str, str]], size: str, size_label: str
+) -> None:
+    """A panel for each value of two columns, the rows' and the columns' of the grid, with a label for each value."""
+    colours = style.size_colours(coordinates["t"].to_numpy())
+    (row_name, rows), (column_name, columns) = of.items()
+    for row, (row_value, row_label) in zip(grid, rows.items(), strict=True):
+        for axes, column_value in zip(row, columns, strict=True):
+            here = (pl.col(row_name) == row_value) & (pl.col(column_name) == column_value)
+            _draw_lines(axes, coordinates.filter(here), size, colours)
+        row[0].set_ylabel(row_label)
+    for top, bottom, title in zip(grid[0], grid[-1], columns.values(), strict=True):
+        top.set_title(title)
+        bottom.set_xlabel(size_label)
+    style.size_bar(figure, grid, colours, "updates done")
+
+
+def _draw_lines(axes: Axes, coordinates: pl.DataFrame, size: str, colours: dict[float, Any]) -> None:
+    """Value against size on logarithmic axes, a line for each step."""
     for (t,), rows in coordinates.sort("t").group_by("t", maintain_order=True):
         draw_over_seeds(axes, rows, size, "value", colour=colours[float(t)], mew=0, markersize=2.5, linewidth=1.1)
     sizes = coordinates[size].unique().sort().to_list()
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xticks(sizes[::2], [str(size) for size in sizes[::2]])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _step_bar(figure: Figure, grid: Any, coordinates: pl.DataFrame) -> None:
-    style.size_bar(figure, grid, style.size_colours(coordinates["t"].to_numpy()), "updates done")
+    style.plain_ticks(axes.yaxis)
 
 
 def _draw_rules(table: pl.DataFrame, folder: Path) -> None:
@@ -294,13 +266,11 @@ def _draw_rules(table: pl.DataFrame, folder: Path) -> None:
             image = axes.imshow(cells, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
             for i, arm in enumerate(arms):
                 for j, module in enumerate(MODULES):
-                    value = cells[i, j]
-                    text = "zero" if np.isnan(value) else f"{value:+.2f}"
-                    dark = abs(value) > 0.65
-                    axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
+                    text = "zero" if np.isnan(cells[i, j]) else f"{cells[i, j]:+.2f}"
+                    colour = "white" if abs(cells[i, j]) > 0.65 else "black"
+                    axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=colour)
                     if (arm, module, at_init) in framed:
-                        frame = Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, linewidth=1.6)
-                        axes.add_patch(frame)
+                        axes.add_patch(Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, linewidth=1.6))
             for first in ("mup without", ONE_HEAD):
                 border = next((i for i, arm in enumerate(arms) if arm.startswith(first)), len(arms))
                 axes.axhline(border - 0.5, color="white", linewidth=4)

@@ -20,25 +20,14 @@ OF_BLOCKS = {"attention": "attention_abs", "mlp": "mlp_abs", "attention_logit": 
 
 
 def read_coordinates(runs: pl.DataFrame, arm: pl.Expr) -> pl.DataFrame:
-    """What the probes of every step saw, in long form.
+    """What the probes of every step saw: `arm`, `width`, `depth`, `seed`, `t` (updates done), `module` and `value`.
 
-    Args:
-        runs: `analysis.tables.runs.read_runs` of runs with `probe.every=1steps`.
-        arm: names the arm of each run.
-
-    Returns:
-        `arm`, `width`, `depth`, `seed`, `t` (updates done), `module` and `value`: for `MODULES` the mean of |x| (the
-        mean over blocks for attention and MLP, the maximum for attention logits), for `change` the distance of the last
-        block's mean |x| from that before training, a lower bound on how far its coordinates moved, and for `loss` the
-        training loss. Zeros, which have no logarithm, and what is not finite have no row.
+    The value is for `MODULES` the mean of |x| (the mean over blocks for attention and MLP, the maximum for attention
+    logits), for `change` the distance of the last block's mean |x| from that before training, a lower bound on how far
+    its coordinates moved, and for `loss` the training loss. Zeros, which have no logarithm, and what is not finite have
+    no row.
     """
-    own = runs.select(
-        pl.col("run_id").alias("curve"),
-        arm.alias("arm"),
-        pl.col("model.width").alias("width"),
-        pl.col("model.depth").alias("depth"),
-        "seed",
-    )
+    own = runs.select(curve="run_id", arm=arm, width="model.width", depth="model.depth", seed="seed")
     curves = curves_of(runs).filter(pl.col("step") > 0)
     deepest = int(own["depth"].max())  # type: ignore[arg-type]  # polars says Any
     last = pl.coalesce(
@@ -53,14 +42,14 @@ def read_coordinates(runs: pl.DataFrame, arm: pl.Expr) -> pl.DataFrame:
             *own.columns,
             "t",
             "output",
-            pl.col("embedding_abs").alias("embedding"),
-            pl.col("logits_abs").alias("logits"),
             *(
                 pl.mean_horizontal(f"block{block}/{metric}" for block in range(deepest)).alias(name)
                 for name, metric in OF_BLOCKS.items()
             ),
-            (pl.col("output") - pl.col("output").first().over("curve")).abs().alias("change"),
-            pl.col("train_loss").alias("loss"),
+            embedding="embedding_abs",
+            logits="logits_abs",
+            change=(pl.col("output") - pl.col("output").first().over("curve")).abs(),
+            loss="train_loss",
         )
     )
     names = [*MODULES, "change", "loss"]

@@ -16,19 +16,17 @@ from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, arms_apart, slopes
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import best_lr, read_sweep, span
-from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, geometric_mean_over_seeds, mean_over_seeds
+from analysis.stability.lr_sweep import CURVE, best_lr, lr_window, read_sweep, span
+from analysis.stability.plot_lr_sweep import draw_arm_intervals, draw_curves, geometric_mean_over_seeds
 from analysis.tables.columns import Array
 
 ARMS = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
-COLOURS = dict(zip(ARMS, style.ARMS, strict=False))
 ONE_STEP = 1.0  # log2: the published grids have factor 2, and muP's best rate stays within one step of them
 AT_AN_END = "the best rate is at an end of its grid in a seed, so that it is not known there"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `width` and `depth`, and return the claims. Runs: learning rates and seeds at several widths, and at several
-    depths of the smallest width."""
+    """Draw `width` and `depth`: several widths at one depth, and several depths of the smallest width."""
     name = pl.col("param.name")
     at_base_depth = pl.col("model.depth") == pl.col("model.depth").min()
     at_base_width = pl.col("model.width") == pl.col("model.width").min()
@@ -77,9 +75,6 @@ def _loss_at(lr: Array, loss: Array, wanted: float) -> float | None:
     k = int(np.clip(np.abs(np.log(lr / wanted)).argmin(), 1, len(lr) - 2))
     near = slice(k - 1, k + 2)
     return float(np.polyval(np.polyfit(np.log(lr[near] / wanted), loss[near], 2), 0.0))
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _shifts(sweep: pl.DataFrame, arm: str, *, at_most: bool = False) -> Sample:
@@ -140,9 +135,6 @@ def _costs_more(sweep: pl.DataFrame, arm: str, other: str, what: str) -> Claim:
     )
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
     """A panel of loss against learning rate for each arm, coloured by size, a ring on every best rate and an arrow
     where it is at an end; then the best rate and the penalty of the base's against size."""
@@ -151,24 +143,21 @@ def _draw(sweep: pl.DataFrame, stem: Path, size_label: str) -> None:
     mean = sweep.group_by("arm", "size", "lr", maintain_order=True).agg(pl.col("loss").mean(), seed=pl.lit(0))
     of_mean, best, penalty = best_lr(mean), best_lr(sweep), transfer_penalty(sweep)
     with style.panels((2.15 * (len(arms) + 2) + 0.8, 2.9), 1, len(arms) + 2) as (figure, panels):
-        floor, ceiling = _limits(mean)
+        limits, (lowest, highest) = _limits(mean), lr_window(sweep)
         for axes, (arm, name) in zip(panels, arms.items(), strict=False):
             draw_curves(axes, sweep.filter(pl.col("arm") == arm), colours)
             _mark_optima(axes, of_mean.filter(pl.col("arm") == arm), mean.filter(pl.col("arm") == arm), colours)
-            axes.set_ylim(floor, ceiling)
-            axes.set_xlim(sweep["lr"].min() / 1.5, sweep["lr"].max() * 1.5)  # type: ignore[operator]  # numbers
+            axes.set(title=name, xlim=(lowest / 1.5, highest * 1.5), ylim=limits)
             axes.set_xscale("log", base=2)
-            axes.set_title(name)
-            if axes is not panels[0]:
-                axes.tick_params(labelleft=False)
-        panels[0].set_ylabel("validation loss (nats per token)")
+            axes.tick_params(labelleft=axes is panels[0])
+        panels[0].set_ylabel(style.VALIDATION_LOSS)
         style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
-        _draw_best(panels[-2], best, of_mean, arms, size_label)
-        _draw_penalty(panels[-1], penalty, arms, size_label)
-    table = sweep.drop("folder").join(
-        best.select("arm", "size", "seed", "lr_opt", "loss_opt", "at_edge"), on=["arm", "size", "seed"], how="left"
-    )
-    table = table.join(penalty, on=["arm", "size", "seed"], how="left")
+        _draw_best(panels[-2], best, of_mean, size_label)
+        draw_arm_intervals(panels[-1], penalty, ARMS, "penalty")
+        panels[-1].axhline(0, color=style.REFERENCE, linewidth=0.7)
+        panels[-1].set_ylabel("loss with the base's best rate\nminus with the own (nats)")
+        style.doubling_axis(panels[-1], penalty["size"].unique().sort().to_list(), size_label)
+    table = sweep.drop("folder").join(best.drop("n_runs"), on=CURVE, how="left").join(penalty, on=CURVE, how="left")
     write_picture(figure, table, stem)
 
 
@@ -190,14 +179,10 @@ def _mark_optima(axes: Axes, best: pl.DataFrame, mean: pl.DataFrame, colours: Ma
             axes.plot(row["lr_opt"], row["loss_opt"], "o", **look)
 
 
-def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
-    """Best rate against size, geometric mean over seeds with its interval, and the line that falls as 1/size."""
-    for k, (arm, name) in enumerate(arms.items()):
-        inner = of_mean.filter((pl.col("arm") == arm) & ~pl.col("at_edge"))["size"]
-        known = best.filter((pl.col("arm") == arm) & pl.col("size").is_in(inner.to_list()) & ~pl.col("at_edge"))
-        if known.is_empty():
-            continue
-        _draw_arm(axes, geometric_mean_over_seeds(known, "lr_opt"), k, arm, name)
+def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, label: str) -> None:
+    """Best rate against size, where the mean over seeds has one too, and the line that falls as 1/size."""
+    inner = of_mean.filter(~pl.col("at_edge"))
+    draw_arm_intervals(axes, best.join(inner, on=["arm", "size"], how="semi"), ARMS, "lr_opt", log=True)
     sizes = best["size"].unique().sort().to_numpy()
     axes.set_yscale("log", base=2)
     known = best.filter(pl.col("lr_opt").is_not_null())
@@ -209,19 +194,3 @@ def _draw_best(axes: Axes, best: pl.DataFrame, of_mean: pl.DataFrame, arms: Mapp
         axes.legend(loc="lower left")
     axes.set_ylabel("best learning rate")
     style.doubling_axis(axes, sizes.tolist(), label)
-
-
-def _draw_penalty(axes: Axes, penalty: pl.DataFrame, arms: Mapping[str, str], label: str) -> None:
-    for k, (arm, name) in enumerate(arms.items()):
-        known = penalty.filter((pl.col("arm") == arm) & pl.col("penalty").is_not_null())
-        if known.is_empty():
-            continue
-        _draw_arm(axes, mean_over_seeds(known, "penalty"), k, arm, name)
-    axes.axhline(0, color=style.REFERENCE, linewidth=0.7)
-    axes.set_ylabel("loss with the base's best rate\nminus with the own (nats)")
-    style.doubling_axis(axes, penalty["size"].unique().sort().to_list(), label)
-
-
-def _draw_arm(axes: Axes, points: pl.DataFrame, k: int, arm: str, name: str) -> None:
-    """The means of the k-th arm against size, a little aside, or intervals would hide each other."""
-    draw_intervals(axes, points["size"] * 1.03 ** (k - 1), points, color=COLOURS[arm], linewidth=1.1, label=name)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
@@ -89,8 +88,7 @@ SIGNS = {
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `signs`, and return a claim for each sign: that its symptom is visible. Runs: a few probed steps over widths
-    for each arm, and learning rates at several lengths of training."""
+    """Draw `signs`: a few probed steps over widths for each arm, and learning rates at several lengths of training."""
     long = pl.col("probe.every").is_null()
     symptoms = _symptoms(runs.filter(~long))
     lengths = read_sweep(runs.filter(long), pl.lit("mup"), size=pl.col("n_steps"))
@@ -115,20 +113,11 @@ def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
     )
     table = runs.join(measured, left_on="run_id", right_on="curve", how="left", maintain_order="left")
     parts = [
-        table.filter(which).select(
-            pl.lit(name).alias("sign"),
-            pl.lit(arm).alias("arm"),
-            pl.col("model.width").alias("width"),
-            "seed",
-            pl.col(name).alias("value"),
-        )
+        table.filter(which).select(sign=pl.lit(name), arm=pl.lit(arm), width="model.width", seed="seed", value=name)
         for name, sign in SIGNS.items()
         for arm, which in (("healthy", sign.healthy), ("sick", sign.sick))
     ]
     return pl.concat(parts).filter(pl.col("value").is_finite() & (pl.col("value") > 0))
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(symptoms: pl.DataFrame) -> Iterator[Claim]:
@@ -157,9 +146,6 @@ def _horizon_claim(lengths: pl.DataFrame) -> Claim:
     )
 
 
-# --- figure ----------------------------------------------------------------------------------------------
-
-
 def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
     """`signs`: a panel for each sign, the symptom against width in the sick and in the healthy set-up."""
     best = best_lr(lengths).filter(~pl.col("at_edge"))
@@ -175,24 +161,17 @@ def _draw(symptoms: pl.DataFrame, lengths: pl.DataFrame, folder: Path) -> None:
             _draw_line(last, best, "lr_opt", SICK, "--", "")
         last.set(title="trained too short", ylabel="best learning rate\nof the base model", xlabel="steps of training")
     horizon = best_lr(lengths).select(
-        pl.lit("horizon").alias("sign"),
-        pl.lit("sick").alias("arm"),
-        pl.col("size").alias("steps"),
-        "seed",
-        pl.col("lr_opt").alias("value"),
-        "at_edge",
+        sign=pl.lit("horizon"), arm=pl.lit("sick"), steps="size", seed="seed", value="lr_opt", at_edge="at_edge"
     )
     write_picture(figure, pl.concat([symptoms, horizon], how="diagonal_relaxed"), folder / "signs")
 
 
 def _draw_line(axes: Axes, rows: pl.DataFrame, value: str, colour: str, line: str, label: str) -> None:
-    """Geometric mean over seeds with its interval against size, on logarithmic axes."""
+    """Geometric mean over seeds with its 95 % interval against size, on logarithmic axes."""
     if not rows.is_empty():
         points = geometric_mean_over_seeds(rows, value)
         draw_intervals(axes, points["size"], points, fmt="o" + line, color=colour, label=label)
     style.doubling_axis(axes, rows["size"].unique().sort().to_list(), "width")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high > 5 * low else range(1, 10)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    style.plain_ticks(axes.yaxis, (1.0, 2.0, 5.0) if high > 5 * low else range(1, 10))

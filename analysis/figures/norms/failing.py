@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import polars as pl
 
+from analysis.claims.claim import Claim
+from analysis.claims.region import above
+from analysis.claims.sample import arms_apart
 from analysis.stability.lr_sweep import CURVE, RISE, failing_lr
 
 SHARE = f"share of the rates, above an arm's best, at which its loss ends {RISE:g} nats above the lowest of all arms"
+BEARS = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
+CENSORED = "where it never is, the highest rate, and where it always is above the best arm's, the lowest"
 
 
 def with_failed(sweep: pl.DataFrame) -> pl.DataFrame:
@@ -33,6 +38,33 @@ def bearing_lr(sweep: pl.DataFrame) -> pl.DataFrame:
         )
         .drop("lowest")
     )
+
+
+def fewer_fail(
+    sweep: pl.DataFrame, arm: str, other: str, *, names: tuple[str, str], apart: str, needs: str
+) -> list[Claim]:
+    """That fewer runs fail under one arm than under another, and that fewer have a loss that breaks.
+
+    Args:
+        sweep: of `with_failed` and `analysis.figures.norms.layers.broke`.
+        names: of the two arms, for the sentences.
+        apart: the other arm minus this one, for the statistics.
+        needs: what it takes to see losses break.
+    """
+    rose = "share of the rates at which the training loss rose out of its noise or diverged"
+    return [
+        Claim(
+            f"Fewer runs {what} under {names[0]} than under {names[1]}.",
+            of=arms_apart(sweep, value, other, arm).in_steps(1 / sweep["lr"].n_unique()),
+            statistic=f"{share} {apart}",
+            accept=above(0),
+            needs=needs if value == "broke" else None,
+        )
+        for value, what, share in (
+            ("failed", "fail", f"{SHARE};"),
+            ("broke", "have a loss that spikes or diverges", f"{rose},"),
+        )
+    ]
 
 
 def _lowest(*of: str) -> pl.Expr:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, below
 from analysis.claims.sample import arms_apart, by_seed, slopes
 from analysis.drawing import style
+from analysis.drawing.lines import over_seeds_at
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
@@ -21,20 +21,13 @@ from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
 
-ARMS = {
-    "pre": "Pre-LN",
-    "lns": "LayerNorm Scaling",
-    "scaled": "Scaled Init",
-    "post": "Post-LN",
-    "peri": "Peri-LN",
-}
+ARMS = {"pre": "Pre-LN", "lns": "LayerNorm Scaling", "scaled": "Scaled Init", "post": "Post-LN", "peri": "Peri-LN"}
 SEVERAL = float(np.log10(2))  # "several times" is at least twice
 LARGE = "130M parameters and 2.2e9 tokens, where the paper finds it; a few hundred steps of a narrow model are too few"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1), and return the claims. Runs: all
-    arms; the size of a run is its depth."""
+    """Draw `variance` (figure 4), `layers` (figures 3 and 7) and `loss` (table 1); the size of a run is its depth."""
     changed = {"lns": pl.col("model.layernorm_scaling"), "scaled": pl.col("param.scaled_residual_init")}
     arm = arm_where(changed, pl.col("model.norm_placement"))
     sweep = read_sweep(runs, arm, size=pl.col("model.depth"))
@@ -69,9 +62,6 @@ def best_of_rates(sweep: pl.DataFrame) -> pl.DataFrame:
 def power_of_block(variances: Array) -> float:
     """The slope of ln variance against ln l: p where the variance grows like l^p."""
     return float(np.polyfit(np.log(np.arange(1, len(variances) + 1)), np.log(variances), 1)[0])
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
@@ -148,12 +138,13 @@ def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
 def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim]:
     deeper = pl.col("block") > pl.col("block").max() / 2
     adjacent = angle.filter(pl.col("ahead") == 1).with_columns(pl.lit(0).alias("step"))
-    turned = over_blocks(adjacent.filter(deeper), lambda x: float(x.mean()), "turned")
-    missed = over_blocks(removal.filter(deeper), lambda x: float(x.mean()), "missed")
+    turned, missed = (
+        over_blocks(table.filter(deeper), lambda x: float(x.mean()), "mean") for table in (adjacent, removal)
+    )
     return [
         Claim(
             "Deep blocks turn the stream further under LayerNorm Scaling.",
-            of=arms_apart(turned, "turned", "lns", "pre"),
+            of=arms_apart(turned, "mean", "lns", "pre"),
             statistic="angular distance between the inputs of adjacent blocks, mean over the deeper half, LayerNorm "
             "Scaling minus pre-LN, units of pi",
             accept=above(0),
@@ -161,16 +152,13 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
         ),
         Claim(
             "Removing a deep block costs more under LayerNorm Scaling.",
-            of=arms_apart(missed, "missed", "lns", "pre"),
+            of=arms_apart(missed, "mean", "lns", "pre"),
             statistic="rise of the loss without a block, mean over the deeper half, LayerNorm Scaling minus pre-LN, "
             "nats",
             accept=above(0),
             needs=LARGE,
         ),
     ]
-
-
-# --- figures ---------------------------------------------------------------------------------------------
 
 
 def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
@@ -180,23 +168,18 @@ def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
     colours = style.size_colours(deep["block"].to_numpy())
     with style.panels((9.6, 2.9), 1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25]) as (figure, panels):
         for axes, (arm, name) in zip(panels, shown.items(), strict=False):
-            _draw_variance_over_steps(axes, deep.filter(pl.col("arm") == arm), colours)
-            axes.set_title(name)
+            for block, colour in colours.items():
+                rows = deep.filter((pl.col("arm") == arm) & (pl.col("block") == block))
+                points = over_seeds_at(rows, "step", "value", log=True)
+                axes.plot(points["step"], points["mean"], color=colour, linewidth=1.0)
+            axes.set(yscale="log", xlabel="step", title=name)
         draw_profile(panels[-1], at_end(deep), ARMS)
         panels[-1].set_title("after training")
         panels[-1].legend(fontsize=6.5, ncols=2, columnspacing=0.8, handlelength=1.2)
         low, high = panels[0].get_ylim()
-        panels[0].set_ylim(low, high * 4)  # room for the legend
-        panels[0].set_ylabel("variance of the block's output")
+        panels[0].set(ylim=(low, high * 4), ylabel="variance of the block's output")  # room for the legend
         style.size_bar(figure, panels[2], colours, "block")
     write_picture(figure, deep.drop("size"), folder / "variance")
-
-
-def _draw_variance_over_steps(axes: Axes, table: pl.DataFrame, colours: dict[float, object]) -> None:
-    means = table.group_by("block", "step").agg(pl.col("value").log().mean().exp()).sort("block", "step")
-    for (block,), rows in means.group_by("block", maintain_order=True):
-        axes.plot(rows["step"], rows["value"], color=colours[float(block)], linewidth=1.0)
-    axes.set(yscale="log", xlabel="step")
 
 
 def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> None:
@@ -218,19 +201,14 @@ def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> No
             axes.set_ylabel("")
         grid[1, 0].set_ylabel("distance of adjacent\nblocks (units of π)")
         grid[2, 0].set_yscale("symlog", linthresh=0.01)
-        grid[2, 0].set_ylim(bottom=min(-1e-3, float(removal["value"].min())))  # type: ignore[arg-type]  # polars says Any
-        grid[2, 0].set_ylabel("loss without the block\nminus loss (nats)")
+        lowest = min(-1e-3, float(removal["value"].min()))  # type: ignore[arg-type]  # polars says Any
+        grid[2, 0].set(ylim=(lowest, None), ylabel="loss without the block\nminus loss (nats)")
         bar = figure.colorbar(image, ax=grid[0, :], aspect=20, pad=0.02)
         bar.set_label("angular distance\n(units of π)")
         bar.outline.set_visible(False)
-    numbers = pl.concat(
-        [
-            angle.with_columns(pl.lit("angular distance").alias("what")),
-            removal.drop("step").with_columns(pl.lit("loss without the block minus loss").alias("what")),
-        ],
-        how="diagonal",
-    )
-    write_picture(figure, numbers.drop("size"), folder / "layers")
+    named = {"angular distance": angle, "loss without the block minus loss": removal.drop("step")}
+    numbers = [table.with_columns(pl.lit(what).alias("what")) for what, table in named.items()]
+    write_picture(figure, pl.concat(numbers, how="diagonal").drop("size"), folder / "layers")
 
 
 def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> None:
@@ -239,7 +217,7 @@ def _draw_loss(sweep: pl.DataFrame, measured: pl.DataFrame, folder: Path) -> Non
     with style.panels((8.4, 3.1), 1, 2, width_ratios=[1, 1.5]) as (figure, (left, right)):
         draw_arms(left, best, ARMS, "size", "loss")
         left.set_xticks(best["size"].unique().sort().to_list())
-        left.set(xlabel="depth (blocks)", title="at the best of the rates", ylabel="validation loss (nats per token)")
+        left.set(xlabel="depth (blocks)", title="at the best of the rates", ylabel=style.VALIDATION_LOSS)
         left.legend()
         draw_estimates(right, measured, {arm: name.replace(" ", "\n") for arm, name in ARMS.items()}, "loss")
         right.set_ylim(*loss_limits(measured))  # the interval of seeds that stall or do not is wider than all losses

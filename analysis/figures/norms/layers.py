@@ -53,7 +53,7 @@ def by_block(runs: Sequence[Rows], metric: str) -> pl.DataFrame:
     for run in runs:
         for row in run.metrics:
             values = _numbered(row, rf"block(\d+)/{metric}")
-            named = {**row, **_missing(row)}
+            named = {**row, **dict.fromkeys(row.get("non_finite", []))}
             depth = 1 + max((layer for (layer,) in _numbered(named, rf"block(\d+)/{metric}")), default=-1)
             if len(values) == depth:
                 at = {**run.keys, "step": row["step"]}
@@ -121,11 +121,6 @@ def _numbered(row: Mapping[str, Any], pattern: str) -> dict[tuple[int, ...], Any
     """The metrics of a row whose name matches, by the numbers in it."""
     matches = ((re.fullmatch(pattern, name), value) for name, value in row.items())
     return {tuple(int(number) for number in match.groups()): value for match, value in matches if match}
-
-
-def _missing(row: Mapping[str, Any]) -> dict[str, None]:
-    """The metrics of a row that were no number."""
-    return dict.fromkeys(row.get("non_finite", []))
 
 
 def _table(rows: list[dict[str, Any]], metric: str) -> pl.DataFrame:

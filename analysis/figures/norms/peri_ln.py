@@ -3,6 +3,7 @@ over depth for pre-, Peri- and Post-LN."""
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from analysis.claims.region import above, below, between
 from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.figures.norms.failing import SHARE, bearing_lr, with_failed
+from analysis.figures.norms.failing import BEARS, CENSORED, bearing_lr, fewer_fail, with_failed
 from analysis.figures.norms.layers import at_end, at_start, broke, by_block, over_blocks, read_rows, tilt
 from analysis.figures.norms.layers_plot import draw_profile
-from analysis.stability.lr_sweep import RISE, curves_of, lr_window, read_sweep, sensitivity
+from analysis.stability.lr_sweep import curves_of, lr_window, read_sweep, sensitivity
 from analysis.stability.plot_arms import arm_colours, draw_estimates, draw_losses
 from analysis.tables.columns import Array
 
@@ -25,8 +26,7 @@ LARGE = "400M parameters and 3e10 tokens, where the paper finds it at each place
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate`, `depth` and `seeds`, and return the claims. Runs: the three placements at one size over
-    learning rates and seeds."""
+    """Draw `learning_rate`, `depth` and `seeds`."""
     sweep = read_sweep(runs, pl.col("model.norm_placement"))
     rows = read_rows(sweep)
     sweep = with_failed(broke(sweep, rows))
@@ -53,27 +53,21 @@ def deeper_growth(variances: Array) -> float:
     return float((variances[-1] - variances[middle]) / (len(variances) - 1 - middle) / first)
 
 
-# --- claims ----------------------------------------------------------------------------------------------
-
-
 def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
     fails = bearing_lr(sweep).with_columns(pl.col("lr_fail").log10())
     sensitive = sensitivity(sweep)
     low, high = lr_window(sweep)
-    failing = f"log10 of the rate at which the loss is {RISE:g} nats above its lowest"
-    censored = "where it never is, the highest rate, and where it always is above the best arm's, the lowest"
-    one_rate = 1 / sweep["lr"].n_unique()
     return [
         Claim(
             "Peri-LN bears a higher learning rate than pre-LN.",
             of=arms_apart(fails, "lr_fail", "peri", "pre"),
-            statistic=f"{failing}, Peri-LN minus pre-LN; {censored}",
+            statistic=f"{BEARS}, Peri-LN minus pre-LN; {CENSORED}",
             accept=above(0),
         ),
         Claim(
             "Post-LN fails at a lower learning rate than pre-LN.",
             of=arms_apart(fails, "lr_fail", "post", "pre"),
-            statistic=f"{failing}, Post-LN minus pre-LN; {censored}",
+            statistic=f"{BEARS}, Post-LN minus pre-LN; {CENSORED}",
             accept=below(0),
         ),
         Claim(
@@ -89,18 +83,12 @@ def _lr_claims(sweep: pl.DataFrame) -> list[Claim]:
             accept=above(0),
             needs=LARGE,
         ),
-        Claim(
-            "Fewer runs fail under Peri-LN than under pre-LN.",
-            of=arms_apart(sweep, "failed", "pre", "peri").in_steps(one_rate),
-            statistic=f"{SHARE}; pre-LN minus Peri-LN",
-            accept=above(0),
-        ),
-        Claim(
-            "Fewer runs have a loss that spikes or diverges under Peri-LN than under pre-LN.",
-            of=arms_apart(sweep, "broke", "pre", "peri").in_steps(one_rate),
-            statistic="share of the rates at which the training loss rose out of its noise or diverged, pre-LN minus "
-            "Peri-LN",
-            accept=above(0),
+        *fewer_fail(
+            sweep,
+            "peri",
+            "pre",
+            names=("Peri-LN", "pre-LN"),
+            apart="pre-LN minus Peri-LN",
             needs="thousands of steps: a spike needs time, and in so few of them only the highest rates break a run",
         ),
     ]
@@ -156,9 +144,6 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
     ]
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
     of runs whose loss rose out of its noise on the way."""
@@ -175,10 +160,8 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
         share.legend()
         share.set(xscale="log", ylim=(-0.05, 1.05), xlabel="learning rate", ylabel="share of runs that failed")
         draw_estimates(number, sensitive, ARMS, "sensitivity")
-        number.set_ylim(bottom=0)
-        number.set_ylabel("LR sensitivity (nats)")
         low, high = lr_window(sweep)
-        number.set_title(f"rates {low:g} to {high:g}")
+        number.set(ylim=(0, None), ylabel="LR sensitivity (nats)", title=f"rates {low:g} to {high:g}")
     write_picture(figure, sweep.drop("folder"), folder / "learning_rate")
 
 
@@ -192,17 +175,15 @@ def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folde
             (panels[:2], variance, "variance of the block's output"),
             (panels[2:], gradient, "gradient norm of the block"),
         ):
-            for axes, when, title in zip(
-                pair, (at_start, at_end), ("at initialisation", f"after training at {lr:g}"), strict=True
-            ):
-                draw_profile(axes, when(table), ARMS)
+            times = {"at initialisation": at_start(table), f"after training at {lr:g}": at_end(table)}
+            for axes, (title, rows) in zip(pair, times.items(), strict=True):
+                draw_profile(axes, rows, ARMS)
                 axes.set_title(title)
-                drawn.append(when(table).with_columns(pl.lit(label).alias("what"), pl.lit(title).alias("when")))
+                drawn.append(rows.with_columns(pl.lit(label).alias("what"), pl.lit(title).alias("when")))
             pair[0].set_ylabel(label)
-            low = min(axes.get_ylim()[0] for axes in pair)
-            high = max(axes.get_ylim()[1] for axes in pair)
+            ends = [end for axes in pair for end in axes.get_ylim()]
             for axes in pair:
-                axes.set_ylim(low, high)
+                axes.set_ylim(min(ends), max(ends))
         panels[0].legend()
     write_picture(figure, pl.concat(drawn).drop("size"), folder / "depth")
 
@@ -215,11 +196,11 @@ def _draw_seeds(sweep: pl.DataFrame, lr: float, folder: Path) -> None:
     with style.panels((8.4, 4.0), 2, len(ARMS), sharex=True, sharey="row") as (figure, grid):
         for column, arm in zip(grid.T, ARMS, strict=True):
             own = curves.filter(pl.col("arm") == arm)
-            for k, ((seed,), rows) in enumerate(own.group_by("seed", maintain_order=True)):
+            for colour, ((seed,), rows) in zip(
+                cycle(style.ARMS), own.group_by("seed", maintain_order=True), strict=False
+            ):
                 for axes, name in zip(column, ("train_loss", "grad_norm"), strict=True):
-                    axes.plot(
-                        rows["step"], rows[name], color=style.ARMS[k % len(style.ARMS)], linewidth=0.8, label=seed
-                    )
+                    axes.plot(rows["step"], rows[name], color=colour, linewidth=0.8, label=seed)
             column[0].set_title(ARMS[arm])
             column[1].set(yscale="log", xlabel="step")
         grid[0, 0].set_ylabel("training loss (nats)")

@@ -25,8 +25,7 @@ MARKERS = ("o-", "s--", "^:", "v-.")
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `epsilon` (figure 13) and `collapse` (figure 12), and return the claims. Runs: one recipe over `optim.eps`,
-    `SMALLEST` and `DEFAULT` among them, at some sizes, learning rates and seeds."""
+    """Draw `epsilon` (figure 13) and `collapse` (figure 12): one recipe over `optim.eps`."""
     curves = curves_of(runs)
     sweep = read_epsilons(runs, curves)
     _draw(sweep, folder)
@@ -38,16 +37,11 @@ def read_epsilons(runs: pl.DataFrame, curves: pl.DataFrame) -> pl.DataFrame:
     """The sweep with `eps`; `x`, epsilon over the run's RMS of the gradient; and `update`, the RMS of Adam's direction
     relative to that with the smallest epsilon. All are of block 0's first MLP matrix at the end of a run; the gradient
     is the one before clipping."""
-    own = runs.select("run_id", pl.col("optim.eps").alias("eps"))
-    sweep = with_last_probes(read_sweep(runs, pl.lit("recipe")), curves, [GRADIENT, UPDATE]).join(
-        own, on="run_id", maintain_order="left"
-    )
-    same_run = ("size", "lr", "seed")
-    whole = pl.col(UPDATE).sort_by("eps").first().over(same_run)
+    eps = runs.select("run_id", pl.col("optim.eps").alias("eps"))
+    sweep = read_sweep(runs, pl.lit("recipe")).join(eps, on="run_id", maintain_order="left")
+    sweep = with_last_probes(sweep, curves, [GRADIENT, UPDATE])
+    whole = pl.col(UPDATE).sort_by("eps").first().over("size", "lr", "seed")
     return sweep.with_columns((pl.col("eps") / pl.col(GRADIENT)).alias("x"), (pl.col(UPDATE) / whole).alias("update"))
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame) -> list[Claim]:
@@ -97,8 +91,8 @@ def _factors(sweep: pl.DataFrame, eps: float) -> str:
 
 
 def _halving(sweep: pl.DataFrame) -> Sample:
-    """For each seed the mean over sizes and rates of log10 eps / g where the relative update crosses a half,
-    interpolated in log10 eps / g; empty if one does not."""
+    """For each seed the mean over sizes and rates of log10 eps / g where the relative update crosses a half; empty if
+    one does not."""
     crossings: dict[Any, list[float]] = {}
     for key, rows in sweep.sort("eps").group_by("seed", "size", "lr", maintain_order=True):
         x, update = np.log10(rows["x"].to_numpy()), rows["update"].to_numpy()
@@ -109,9 +103,6 @@ def _halving(sweep: pl.DataFrame) -> Sample:
         share = (update[k - 1] - 0.5) / (update[k - 1] - update[k])
         crossings.setdefault(key[0], []).append(float(x[k - 1] + share * (x[k] - x[k - 1])))
     return Sample({seed: float(np.mean(found)) for seed, found in crossings.items()}, len(sweep))
-
-
-# --- figures ---------------------------------------------------------------------------------------------
 
 
 def _draw(sweep: pl.DataFrame, folder: Path) -> None:
@@ -128,19 +119,16 @@ def _draw(sweep: pl.DataFrame, folder: Path) -> None:
         for (lr, size), rows in shown.sort("lr", "size").group_by("lr", "size", maintain_order=True):
             for axes, value in ((loss_axes, "loss"), (update_axes, "update")):
                 points = draw_over_seeds(axes, rows, "x", value, colour=sizes[float(size)], line=rates[lr])
-                named = {"drawn": value, "lr": lr, "size": size}
-                drawn.append(points.with_columns(**{name: pl.lit(what) for name, what in named.items()}))
+                drawn.append(points.with_columns(drawn=pl.lit(value), lr=pl.lit(lr), size=pl.lit(size)))
         for lr, line in rates.items():
             loss_axes.plot([], [], line, color=style.REFERENCE, mec="white", mew=0.5, label=f"learning rate {lr:g}")
         update_axes.plot(ratio, 1 / (1 + ratio), color=style.HELD_OUT, linewidth=1.0, label="g / (g + eps)")
-        loss_axes.set_ylabel("validation loss (nats per token)")
         update_axes.set_ylabel(f"update RMS, over that with epsilon {SMALLEST:g}")
         for axes in (loss_axes, update_axes):
-            axes.set_xscale("log")
             axes.axvline(1.0, color=style.REFERENCE, linestyle=":", linewidth=0.9)
-            axes.set_xlabel("epsilon / RMS g of the gradient")
+            axes.set(xscale="log", xlabel="epsilon / RMS g of the gradient")
             axes.legend()
-        style.loss_axis(loss_axes)
+        style.loss_axis(loss_axes, style.VALIDATION_LOSS)
         style.size_bar(figure, update_axes, sizes, "parameters without embeddings")
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "epsilon")
 
@@ -163,11 +151,9 @@ def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> N
                 axes.plot(probed["step"], probed[metric], **look)
             named = {name: pl.lit(run[name]) for name in ("eps", "size", "lr", "seed")}
             drawn.append(rows.select("step", "train_loss", GRADIENT, UPDATE, **named))
-        loss_axes.set_ylabel("training loss (nats per token)")
+        title = f"learning rate {one_seed['lr'][0]:g}"
+        loss_axes.set(xlabel="step", ylabel="training loss (nats per token)", title=title)
         for axes, label in zip(probe_axes, ("gradient RMS", "RMS of Adam's direction"), strict=True):
-            axes.set(ylabel=label, title="first MLP matrix, block 0", yscale="log")
-        for axes in (loss_axes, *probe_axes):
-            axes.set_xlabel("step")
-        loss_axes.set_title(f"learning rate {one_seed['lr'][0]:g}")
+            axes.set(xlabel="step", ylabel=label, title="first MLP matrix, block 0", yscale="log")
         style.size_bar(figure, probe_axes[-1], colours, "epsilon")
     write_picture(figure, pl.concat(drawn), folder / "collapse")

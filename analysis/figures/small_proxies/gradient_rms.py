@@ -22,8 +22,7 @@ TENSORS = {"up": "the first MLP matrix", "key": "the key projection"}
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (figure E.12, the key projection),
-    and return the claims. Runs: one arm over sizes, learning rates and seeds."""
+    """Draw `gradient_rms` (figure 11, the first MLP matrix) and `key_gradient_rms` (E.12, the key projection)."""
     finished = runs.filter(FINISHED)
     deepest = int(finished["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     metrics = [_name(tensor, block) for tensor in TENSORS for block in range(deepest)]
@@ -35,9 +34,6 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
 
 def _name(tensor: str, block: int = 0) -> str:
     return f"block{block}/{tensor}/gradient_rms"
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _falls(sweep: pl.DataFrame, tensor: str) -> list[Claim]:
@@ -78,12 +74,8 @@ def _reaches_epsilon(sweep: pl.DataFrame) -> Claim:
     )
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
-    """Block 0's gradient against size, by rate; against rate, by size; and each block's of the largest size, by
-    rate."""
+    """Block 0's gradient against size, by rate; against rate, by size; each block's of the largest size, by rate."""
     sizes, rates = style.size_colours(sweep["size"].to_numpy()), style.setting_colours(sweep["lr"].to_numpy())
     metric = _name(tensor)
     largest = sweep.filter(pl.col("size") == pl.col("size").max())
@@ -100,14 +92,11 @@ def _draw(sweep: pl.DataFrame, tensor: str, deepest: int, stem: Path) -> None:
                 drawn.append(points.with_columns(pl.lit(lr).alias("lr")))
         for size, colour in sizes.items():
             draw_over_seeds(rate_axes, sweep.filter(pl.col("size") == size), "lr", metric, colour=colour)
-        size_axes.set(yscale="log", ylabel=f"gradient RMS of {TENSORS[tensor]}", title="block 0")
-        rate_axes.set_title("block 0")
-        block_axes.set_title("the largest size")
         style.count_axis(size_axes, sweep["size"].to_numpy())
-        size_axes.set_xlabel("parameters without embeddings")
-        rate_axes.set(xscale="log", xlabel="learning rate")
-        block_axes.set_xticks(range(deepest))
-        block_axes.set_xlabel("block")
+        size_axes.set(yscale="log", ylabel=f"gradient RMS of {TENSORS[tensor]}")
+        size_axes.set(xlabel="parameters without embeddings", title="block 0")
+        rate_axes.set(xscale="log", xlabel="learning rate", title="block 0")
+        block_axes.set(xlabel="block", title="the largest size", xticks=range(deepest))
         style.size_bar(figure, rate_axes, sizes, "parameters")
         style.size_bar(figure, block_axes, rates, "learning rate")
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), stem)

@@ -21,7 +21,7 @@ from analysis.fitter.law import FitResult
 from analysis.fitter.options import FitOptions
 from analysis.laws.registry import find_law
 from analysis.laws.tasks import UNSTABLE_LOGIT
-from analysis.stability.lr_sweep import RISE, curves_of, read_sweep
+from analysis.stability.lr_sweep import RISE, curves_of, read_sweep, with_numbers
 from conf.command_line import human
 
 LAW = "logit_growth"
@@ -31,8 +31,7 @@ WIDEST = 3.0  # factor on either side that an interval may span and still say so
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `logit_prediction`, and return the claims. Runs: models without QK-norm over sizes, learning rates and
-    seeds. Some are trained to the end; the others end at the early step."""
+    """Draw `logit_prediction`. Some runs are trained to the end; the others end at the early step."""
     sweep, step = _read_early_logits(runs)
     held_out = float(sweep["size"].max())  # type: ignore[arg-type]  # polars says Any
     fits = {
@@ -49,37 +48,23 @@ def _read_early_logits(runs: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     `whole` says that a run was trained to the end, and `fails` that its loss then is `RISE` nats above the lowest of
     its size and seed, at a higher learning rate than that one's.
     """
-    own = runs.select("run_id", "n_steps")
-    sweep = read_sweep(runs, pl.lit("early")).join(own, on="run_id", maintain_order="left")
-    probed = (
-        curves_of(sweep)
-        .filter(pl.col(LOGIT).is_not_null())
-        .select(pl.col("curve").alias("run_id"), "step", pl.col(LOGIT).alias("logit"))
-    )
-    shortest = sweep.filter(pl.col("n_steps") == pl.col("n_steps").min())
-    step = int(probed.join(shortest, on="run_id", how="semi")["step"].max())  # type: ignore[arg-type]  # a number
-    early = probed.filter((pl.col("step") == step) & pl.col("logit").is_finite() & (pl.col("logit") > 0))
+    lengths = runs.select("run_id", "n_steps")
+    sweep = read_sweep(runs, pl.lit("early")).join(lengths, on="run_id", maintain_order="left")
+    curves = curves_of(sweep).filter(pl.col(LOGIT).is_not_null())
+    shortest = sweep.filter(pl.col("n_steps") == pl.col("n_steps").min()).select(curve="run_id")
+    step = int(curves.join(shortest, on="curve", how="semi")["step"].max())  # type: ignore[arg-type]  # a number
+    early = (pl.col("step") == step) & pl.col(LOGIT).is_finite() & (pl.col(LOGIT) > 0)
+    sweep = with_numbers(sweep, curves, logit=pl.col(LOGIT).filter(early).first()).drop_nulls("logit")
     curve = ("size", "seed")
-    sweep = (
-        sweep.join(early.drop("step"), on="run_id", maintain_order="left")
-        .with_columns((pl.col("n_steps") == pl.col("n_steps").max()).alias("whole"))
-        .with_columns(
-            (
-                pl.col("whole")
-                & (pl.col("loss") >= pl.col("loss").min().over(curve) + RISE)
-                & (pl.col("lr") > pl.col("lr").sort_by("loss").first().over(curve))
-            ).alias("fails")
-        )
-    )
-    return sweep, step
+    high = pl.col("loss") >= pl.col("loss").min().over(curve) + RISE
+    too_fast = pl.col("lr") > pl.col("lr").sort_by("loss").first().over(curve)
+    sweep = sweep.with_columns(whole=pl.col("n_steps") == pl.col("n_steps").max())
+    return sweep.with_columns(fails=pl.col("whole") & high & too_fast), step
 
 
 def _fit(rows: pl.DataFrame, *, bootstrap: int) -> FitResult:
     columns = {"n_params": rows["size"].to_numpy(), "max_logit": rows["logit"].to_numpy()}
     return find_law(LAW).fit(columns, FitOptions(bootstrap=bootstrap))
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame, fits: Mapping[float, FitResult], held_out: float, step: int) -> list[Claim]:
@@ -157,9 +142,6 @@ def _ranks(whole: pl.DataFrame) -> Sample:
     return Sample(shares, len(whole))
 
 
-# --- figure ----------------------------------------------------------------------------------------------
-
-
 def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folder: Path) -> None:
     """Points of every seed with the fit and its interval for each rate; runs that fail have a cross, the held-out size
     is red. The numbers of the lines are in the same file as those of the points."""
@@ -174,30 +156,25 @@ def _draw(sweep: pl.DataFrame, fits: Mapping[float, FitResult], step: int, folde
             axes.fill_between(sizes, line["pi_lo95"], line["pi_hi95"], color=colours[lr], alpha=0.13, linewidth=0)
             axes.plot(sizes[seen], line["predicted"][seen], color=colours[lr])
             axes.plot(sizes[~seen], line["predicted"][~seen], ":", color=colours[lr])
-            drawn.append(
-                pl.DataFrame({"size": sizes, **{name: line[name] for name in ("predicted", "pi_lo95", "pi_hi95")}})
-                .with_columns(pl.lit(lr).alias("lr"))
-                .select("lr", pl.all().exclude("lr"))
-            )
+            numbers = {name: line[name] for name in ("predicted", "pi_lo95", "pi_hi95")}
+            drawn.append(pl.DataFrame({"size": sizes, **numbers}).select(pl.lit(lr).alias("lr"), pl.all()))
             points = sweep.filter(pl.col("lr") == lr)
             known = points.filter((pl.col("size") < held_out) & ~pl.col("fails"))
             failed, new = points.filter("fails"), points.filter(pl.col("size") == held_out)
             axes.plot(known["size"], known["logit"], "o", color=colours[lr], mec="white", mew=0.4, markersize=4)
             axes.plot(failed["size"], failed["logit"], "X", color=colours[lr], mec="white", mew=0.4, markersize=6)
             axes.plot(new["size"], new["logit"], "D", color=colours[lr], mec=style.HELD_OUT, mew=1.0, markersize=4)
-        axes.set_yscale("log")
         style.count_axis(axes, sizes)
         axes.axhline(UNSTABLE_LOGIT, color=style.REFERENCE, linestyle="--", linewidth=0.9)
         axes.annotate(
             "1e4: beyond it all of the paper's runs diverge", (sizes[0], UNSTABLE_LOGIT), (3, 3),
             textcoords="offset points", fontsize=7.5, color=style.REFERENCE,
         )  # fmt: skip
-        axes.set_ylim(top=6 * UNSTABLE_LOGIT)
         axes.set(xlabel="parameters without embeddings", ylabel=f"largest attention logit, block 0, step {step}")
-        grey = style.REFERENCE
+        axes.set(yscale="log", ylim=(None, 6 * UNSTABLE_LOGIT))
         for marker, label in (("o", "in the fit"), ("X", "in the fit; fails later"), ("D", "held out")):
             edge = style.HELD_OUT if marker == "D" else "white"
-            axes.plot([], [], marker, color=grey, mec=edge, mew=0.5, markersize=7, label=label)
+            axes.plot([], [], marker, color=style.REFERENCE, mec=edge, mew=0.5, markersize=7, label=label)
         figure.legend(loc="outside upper center", ncols=3)
         style.size_bar(figure, axes, colours, "learning rate")
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "logit_prediction")

@@ -14,13 +14,8 @@ from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import CURVE, RISE, arm_where, best_lr, lr_window, read_sweep, sensitivity, span
-from analysis.stability.plot_lr_sweep import (
-    draw_curves,
-    draw_intervals,
-    draw_lr_sweep,
-    geometric_mean_over_seeds,
-    mean_over_seeds,
-)
+from analysis.stability.plot_arms import arm_colours
+from analysis.stability.plot_lr_sweep import aside, draw_arm_intervals, draw_curves, draw_lr_sweep
 
 STANDARD, SIMPLE, INTERMEDIATE, FULL = "standard", "simple", "intermediate", "full"
 VARIANTS = {SIMPLE: "simple muP", INTERMEDIATE: "intermediate muP", FULL: "full muP"}
@@ -31,9 +26,8 @@ LESS = 0.05  # nats of LR sensitivity: less than half of what QK-norm changes
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` and `best_lr`, and return the claims. Runs: the standard parametrisation and the three
-    variants over learning rates, widths and seeds, `simple` and `intermediate` without the base width, where they are
-    the standard one; and `simple` at high rates without QK-norm."""
+    """Draw `sensitivity` and `best_lr`. `simple` and `intermediate` have no runs at the base width, where they are the
+    standard parametrisation; `simple` has some at high rates without QK-norm."""
     bare, standard = pl.col("model.qk_norm") == "none", pl.col("param.name") == "standard"
     arm = arm_where({UNNORMALISED: bare, STANDARD: standard}, pl.col("param.variant"))
     found = read_sweep(runs, arm, size=pl.col("model.width"))
@@ -44,9 +38,6 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS, size_label="width")
     _draw_best_lr(sweep, unnormalised, folder)
     return _claims(sweep, unnormalised)
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
@@ -110,9 +101,6 @@ def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
     ]
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path) -> None:
     """`best_lr`: the best rate and the best loss against width by arm, and simple muP at the largest width with and
     without QK-norm."""
@@ -120,11 +108,9 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
     with style.panels((9.2, 3.0), 1, 3) as (figure, (rate_axes, loss_axes, norm_axes)):
         best = sensitivity(sweep)
         rates = _draw_rates(rate_axes, sweep).join(best.select(*CURVE, "best_loss"), on=CURVE, maintain_order="left")
-        for k, arm in enumerate(ARMS):
-            points = mean_over_seeds(best.filter(pl.col("arm") == arm), "best_loss")
-            draw_intervals(loss_axes, points["size"] * _aside(k), points, color=style.ARMS[k])
-        loss_axes.set_ylabel("lowest validation loss (nats per token)")
-        style.loss_axis(loss_axes)
+        draw_arm_intervals(loss_axes, best, ARMS, "best_loss")
+        style.loss_axis(loss_axes, f"lowest {style.VALIDATION_LOSS}")
+        loss_axes.legend()
         for axes in (rate_axes, loss_axes):
             style.doubling_axis(axes, sorted(sweep["size"].unique()), "width")
             axes.margins(x=0.12)
@@ -135,36 +121,25 @@ def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path)
         ):
             draw_curves(norm_axes, table, {float(size): colour for size in table["size"].unique()})
             norm_axes.plot([], [], "o-", color=colour, label=name)
-        style.loss_axis(norm_axes)
-        norm_axes.set(ylabel="validation loss (nats per token)", title=f"simple muP, width {largest:g}")
+        style.loss_axis(norm_axes, style.VALIDATION_LOSS)
+        norm_axes.set_title(f"simple muP, width {largest:g}")
         norm_axes.legend()
     drawn = pl.concat([rates, unnormalised.select(*CURVE, "lr", "loss")], how="diagonal")
     write_picture(figure, drawn, folder / "best_lr")
 
 
 def _draw_rates(axes: Axes, sweep: pl.DataFrame) -> pl.DataFrame:
-    """The geometric mean over seeds with its interval, and an open triangle where an optimum is at an edge. Returns
-    every seed's best rate, `lr_opt`, and the rate of its lowest point, `lr`."""
+    """The geometric mean over seeds, and an open triangle where an optimum is at an edge. Returns every seed's best
+    rate, `lr_opt`, and the rate of its lowest point, `lr`."""
     lowest_point = sweep.sort("loss").group_by(*CURVE, maintain_order=True).first().select(*CURVE, "lr")
     rates = best_lr(sweep).drop("n_runs").join(lowest_point, on=CURVE, maintain_order="left")
     low, _ = lr_window(sweep)
-    for k, (arm, name) in enumerate(ARMS.items()):
-        own, colour = rates.filter(pl.col("arm") == arm), style.ARMS[k]
-        inside = own.filter(~pl.col("at_edge"))
-        if len(inside):
-            points = geometric_mean_over_seeds(inside, "lr_opt")
-            draw_intervals(axes, points["size"] * _aside(k), points, color=colour)
-        axes.plot([], [], "o-", color=colour, label=name)
-        for edge in own.filter(pl.col("at_edge")).iter_rows(named=True):
-            marker = "v" if edge["lr"] == low else "^"
-            axes.plot(edge["size"] * _aside(k), edge["lr"], marker, color=colour, mfc="none", markersize=6)
+    draw_arm_intervals(axes, rates, ARMS, "lr_opt", log=True)
+    at_edge = rates.filter(pl.col("at_edge"))
+    for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
+        for size, lr in at_edge.filter(pl.col("arm") == arm).select("size", "lr").iter_rows():
+            axes.plot(size * aside(k, ARMS), lr, "v" if lr == low else "^", color=colour, mfc="none", markersize=6)
     axes.set(yscale="log", ylabel="best learning rate")
-    if rates["at_edge"].any():
-        axes.plot([], [], "^", color=style.REFERENCE, mfc="none", label="at an edge of the grid")
-    axes.legend()
+    if len(at_edge):
+        axes.legend(axes.plot([], [], "^", color=style.REFERENCE, mfc="none"), ["at an edge of the grid"])
     return rates
-
-
-def _aside(k: int) -> float:
-    """Arms beside each other, or intervals would hide each other."""
-    return float(1.02 ** (k - (len(ARMS) - 1) / 2))

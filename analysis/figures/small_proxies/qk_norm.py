@@ -30,8 +30,7 @@ DECADES = "sizes that span decades, as the paper's 2.4M to 1.2B parameters"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1), and return the claims. Runs: both arms over
-    learning rates, sizes and seeds."""
+    """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1)."""
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
     curves = curves_of(sweep)
     largest = {name: pl.col(metric).max() for name, metric in (("logit", LOGIT), ("query", QUERY), ("key", KEY))}
@@ -40,9 +39,6 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS)
     _draw_logits(sweep, curves, folder)
     return _claims(sweep)
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame) -> list[Claim]:
@@ -175,9 +171,6 @@ def _logit_claims(sweep: pl.DataFrame) -> list[Claim]:
     ]
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_logits(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
     """`logits`: training loss and block 0's largest attention logit over steps for the smallest and the largest model
     at one high rate; the largest logit of a run, and the size of its queries and keys, against learning rate."""
@@ -190,10 +183,8 @@ def _draw_logits(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> Non
         for arm, name in ARMS.items():
             loss_axes.plot([], [], LINES[arm], color=style.REFERENCE, label=name)
         loss_axes.legend()
-        rate_axes[0].set_ylabel("largest attention logit of a run")
-        rate_axes[1].set_ylabel("largest query RMS × key RMS")
-        for axes in rate_axes:
-            axes.set_title("block 0")
+        rate_axes[0].set(title="block 0", ylabel="largest attention logit of a run")
+        rate_axes[1].set(title="block 0", ylabel="largest query RMS × key RMS")
         style.size_bar(figure, rate_axes[1], colours, "parameters without embeddings")
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "logits")
 
@@ -217,11 +208,9 @@ def _draw_over_steps(
         named = {name: pl.lit(run[name]) for name in ("arm", "size", "lr", "seed")}
         drawn.append(rows.select("step", "train_loss", pl.col(LOGIT).alias("logit"), **named))
     loss_axes.set_ylim(top=1.1 * highest)  # the first steps fall from ln V
-    logit_axes.set_yscale("log")
-    loss_axes.set_ylabel("training loss (nats per token)")
-    logit_axes.set_ylabel("largest attention logit, block 0")
-    for axes in (loss_axes, logit_axes):
-        axes.set(title=f"learning rate {lr:g}", xlabel="step")
+    shared = {"title": f"learning rate {lr:g}", "xlabel": "step"}
+    loss_axes.set(ylabel="training loss (nats per token)", **shared)
+    logit_axes.set(yscale="log", ylabel="largest attention logit, block 0", **shared)
     return pl.concat(drawn)
 
 

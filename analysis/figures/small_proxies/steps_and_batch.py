@@ -12,8 +12,8 @@ from analysis.claims.region import between
 from analysis.claims.sample import arms_apart
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import lr_window, read_sweep, sensitivity
-from analysis.stability.plot_lr_sweep import draw_curves, draw_intervals, loss_limits, mean_over_seeds
+from analysis.stability.lr_sweep import arm_where, lr_window, read_sweep, sensitivity
+from analysis.stability.plot_lr_sweep import draw_intervals, draw_loss_panels, mean_over_seeds
 from conf.command_line import human
 
 RECIPE = "recipe"
@@ -25,21 +25,14 @@ SAME = 0.05  # nats: less than half of what QK-norm changes in the sensitivity o
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity`, and return the claims. Runs: a run length and a batch, half and twice the length, and
-    half and twice the batch with as many tokens, over learning rates and seeds."""
+    """Draw `sensitivity`. Runs of half and twice the batch have as many tokens as the recipe's."""
     batch, steps = pl.col("train.batch_size"), pl.col("n_steps")
     usual_batch = runs["train.batch_size"].unique().sort()[1]
     usual_steps = runs.filter(batch == usual_batch)["n_steps"].unique().sort()[1]
-    arm = pl.lit(RECIPE)
-    for column, usual, others in (
-        (steps, usual_steps, ARMS["steps"]),
-        (batch, usual_batch, ARMS["batch"]),  # last: other batches have other steps too
-    ):
-        for name, factor in others.items():
-            if name != RECIPE:
-                share = column / usual
-                arm = pl.when(share < 1 if factor < 1 else share > 1).then(pl.lit(name)).otherwise(arm)
-    sweep = read_sweep(runs, arm)
+    # Batches first: other batches have other steps too.
+    conditions = {"half the batch": batch < usual_batch, "twice the batch": batch > usual_batch}
+    conditions |= {"half the steps": steps < usual_steps, "twice the steps": steps > usual_steps}
+    sweep = read_sweep(runs, arm_where(conditions, pl.lit(RECIPE)))
     sensitive = sensitivity(sweep)
     _draw(sweep, sensitive, folder)
 
@@ -66,13 +59,7 @@ def _draw(sweep: pl.DataFrame, sensitive: pl.DataFrame, folder: Path) -> None:
     low, high = lr_window(sweep)
     with style.panels((9.0, 4.6), 2, 4) as (figure, rows):
         for axes_of_row, (kind, arms) in zip(rows, ARMS.items(), strict=True):
-            for axes, name in zip(axes_of_row, arms, strict=False):
-                draw_curves(axes, sweep.filter(pl.col("arm") == name), colours)
-                axes.set_ylim(*loss_limits(sweep))
-                style.loss_axis(axes)
-                axes.set_title(name)
-            for axes in axes_of_row[1:3]:
-                axes.tick_params(labelleft=False)
+            draw_loss_panels(axes_of_row, sweep, {name: name for name in arms}, colours)
             axes_of_row[0].set_ylabel("validation loss\n(nats per token)")
             _draw_factors(axes_of_row[-1], sensitive, kind, colours)
         rows[0][-1].set_title(f"rates {low:g} to {high:g}")
@@ -93,6 +80,5 @@ def _draw_factors(axes: Axes, sensitive: pl.DataFrame, kind: str, colours: dict[
         draw_intervals(axes, points["factor"], points, color=colour)
     axes.set_xscale("log", base=2)
     axes.set_xticks([0.5, 1, 2], ["1/2", "1", "2"])
-    axes.set_xlim(0.42, 2.4)
-    axes.set_ylim(bottom=0)
     axes.set(xlabel=f"{kind}, relative to the recipe's", ylabel="LR sensitivity (nats)")
+    axes.set(xlim=(0.42, 2.4), ylim=(0, None))

@@ -22,8 +22,7 @@ PLANTED, BIGRAMS = "planted", "bigrams"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `transplanted_logits`, and return the claims. Runs: one model over `model.qk_rms`, and bigrams
-    (`model.depth` 0), each at some learning rates and seeds."""
+    """Draw `transplanted_logits`: one model over `model.qk_rms`, and bigrams (`model.depth` 0)."""
     kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
     sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")
@@ -97,10 +96,9 @@ def _draw(planted: pl.DataFrame, bigrams: pl.DataFrame, folder: Path) -> None:
         loss_axes.axhline(np.exp(level), color=style.REFERENCE, linestyle="--", label="bigrams: no blocks")
         kappas = planted["kappa"].unique().sort()
         logit_axes.plot(kappas, kappas, "--", color=style.REFERENCE, label="kappa")
-        loss_axes.set_ylabel("validation loss (nats per token)")
         logit_axes.set(ylabel="largest attention logit, block 0", yscale="log")
         for axes in (loss_axes, logit_axes):
             axes.set(xscale="log", xlabel="kappa: the planted size of the largest logit")
             axes.legend()
-        style.loss_axis(loss_axes)
+        style.loss_axis(loss_axes, style.VALIDATION_LOSS)
     write_picture(figure, pl.concat(drawn, how="diagonal_relaxed"), folder / "transplanted_logits")

@@ -17,7 +17,7 @@ ARMS = {share: f"warm-up over {share} of the steps" for share in (SHORT, USUAL, 
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity`, and return the claims. Runs: the three lengths over learning rates, sizes and seeds."""
+    """Draw `sensitivity`."""
     sweep = read_sweep(runs, pl.col("schedule.warmup"))
     draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS)
 

@@ -20,8 +20,7 @@ LONG = (
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts), and return the claims. Runs: three
-    independent and two coupled decays over learning rates, sizes and seeds."""
+    """Draw `sensitivity` (the paper's constants) and `acting` (decay that acts)."""
     form, decay = pl.col("optim.decay"), pl.col("optim.weight_decay")
     usual, acting, strongest = runs.filter(form == INDEPENDENT)["optim.weight_decay"].unique().sort()
     coupled, acting_coupled = runs.filter(form == COUPLED)["optim.weight_decay"].unique().sort()

@@ -19,8 +19,7 @@ WIDTH, DEPTH, BOTH = "width", "depth", "both"
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity`, and return the claims. Runs: the smallest model, and some that differ from it in width, in
-    depth and in both, over learning rates and seeds. The smallest belongs to all three families."""
+    """Draw `sensitivity`. The smallest model belongs to all three families."""
     smallest_width, smallest_depth = (min(runs[name].to_list()) for name in ("model.width", "model.depth"))
     narrow, shallow = pl.col("model.width") == smallest_width, pl.col("model.depth") == smallest_depth
     families = {WIDTH: shallow, DEPTH: narrow, BOTH: ~(narrow ^ shallow)}

@@ -16,7 +16,7 @@ from analysis.claims.sample import arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.stability.lr_sweep import arm_where, curves_of, lr_window, read_sweep, sensitivity, with_numbers
-from analysis.stability.plot_arms import draw_arms
+from analysis.stability.plot_arms import draw_over_steps
 from analysis.stability.plot_lr_sweep import draw_lr_sweep
 
 NEITHER, Z_LOSS, DECAY, BOTH = "neither", "z-loss", "decay", "both"
@@ -25,8 +25,7 @@ LONG = "1e5 steps at a rate of 0.1 or more; the paper's drift sets in towards th
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `sensitivity` (figure 3) and `log_z` (figure 4), and return the claims. Runs: the four arms over learning
-    rates, sizes and seeds; and at the smallest size for longer at high rates."""
+    """Draw `sensitivity` (figure 3) and `log_z` (figure 4), of longer runs of the smallest size at high rates."""
     has_z_loss, decays = pl.col("optim.z_loss") > 0, pl.col("optim.weight_decay") > 0
     arm = arm_where({BOTH: has_z_loss & decays, Z_LOSS: has_z_loss, DECAY: decays}, pl.lit(NEITHER))
     is_long = pl.col("n_steps") > pl.col("n_steps").min()
@@ -36,9 +35,6 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     curves = curves_of(long)
     _draw_log_z(long, curves, folder)
     return _claims(sweep, long, curves)
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame, long: pl.DataFrame, curves: pl.DataFrame) -> list[Claim]:
@@ -103,12 +99,8 @@ def _tenth(values: pl.Expr) -> pl.Expr:
     return pl.max_horizontal(values.len() // 10, 1)
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_log_z(long: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
-    """`log_z`: training loss, mean log Z and mean output logit over the steps of the long runs, by arm; the mean over
-    seeds with a band from the lowest to the highest. Where there are several rates, the highest."""
+    """`log_z`: training loss, mean log Z and mean output logit over the steps of the long runs at the highest rate."""
     highest = lr_window(long)[1]
     shown = long.filter(pl.col("lr") == highest)
     arm_of_run = shown.select(pl.col("run_id").alias("curve"), "arm", "seed")
@@ -119,12 +111,9 @@ def _draw_log_z(long: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
         "logit_mean": "mean output logit",
     }
     with style.panels((9.2, 3.0), 1, 3) as (figure, row):
-        for axes, (value, label) in zip(row, panels.items(), strict=True):
-            draw_arms(axes, curves, ARMS, "step", value, line="-", log=False)
-            axes.set(xlabel="step", ylabel=label)
-            if value != "train_loss":
-                axes.axhline(0, color=style.REFERENCE, linewidth=0.8)
-        figure.axes[0].legend()
+        draw_over_steps(row, curves, ARMS, panels)
+        for axes in row[1:]:
+            axes.axhline(0, color=style.REFERENCE, linewidth=0.8)
         figure.suptitle(f"learning rate {highest:g}", fontsize=9.5)
     drawn = curves.select("arm", "seed", "step", *panels).sort("arm", "seed", "step")
     write_picture(figure, drawn, folder / "log_z")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ SHOWN_LAGS = 20  # steps
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `losses`, `spikes` and `lags`, and return the claims. Runs: the four arms over beta2 and seeds."""
+    """Draw `losses`, `spikes` and `lags`."""
     stable, free = pl.col("optim.name") == "stable_adamw", pl.col("optim.clip").is_null()
     arm = arm_where({STABLE: stable, FREE: free, TENSOR: pl.col("optim.clip_by") == "tensor"}, pl.lit(CLIP))
     courses = read_courses(runs, arm)
@@ -46,21 +46,12 @@ def tabulate(courses: Sequence[Course]) -> pl.DataFrame:
     """A row for each run: `arm`, `beta2`, `memory` (log10 of 1 / (1 - beta2), decades of steps), `seed`, `spikes`,
     `bump` and `loss`."""
     rows = [
-        {
-            "arm": course.arm,
-            "beta2": course.beta2,
-            "memory": -float(np.log10(1 - course.beta2)),
-            "seed": course.seed,
-            "spikes": float(len(course.spikes)),
-            "bump": course.bump,
-            "loss": course.final_loss,
-        }
-        for course in courses
+        (run.arm, run.beta2, -float(np.log10(1 - run.beta2)), run.seed, len(run.spikes), run.bump, run.final_loss)
+        for run in courses
     ]
-    return pl.DataFrame(rows, schema_overrides={"bump": pl.Float64}).sort("arm", "beta2", "seed")
-
-
-# --- claims ----------------------------------------------------------------------------------------------
+    numbers = dict.fromkeys(("spikes", "bump", "loss"), pl.Float64)
+    schema = {"arm": pl.String, "beta2": pl.Float64, "memory": pl.Float64, "seed": pl.Int64, **numbers}
+    return pl.DataFrame(rows, schema, orient="row").sort("arm", "beta2", "seed")
 
 
 def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
@@ -87,8 +78,7 @@ def _beta2_claims(table: pl.DataFrame) -> list[Claim]:
 
 def _precedence_claim(courses: Sequence[Course]) -> Claim:
     probed = [course for course in courses if course.staleness is not None]
-    hits: dict[int, float] = defaultdict(float)
-    chance: dict[int, float] = defaultdict(float)
+    hits, chance = Counter[int](), defaultdict[int, float](float)
     for course in probed:
         hits[course.seed] += course.preceded
         chance[course.seed] += course.preceded_by_chance
@@ -122,9 +112,6 @@ def _stable_claims(table: pl.DataFrame) -> list[Claim]:
     ]
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
     """`losses`: training loss with its spikes marked, and below it the staleness, of the first seed without clipping at
     the lowest beta2 and at the second highest."""
@@ -137,23 +124,21 @@ def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
     with style.panels((7.6, 4.2), 2, len(shown), **how) as (figure, panels):
         for (loss_axes, stale_axes), course in zip(panels.T, shown, strict=True):
             _draw_course(loss_axes, stale_axes, course)
-            loss_axes.set_title(f"$\\beta_2$ = {course.beta2:g}")
-            stale_axes.set_xlabel("step")
             drawn.append(_course_table(course))
         highest = max(float(course.loss[~course.shifted][len(course.loss) // 10 :].max()) for course in shown)
         lowest = min(float(course.loss.min()) for course in shown)
         panels[0, 0].set(ylim=(lowest - 0.1, highest + 0.35), ylabel="training loss (nats per token)")
-        panels[1, 0].set_ylabel(r"RMS of $g\,/\sqrt{v}$")
-        panels[1, 0].set_ylim(bottom=0)
+        panels[1, 0].set(ylim=(0, None), ylabel=r"RMS of $g\,/\sqrt{v}$")
         for axes in panels[:, -1]:
             axes.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     write_picture(figure, pl.concat(drawn), folder / "losses")
 
 
 def _draw_course(loss_axes: Axes, stale_axes: Axes, course: Course) -> None:
-    colour = style.ARMS[0]
+    loss_axes.set_title(f"$\\beta_2$ = {course.beta2:g}")
+    stale_axes.set_xlabel("step")
     shown = np.where(course.shifted, np.nan, course.loss)
-    loss_axes.plot(course.step, shown, color=colour, linewidth=0.8)
+    loss_axes.plot(course.step, shown, color=style.ARMS[0], linewidth=0.8)
     at = np.isin(course.step, course.spikes)
     loss_axes.plot(course.step[at], course.loss[at], "v", color=style.HELD_OUT, label="a spike begins")
     for axes in (loss_axes, stale_axes):
@@ -179,8 +164,7 @@ def _course_table(course: Course) -> pl.DataFrame:
 
 
 def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
-    """`spikes`: spikes in a run, loss after a shifted batch, and final loss against beta2, by arm; mean over seeds with
-    its 95 % interval."""
+    """`spikes`: spikes in a run, loss after a shifted batch, and final loss against beta2, with 95 % intervals."""
     panels = {
         "spikes": "spikes in a run",
         "bump": f"loss of {REACH} steps after a mirrored batch\nminus loss before (nats per token)",
@@ -190,11 +174,10 @@ def _draw_spikes(table: pl.DataFrame, folder: Path) -> None:
     drawn = []
     with style.panels((9.6, 3.2), 1, 3) as (figure, row):
         for axes, (value, label) in zip(row, panels.items(), strict=True):
-            for k, (arm, colour) in enumerate(arm_colours(ARMS).items()):
-                own = table.filter(pl.col("arm") == arm).drop_nulls(value)
-                if own.is_empty():
-                    continue
-                points = mean_over_seeds(own, value, ("memory", "beta2"))
+            known = table.drop_nulls(value)
+            colours = {arm: colour for arm, colour in arm_colours(ARMS).items() if arm in set(known["arm"])}
+            for k, (arm, colour) in enumerate(colours.items()):
+                points = mean_over_seeds(known.filter(pl.col("arm") == arm), value, ("memory", "beta2"))
                 shift = 0.05 * (k - 1.5)  # or intervals would hide each other
                 draw_intervals(axes, points["memory"] + shift, points, color=colour, label=ARMS[arm])
                 drawn.append(points.select(pl.lit(arm).alias("arm"), pl.lit(value).alias("value"), pl.all()))

@@ -13,9 +13,9 @@ from analysis.claims.sample import Sample, arms_apart
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, read_sweep, sensitivity
-from analysis.stability.plot_arms import draw_against_lr, draw_arms, draw_losses
-from analysis.stability.plot_lr_sweep import loss_limits
+from analysis.stability.lr_sweep import RISE, curves_of, read_sweep, sensitivity
+from analysis.stability.plot_arms import draw_against_lr, draw_losses, draw_over_steps
+from analysis.stability.plot_lr_sweep import loss_axis
 
 BASELINE, NORM, SIGMA = "none", "head", "sigma"
 ARMS = {BASELINE: "neither", NORM: "QK-norm", SIGMA: "σReparam"}
@@ -25,10 +25,9 @@ SMOOTH = 9  # steps of the training loss
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `steps`, `learning_rate` and `entropy_and_loss`, and return the claims. Runs: the three arms at one size
-    over learning rates and seeds."""
+    """Draw `steps`, `learning_rate` and `entropy_and_loss`."""
     arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
-    sweep = read_sweep(runs, arm, size=MATRICES)
+    sweep = read_sweep(runs, arm)
     curves = curves_of(sweep)
     attention = read_attention(sweep, curves, context=runs["data.context"][0])
     sweep = with_attention(sweep, attention)
@@ -36,9 +35,6 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     _draw_learning_rate(sweep, folder)
     _draw_entropy_and_loss(sweep, folder)
     return _claims(sweep)
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _claims(sweep: pl.DataFrame) -> list[Claim]:
@@ -105,12 +101,8 @@ def rank_correlations(baseline: pl.DataFrame) -> dict[int, float]:
     return found
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFrame, folder: Path) -> None:
-    """`steps`: training loss, largest attention logit and entropy over the steps at one high rate, by arm; mean over
-    seeds with a band from the lowest to the highest."""
+    """`steps`: training loss, largest attention logit and entropy over the steps at one high rate, by arm."""
     rates = sweep["lr"].unique().sort()
     high = rates[max(len(rates) - 2, 0)]
     shown = sweep.filter(pl.col("lr") == high)
@@ -122,22 +114,20 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
         .group_by("arm", "seed", "step")
         .agg(pl.col("logit").max(), pl.col("entropy").mean())
     )
-    panels = (
-        (losses.select("arm", "seed", "step", "train_loss"), "train_loss", "training loss (nats per token)"),
-        (probes.select("arm", "seed", "step", "logit"), "logit", "largest attention logit"),
-        (probes.select("arm", "seed", "step", "entropy"), "entropy", "attention entropy / largest"),
-    )
+    panels = {
+        "train_loss": "training loss (nats per token)",
+        "logit": "largest attention logit",
+        "entropy": "attention entropy / largest",
+    }
+    key = ("arm", "seed", "step")
+    parts = [table.select(*key, name) for table, name in zip((losses, probes, probes), panels, strict=True)]
+    drawn = pl.concat(parts, how="diagonal").with_columns(pl.lit(high).alias("lr")).sort(*key, maintain_order=True)
     with style.panels((9.2, 2.9), 1, 3) as (figure, row):
-        for axes, (table, value, label) in zip(row, panels, strict=True):
-            draw_arms(axes, table, ARMS, "step", value, line="-", log=False)
-            axes.set(xlabel="step", ylabel=label)
-        loss_axes, logit_axes, entropy_axes = figure.axes
-        loss_axes.legend()
-        logit_axes.set_yscale("log")
-        entropy_axes.set_ylim(-0.02, 1.02)
+        draw_over_steps(row, drawn, ARMS, panels)
+        row[1].set_yscale("log")
+        row[2].set_ylim(-0.02, 1.02)
         figure.suptitle(f"learning rate {high:g}", fontsize=9.5)
-    drawn = pl.concat([table for table, _, _ in panels], how="diagonal").with_columns(pl.lit(high).alias("lr"))
-    write_picture(figure, drawn.sort("arm", "seed", "step", maintain_order=True), folder / "steps")
+    write_picture(figure, drawn, folder / "steps")
 
 
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
@@ -162,10 +152,8 @@ def _draw_entropy_and_loss(sweep: pl.DataFrame, folder: Path) -> None:
             axes.plot([], [], marker, color=style.REFERENCE, label=ARMS[arm])
         for lr, colour in colours.items():
             axes.plot([], [], "o", color=colour, label=f"{lr:g}")
-        axes.set_xlim(-0.03, 1)
-        axes.set_ylim(*loss_limits(sweep))
-        style.loss_axis(axes)
-        axes.set(xlabel="attention entropy / largest, at the end", ylabel="validation loss (nats per token)")
+        loss_axis(axes, sweep)
+        axes.set(xlabel="attention entropy / largest, at the end", xlim=(-0.03, 1))
         handles, labels = axes.get_legend_handles_labels()
         n_arms = len(MARKERS)
         first = axes.legend(handles[:n_arms], labels[:n_arms], loc="upper right")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.claims.claim import Claim
 from analysis.claims.region import above, at_most, below
@@ -13,18 +12,11 @@ from analysis.claims.sample import Sample, arms_apart, by_seed
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import MATRICES, RISE, curves_of, failing_lr, lr_window, read_sweep
+from analysis.stability.lr_sweep import RISE, curves_of, failing_lr, lr_window, read_sweep
 from analysis.stability.plot_arms import draw_against_lr, draw_estimates, draw_losses
 
 PLAIN, CAP_50, CAP_20, NORM, BOTH, QKV = "none", "none, cap 50", "none, cap 20", "head", "head, cap 50", "qkv"
-ARMS = {
-    PLAIN: "neither",
-    CAP_50: "cap 50",
-    CAP_20: "cap 20",
-    NORM: "QK-norm",
-    BOTH: "QK-norm, cap 50",
-    QKV: "QKV-norm",
-}
+ARMS = {PLAIN: "neither", CAP_50: "cap 50", CAP_20: "cap 20", NORM: "QK-norm", BOTH: "QK-norm, cap 50", QKV: "QKV-norm"}
 CAPS = {CAP_50: 50.0, CAP_20: 20.0}
 ROUNDING = 1e-5  # of tanh
 HALF = 0.5
@@ -32,20 +24,14 @@ LARGE = "830M parameters (Rybakov et al. 2024), where the rates that fail differ
 
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
-    """Draw `learning_rate` and `attention`, and return the claims. Runs: the arms at one size over learning rates and
-    seeds."""
+    """Draw `learning_rate` and `attention`."""
     cap = pl.col("model.attention_softcap")
-    arm = pl.col("model.qk_norm") + pl.when(cap.is_null()).then(pl.lit("")).otherwise(
-        ", cap " + cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False).cast(pl.String)
-    )
-    sweep = read_sweep(runs, arm, size=MATRICES)
+    capped = pl.format(", cap {}", cap.cast(pl.Float64).round(0).cast(pl.Int64, strict=False))
+    sweep = read_sweep(runs, pl.col("model.qk_norm") + capped.fill_null(""))
     sweep = with_attention(sweep, read_attention(sweep, curves_of(sweep), context=runs["data.context"][0]))
     _draw_learning_rate(sweep, folder)
     _draw_attention(sweep, folder)
     return [*_attention_claims(sweep), *_rate_claims(sweep)]
-
-
-# --- claims ----------------------------------------------------------------------------------------------
 
 
 def _attention_claims(sweep: pl.DataFrame) -> list[Claim]:
@@ -133,20 +119,14 @@ def _higher(one: Sample, other: Sample) -> Sample:
     return Sample({seed: max(one.values[seed], other.values[seed]) for seed in both}, one.n_runs + other.n_runs)
 
 
-# --- figures ---------------------------------------------------------------------------------------------
-
-
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
     """`learning_rate`: loss over learning rates by arm, and the rate at which each arm fails."""
     fails = failing_lr(sweep, rise=RISE)
     with style.panels((8.0, 3.3), 1, 2, width_ratios=[1.25, 1]) as (figure, (curves, rates)):
         draw_losses(curves, sweep, ARMS)
         draw_estimates(rates, fails, ARMS, "lr_fail", log=True)
-        rates.set_yscale("log")
-        rates.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        rates.yaxis.set_minor_formatter(NullFormatter())
-        rates.set_ylabel(f"learning rate where the loss\nis {RISE:g} nats above its lowest")
+        rates.set(yscale="log", ylabel=f"learning rate where the loss\nis {RISE:g} nats above its lowest")
+        style.plain_ticks(rates.yaxis, (1.0, 2.0, 5.0))
         rates.set_xticks(range(len(ARMS)), list(ARMS.values()), rotation=30, ha="right")
         if fails["censored"].any():
             rates.axhline(lr_window(sweep)[1], color=style.REFERENCE, linestyle=":", linewidth=1)
@@ -166,9 +146,8 @@ def _draw_attention(sweep: pl.DataFrame, folder: Path) -> None:
         for axes, (value, label) in zip(row, panels.items(), strict=True):
             draw_against_lr(axes, sweep, ARMS, value, log=value != "entropy")
             axes.set_ylabel(label)
-            if value == "entropy":
-                axes.set_ylim(-0.02, 1.02)
-        logits, _, entropy = figure.axes
+        logits, _, entropy = row
+        entropy.set_ylim(-0.02, 1.02)
         for cap in CAPS.values():
             logits.axhline(cap, color=style.REFERENCE, linestyle=":", linewidth=1)
         figure.legend(*entropy.get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from itertools import product
 from typing import NamedTuple
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from train.record.manifest import Profile
 
@@ -44,10 +44,10 @@ LADDERS: dict[Profile, Ladder] = {
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Sizes times budgets, and the held-out run."""
     ladder = LADDERS[profile]
-    common: Settings = {
+    common: GridPoint = {
         "data": "stdlib",
         "data.context": ladder.context,
         "model.depth": ladder.depth,

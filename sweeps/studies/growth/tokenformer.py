@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import SCALES, alone, at_step, cooled, each_seed, target, trunk_for
 from train.record.manifest import Profile
@@ -35,9 +35,9 @@ def cells(profile: Profile, seed: int) -> list[Cell]:
     token, plain = (
         target(profile, seed) | {"optim.lr": LR[profile], "model.depth": depth} for depth in DEPTHS[profile]
     )
-    hidden: Settings = {"model.mlp_hidden": 8 * width}
-    tokens: Settings = {"model.param_tokens": 2 * width} | hidden
-    half: Settings = {"model.mlp_hidden": 4 * width, "train.duration": f"{step}steps"}
+    hidden: GridPoint = {"model.mlp_hidden": 8 * width}
+    tokens: GridPoint = {"model.param_tokens": 2 * width} | hidden
+    half: GridPoint = {"model.mlp_hidden": 4 * width, "train.duration": f"{step}steps"}
     token_base = token | {"model.param_tokens": width} | half
     arms = [
         grown(token_base, step, tokens | {"grow.width": "zero", "model.param_tau": 0.5}),

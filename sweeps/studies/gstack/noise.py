@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     BUDGET,
@@ -34,7 +34,7 @@ def cells(profile: Profile, seed: int) -> list[Cell]:
     """Scratch, and stacked depth and duplicated width with noise, each cooled at the same FLOPs."""
     full = full_budget(profile)
     budget = round(BUDGET * full)
-    deep: Settings = {"model.depth": depth_of(profile)}
+    deep: GridPoint = {"model.depth": depth_of(profile)}
     every = scratch(profile, seed, (BUDGET,))
     for small in (base(profile, seed), base(profile, seed, narrowed(profile, 2) | deep)):
         for amount in NOISES:

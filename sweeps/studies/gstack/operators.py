@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     BUDGET,
@@ -44,12 +44,12 @@ def cells(profile: Profile, seed: int) -> list[Cell]:
     """Scratch at several budgets; every operator at one of them."""
     full = full_budget(profile)
     budget = round(BUDGET * full)
-    deep: Settings = {"model.depth": depth_of(profile)}
+    deep: GridPoint = {"model.depth": depth_of(profile)}
     every = scratch(profile, seed, SCRATCH[profile])
     arms = [("depth", name, narrowed(profile, 1)) for name in DEPTH]
     arms += [("width", name, narrowed(profile, 2) | deep) for name in WIDTH]
     for axis, operator, small in arms:
-        how: Settings = {f"grow.{axis}": operator}
+        how: GridPoint = {f"grow.{axis}": operator}
         if operator == "learn":
             how["grow.learn_steps"] = max(1, at_step(profile, LEARN))
         elif (axis, operator) == ("depth", "random"):

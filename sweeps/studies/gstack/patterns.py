@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     BUDGET,
@@ -44,7 +44,7 @@ FEWEST = 2  # blocks where stages begin, and a Learngene has
 PARTS: dict[Profile, int] = {"smoke": 1, "cpu": 6, "gpu": 6}  # partial stacks, of those of `parts`
 
 
-def parts(depth: int) -> list[Settings]:
+def parts(depth: int) -> list[GridPoint]:
     """Settings that repeat a part of 4 blocks, and keep the order of the rest."""
     pair, single = depth // 2 - 2, depth - 4
     orders = [
@@ -60,18 +60,18 @@ def parts(depth: int) -> list[Settings]:
 
 def cells(profile: Profile, seed: int) -> list[Cell]:
     """Scratch at several budgets; every initialiser at one."""
-    deep: Settings = {"model.depth": max(2 * BASE_DEPTH, depth_of(profile))}
+    deep: GridPoint = {"model.depth": max(2 * BASE_DEPTH, depth_of(profile))}
     step = at_step(profile)
-    short: Settings = {"train.duration": f"{step}steps"}
+    short: GridPoint = {"train.duration": f"{step}steps"}
     full = cost_of(target(profile, seed) | deep).flops
     budget = round(BUDGET * full)
 
     two = base(profile, seed, {"model.depth": FEWEST})
-    small: Settings = {"model.depth": BASE_DEPTH} | short
+    small: GridPoint = {"model.depth": BASE_DEPTH} | short
     four, learngene, templates = (
         base(profile, seed, small | more) for more in ({}, {"model.stages": FEWEST}, {"model.templates": BASE_DEPTH})
     )
-    starts: list[tuple[Cell, Settings]] = [
+    starts: list[tuple[Cell, GridPoint]] = [
         (four, {"grow.depth": "interpolate"}),
         *((four, pattern) for pattern in parts(int(str(deep["model.depth"])))[: PARTS[profile]]),
         (grown(two, step, small), {"grow.depth": "stack"}),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
@@ -52,7 +52,7 @@ def each_seed(cells: Callable[[Profile, int], list[Cell]]) -> Callable[[Profile]
 def target(profile: Profile, seed: int) -> Cell:
     """The target from scratch at a constant rate, at the full budget."""
     scale, every = SCALES[profile], EVAL_EVERY[profile]
-    settings: Settings = {
+    settings: GridPoint = {
         "optim": "adamw_coupled",
         "optim.weight_decay": 0.1,
         "optim.lr": scale.lrs[0],
@@ -65,10 +65,10 @@ def target(profile: Profile, seed: int) -> Cell:
     return Cell(scale.training() | scale.model(scale.widths[0], scale.depths[0]) | settings)
 
 
-def base(profile: Profile, seed: int, settings: Settings | None = None) -> Cell:
+def base(profile: Profile, seed: int, settings: GridPoint | None = None) -> Cell:
     """The base at a constant rate, one for all studies: a quarter of the target's blocks, as many steps as the latest
     growth needs. `settings` replace others, such as depth or width."""
-    small: Settings = {"model.depth": depth_of(profile) // 4, "train.duration": f"{at_step(profile, LATEST)}steps"}
+    small: GridPoint = {"model.depth": depth_of(profile) // 4, "train.duration": f"{at_step(profile, LATEST)}steps"}
     return target(profile, seed) | small | (settings or {})
 
 
@@ -76,7 +76,7 @@ def depth_of(profile: Profile) -> int:
     return SCALES[profile].depths[0]
 
 
-def narrowed(profile: Profile, by: int) -> Settings:
+def narrowed(profile: Profile, by: int) -> GridPoint:
     """Settings of a target, and of its base, of a fraction of the width, with heads as wide as those of all."""
     return SCALES[profile].wide(SCALES[profile].widths[0] // by)
 
@@ -132,7 +132,7 @@ def _steps(trunk: Cell, flops: int) -> tuple[int, int]:
     return n_steps, max(1, round(COOLDOWN * n_steps))
 
 
-def scratch(profile: Profile, seed: int, levels: Sequence[float], settings: Settings | None = None) -> list[Cell]:
+def scratch(profile: Profile, seed: int, levels: Sequence[float], settings: GridPoint | None = None) -> list[Cell]:
     """The target from scratch, its trunk as long as the full budget or a level beyond, cooled at each level."""
     whole = target(profile, seed) | (settings or {})
     full = cost_of(whole).flops
@@ -141,7 +141,7 @@ def scratch(profile: Profile, seed: int, levels: Sequence[float], settings: Sett
 
 
 def stacked(
-    profile: Profile, seed: int, levels: Sequence[float], size: Settings, *, at: float = GROWN_AT, reach: float = 1.0
+    profile: Profile, seed: int, levels: Sequence[float], size: GridPoint, *, at: float = GROWN_AT, reach: float = 1.0
 ) -> list[Cell]:
     """The stack of the base after a share `at` of the target's steps, cooled at each level that this base leaves room
     for; its trunk is as long as a `reach` of the full budget asks for."""

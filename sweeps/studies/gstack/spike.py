@@ -12,7 +12,7 @@ from itertools import product
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     WARMUP,
@@ -33,7 +33,7 @@ CLOSE = 3  # warm-ups: how long the arms with other moments and schedules go on
 def cells(profile: Profile, seed: int) -> list[Cell]:
     """Scratch, stack and zero to the end; then both operators for a short while with either optimiser and schedule."""
     flops, warmup, small = full_budget(profile), WARMUP[profile], base(profile, seed)
-    close: Settings = {"train.duration": f"{CLOSE * warmup}steps", "eval.every": f"{max(1, warmup // 4)}steps"}
+    close: GridPoint = {"train.duration": f"{CLOSE * warmup}steps", "eval.every": f"{max(1, warmup // 4)}steps"}
     stack, zero = (
         grown(small, at_step(profile), {"model.depth": depth_of(profile), "grow.depth": depth})
         for depth in ("stack", "zero")

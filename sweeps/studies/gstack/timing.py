@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from sweeps.cells.cell import Cell
 from sweeps.cells.graph import cost_of, grown
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.gstack.recipe import (
     GROWN_AT,
@@ -71,7 +71,7 @@ def trained(profile: Profile) -> list[Cell]:
     return every
 
 
-def _stacked(profile: Profile, seed: int, share: float, size: Settings) -> list[Cell]:
+def _stacked(profile: Profile, seed: int, share: float, size: GridPoint) -> list[Cell]:
     """The base that the other studies stack has their trunk, as long as the full budget."""
     levels = LEVELS[profile]
     return stacked(profile, seed, levels, size, at=share, reach=1.0 if share == GROWN_AT else max(levels))

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sweeps.cells.grid import Settings, cross
+from sweeps.cells.grid import GridPoint, cross
 from sweeps.cells.study import Study
 from sweeps.studies.zipf import pairs
 from train.record.manifest import Profile
@@ -57,7 +57,7 @@ GRIDS: dict[Profile, Grid] = {
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Sizes times budgets, the most expensive last."""
     grid = GRIDS[profile]
     most = max(grid.budgets)
@@ -68,12 +68,12 @@ def cells(profile: Profile) -> list[Settings]:
         "eval.every": "100%",
         "train.log_every": "1%",
     }
-    budgets: list[Settings] = [
+    budgets: list[GridPoint] = [
         {"train.batch_size": batch, "train.duration": f"{n_pairs // batch}steps", "seed": seed}
         for n_pairs, batch in grid.budgets
         for seed in range(1 if (n_pairs, batch) == most else grid.seeds)
     ]
-    sizes: list[Settings] = [{"model.width": width, "optim.lr": 0.24 / width} for width in grid.widths]
+    sizes: list[GridPoint] = [{"model.width": width, "optim.lr": 0.24 / width} for width in grid.widths]
     return cross([common], budgets, sizes)
 
 

@@ -17,13 +17,13 @@ almost equally, so that the 5 % of the published fits would do as well.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross
+from sweeps.cells.grid import GridPoint, cross
 from sweeps.cells.study import Study
 from sweeps.studies.scale import scales
 from sweeps.studies.zipf import DIGITS, pairs
 from train.record.manifest import Profile
 
-SCHEDULES: list[Settings] = [
+SCHEDULES: list[GridPoint] = [
     {"schedule": "constant"},
     {"schedule": "cosine"},
     {"schedule": "wsd", "schedule.cooldown": "10%"},
@@ -43,7 +43,7 @@ SCALES = scales(
 )
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Schedules times seeds."""
     scale = SCALES[profile]
     source = pairs(keys=KEYS[profile], train=scale.steps * scale.batch, val=scale.val_windows)

@@ -20,22 +20,22 @@ without `readout_lr` need, and the largest attention logit without `attention_sc
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, under
+from sweeps.cells.grid import GridPoint, cross, under
 from sweeps.cells.study import Study
 from sweeps.studies.mup.recipe import each_width, few_steps
 from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
-ARMS: list[Settings] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
-RULES: list[Settings] = [
+ARMS: list[GridPoint] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
+RULES: list[GridPoint] = [
     {"param": "mup", "param.without": rule}
     for rule in ("hidden_lr", "hidden_init", "readout_init", "readout_lr", "embedding_std")
 ]
-HEAD_RULES: list[Settings] = [
+HEAD_RULES: list[GridPoint] = [
     {"param": "mup", "param.without": rule, "model.heads": 1} for rule in ("none", "attention_scale", "query_init")
 ]
 # muP has no rule for the depth: its learning rate is that of CompleteP, and its branches are not scaled.
-DEPTH_ARMS: list[Settings] = [
+DEPTH_ARMS: list[GridPoint] = [
     {"param": "mup"},
     {"param": "completep", "param.depth_alpha": 0.5},
     {"param": "completep"},
@@ -55,12 +55,12 @@ SCALES = scales(
 )
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Widths, rules switched off, and depths at twice the base width; every step is probed."""
     scale = SCALES[profile]
     smoke = profile == "smoke"
     width = 2 * scale.widths[0]
-    unit: Settings = {"param.base_width": width, "param.embedding_std": 1.0}
+    unit: GridPoint = {"param.base_width": width, "param.embedding_std": 1.0}
     depths = [scale.model(width, depth) | unit for depth in scale.depths]
     over_widths = [*ARMS, *(RULES[:2] if smoke else [*RULES, *HEAD_RULES])]
     return [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.studies.scale import Scale
 
 DEPTH = 2
 
 
-def few_steps(scale: Scale) -> Settings:
+def few_steps(scale: Scale) -> GridPoint:
     """What every run of a coordinate check has."""
     return scale.training() | {
         "param.base_depth": DEPTH,
@@ -25,7 +25,7 @@ def few_steps(scale: Scale) -> Settings:
     }
 
 
-def each_width(scale: Scale) -> list[Settings]:
+def each_width(scale: Scale) -> list[GridPoint]:
     """Models of `DEPTH` blocks; the first one's width is the base."""
     return [scale.model(width, DEPTH) | {"param.base_width": scale.widths[0]} for width in scale.widths]
 

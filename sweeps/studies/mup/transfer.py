@@ -16,7 +16,7 @@ but only under CompleteP are deeper models better.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross
+from sweeps.cells.grid import GridPoint, cross
 from sweeps.cells.study import Study
 from sweeps.cells.widen import Widen
 from sweeps.studies.mup.recipe import powers_of_two
@@ -35,10 +35,10 @@ SCALES = scales(
     seeds=(2, 4, 3),
     val_windows=(16, 256, 512),
 )
-ARMS: list[Settings] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
+ARMS: list[GridPoint] = [{"param": "standard"}, {"param": "mup"}, {"param": "completep"}]
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Rates times seeds at every width and at every depth; both have the base model."""
     scale = SCALES[profile]
     width, depth = scale.widths[0], scale.depths[0]

@@ -29,7 +29,7 @@ plain within eight steps.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, product, under
+from sweeps.cells.grid import GridPoint, cross, product, under
 from sweeps.cells.study import Study
 from sweeps.cells.widen import Widen
 from sweeps.studies.mup.recipe import DEPTH, each_width, few_steps, powers_of_two
@@ -51,7 +51,7 @@ LENGTHS: dict[Profile, tuple[int, ...]] = {"smoke": (4, 12), "cpu": (50, 200, 80
 EPSILON = 1e-3
 DECAY = 10.0
 
-ARMS: list[Settings] = [
+ARMS: list[GridPoint] = [
     {"param": "mup"},
     {"param": "mup", "param.without": "hidden_lr"},
     {"param": "mup", "param.without": "readout_lr"},
@@ -61,7 +61,7 @@ ARMS: list[Settings] = [
     {"param": "completep", "optim.eps": EPSILON},
     {"param": "mup", "optim.decay": "coupled", "optim.weight_decay": DECAY},
 ]
-TRAINED: Settings = {
+TRAINED: GridPoint = {
     "param": "mup",
     "optim.clip": 1.0,
     "schedule": "linear",
@@ -71,11 +71,11 @@ TRAINED: Settings = {
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Every arm over the widths, the decay that forgets m, and the base model over lengths of training at each rate."""
     scale = SCALES[profile]
     base, *wider = each_width(scale)
-    forgetful: list[Settings] = [  # at the base width nothing is forgotten
+    forgetful: list[GridPoint] = [  # at the base width nothing is forgotten
         {"param": "mup", "optim.decay": "coupled", "optim.weight_decay": DECAY * scale.widths[0] / width}
         for width in scale.widths[1:]
     ]

@@ -12,7 +12,7 @@ removing one costs no more.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import GridPoint, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import recipe
 from sweeps.studies.scale import scales
@@ -31,20 +31,20 @@ SCALES = scales(
     val_windows=(16, 128, 256),
     probe_every=("20%", "5%", "2%"),
 )
-PRE: Settings = {"model.norm_placement": "pre"}
-LNS: Settings = PRE | {"model.layernorm_scaling": True}
-OTHERS: list[Settings] = [
+PRE: GridPoint = {"model.norm_placement": "pre"}
+LNS: GridPoint = PRE | {"model.layernorm_scaling": True}
+OTHERS: list[GridPoint] = [
     PRE | {"param.scaled_residual_init": True},
     {"model.norm_placement": "post"},
     {"model.norm_placement": "peri"},
 ]
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Both arms over depths and rates, and all arms at the greatest depth."""
     scale = SCALES[profile]
     common = [recipe(scale) | {"optim.clip": None, "optim.beta2": 0.999}]
-    deepest: Settings = {"model.depth": scale.depths[-1], "optim.lr": scale.lrs[len(scale.lrs) // 2]}
+    deepest: GridPoint = {"model.depth": scale.depths[-1], "optim.lr": scale.lrs[len(scale.lrs) // 2]}
     grid = product({"model.depth": scale.depths, "optim.lr": scale.lrs})
     grid.remove(deepest)  # its arms are measured block by block
     return [

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import GridPoint, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import recipe
 from sweeps.studies.scale import scales
@@ -35,7 +35,7 @@ SCALES = scales(
 )
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Shares times rates times seeds; at the second rate the loss without each block too."""
     scale = SCALES[profile]
     common = recipe(scale) | {
@@ -47,7 +47,7 @@ def cells(profile: Profile) -> list[Settings]:
     }
     shares = FRACTIONS if profile != "smoke" else (0.0, 1 / 4, 1 / 2, 1.0)
     axes = {"model.depth": scale.depths, "model.mix_fraction": shares, "seed": range(scale.seeds)}
-    rates: list[Settings] = [{"optim.lr": lr, "eval.layers": lr == scale.lrs[1]} for lr in scale.lrs]
+    rates: list[GridPoint] = [{"optim.lr": lr, "eval.layers": lr == scale.lrs[1]} for lr in scale.lrs]
     return cross([common], product(axes), rates)
 
 

@@ -11,7 +11,7 @@ less even over the blocks under Peri-LN, and not more.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import GridPoint, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.norms.recipe import recipe
 from sweeps.studies.scale import scales
@@ -31,7 +31,7 @@ SCALES = scales(
 )
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Placements times rates times seeds, at one size."""
     scale = SCALES[profile]
     arms = product({"model.depth": scale.depths, "model.norm_placement": ("pre", "peri", "post")})

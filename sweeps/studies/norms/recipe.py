@@ -7,11 +7,11 @@ text with 32,000 tokens and more; here it is the standard library's source as by
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.studies.scale import Scale
 
 
-def recipe(scale: Scale) -> Settings:
+def recipe(scale: Scale) -> GridPoint:
     """What every run at this scale has, but its placement, depth, learning rate and seed."""
     return (
         scale.training()

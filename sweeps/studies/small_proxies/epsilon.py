@@ -9,7 +9,7 @@ updates acts as a lower rate. Between 1e-15 and 1e-8 nothing can change, since g
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import models, runs, seeds
 from train.record.manifest import Profile
@@ -27,7 +27,7 @@ EPSILONS: dict[Profile, tuple[float, ...]] = {
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Every epsilon at every size, rate and seed; those at 1e-8 are runs of the recipe."""
     grid = product({"optim.lr": LRS[profile], "optim.eps": EPSILONS[profile]})
     return runs(profile, [{}], models(profile, *SHAPES[profile]), grid, seeds(profile))

@@ -8,7 +8,7 @@ beyond the last size: an extrapolation that should not be leant on.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, models, runs, seeds
 from train.record.manifest import Profile
@@ -17,7 +17,7 @@ from train.record.manifest import Profile
 SMALLER: dict[Profile, list[tuple[int, int]]] = {"smoke": [], "cpu": [(16, 1)], "gpu": [(64, 3)]}
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """The recipe's three smallest sizes, over learning rates and seeds, and those below."""
     smaller = runs(profile, [{}], models(profile, *SMALLER[profile]), SCALES[profile].rates(), seeds(profile))
     return [*smaller, *lr_sweep(profile, [{}], most_sizes=3)]

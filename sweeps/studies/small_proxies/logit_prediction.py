@@ -14,12 +14,12 @@ fail is not put to the test.
 from __future__ import annotations
 
 from conf.duration import Duration
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, models, recipe, runs, seeds
 from train.record.manifest import Profile
 
-ARM: Settings = {"model.qk_norm": "none"}
+ARM: GridPoint = {"model.qk_norm": "none"}
 WHOLE: dict[Profile, int] = {"smoke": 2, "cpu": 3, "gpu": 3}  # of the recipe's sizes, smallest first
 # (width, depth) beside those; the last one is the largest of all.
 FURTHER: dict[Profile, list[tuple[int, int]]] = {
@@ -30,7 +30,7 @@ FURTHER: dict[Profile, list[tuple[int, int]]] = {
 LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 1e-3, "gpu": 3e-4}
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """The arm without QK-norm of `small_proxies/qk_norm`, and the first steps of further sizes."""
     lowest = LOWEST_LR[profile]
     further = models(profile, *FURTHER[profile])
@@ -40,7 +40,7 @@ def cells(profile: Profile) -> list[Settings]:
     ]
 
 
-def first_steps(profile: Profile) -> Settings:
+def first_steps(profile: Profile) -> GridPoint:
     """A run that ends with the recipe's warm-up, or with its first probe after the start if that is later."""
     whole, steps = recipe(profile), SCALES[profile].steps
     warmup, probe = (

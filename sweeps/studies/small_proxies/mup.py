@@ -14,7 +14,7 @@ Whether the best rate of a muP stays is within the noise of a step of the grid a
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import GridPoint, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, models, runs, seeds
 from train.record.manifest import Profile
@@ -24,7 +24,7 @@ WIDTHS: dict[Profile, tuple[int, ...]] = {"smoke": (16, 32), "cpu": (32, 96), "g
 LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 3e-3, "gpu": 1e-3}
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Every arm and width over learning rates and seeds, and the control without QK-norm."""
     scale = SCALES[profile]
     base, *wider = models(profile, *((width, DEPTH[profile]) for width in WIDTHS[profile]))

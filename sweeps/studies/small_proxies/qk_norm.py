@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep
 from train.record.manifest import Profile
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Both arms at every size."""
     return lr_sweep(profile, [{"model.qk_norm": "none"}, {"model.qk_norm": "head"}])
 

@@ -9,7 +9,7 @@ allows. The window of learning rates leaves out 3e-4 at `cpu`, where so few step
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, under, zipped
+from sweeps.cells.grid import GridPoint, cross, under, zipped
 from sweeps.studies.scale import scales
 from train.record.manifest import Profile
 
@@ -28,7 +28,7 @@ SCALES = scales(
 )
 
 
-def recipe(profile: Profile) -> Settings:
+def recipe(profile: Profile) -> GridPoint:
     """What every run of these studies has, but its size, learning rate and seed."""
     return SCALES[profile].training() | {
         "model.norm": "layernorm",
@@ -44,36 +44,36 @@ def recipe(profile: Profile) -> Settings:
     }
 
 
-def sizes(profile: Profile, *, most: int | None = None) -> list[Settings]:
+def sizes(profile: Profile, *, most: int | None = None) -> list[GridPoint]:
     """The sizes, smallest first; only the first `most` of them on request."""
     scale = SCALES[profile]
     return [scale.model(width, depth) for width, depth in zip(scale.widths, scale.depths, strict=True)][:most]
 
 
-def models(profile: Profile, *shapes: tuple[int, int]) -> list[Settings]:
+def models(profile: Profile, *shapes: tuple[int, int]) -> list[GridPoint]:
     """Models of these widths and depths, with heads of the recipe's dimension."""
     return [SCALES[profile].model(*shape) for shape in shapes]
 
 
-def seeds(profile: Profile, *, more: bool = False) -> list[Settings]:
+def seeds(profile: Profile, *, more: bool = False) -> list[GridPoint]:
     """The recipe's, or five of them at `cpu`, for studies of few sizes whose effects are as small as the noise of
     three."""
     return zipped({"seed": range(5)}) if more and profile == "cpu" else SCALES[profile].each_seed()
 
 
-def runs(profile: Profile, arms: list[Settings], *grids: list[Settings]) -> list[Settings]:
+def runs(profile: Profile, arms: list[GridPoint], *grids: list[GridPoint]) -> list[GridPoint]:
     """Arms times grids; an arm's settings replace the recipe's."""
     return [recipe(profile) | cell for cell in under(arms, cross(*grids))]
 
 
 def lr_sweep(
     profile: Profile,
-    arms: list[Settings],
+    arms: list[GridPoint],
     *,
     most_sizes: int | None = None,
     more_seeds: bool = False,
     lowest: float = 0.0,
-) -> list[Settings]:
+) -> list[GridPoint]:
     """Arms times sizes times learning rates, from the `lowest` on, times seeds."""
     rates = SCALES[profile].rates(lowest)
     return runs(profile, arms, sizes(profile, most=most_sizes), rates, seeds(profile, more=more_seeds))

@@ -6,17 +6,17 @@ follow the number of steps. At `cpu` the smallest size alone, since a long arm c
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep
 from train.record.manifest import Profile
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """The recipe's run length and batch; then one of the two changed, and with the batch the steps."""
     steps, batch = SCALES[profile].steps, SCALES[profile].batch
     half, twice = f"{steps // 2}steps", f"{2 * steps}steps"
-    arms: list[Settings] = [
+    arms: list[GridPoint] = [
         {},
         {"train.duration": half},
         {"train.duration": twice},

@@ -9,7 +9,7 @@ At `cpu` harm begins, and bigrams are passed, a decade and a half before the pap
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, cross, product
+from sweeps.cells.grid import GridPoint, cross, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, models, runs, seeds
 from train.record.manifest import Profile
@@ -20,12 +20,12 @@ LRS: dict[Profile, tuple[float, ...]] = {"smoke": (1e-2,), "cpu": (3e-3, 1e-2), 
 OTHERS = (1.0, 10.0, 100.0, 300.0, 1e3, 3e3, 1e5)
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Every kappa, then the bigrams; all with the recipe's seeds."""
     (model,), rates = models(profile, SHAPE[profile]), SCALES[profile].rates()
     others = OTHERS if profile != "smoke" else (1.0, 1e3)
     planted = [*product({"optim.lr": LRS[profile], "model.qk_rms": others}), *cross(rates, [{"model.qk_rms": WORSE}])]
-    bare: Settings = {"model.qk_norm": "none"}
+    bare: GridPoint = {"model.qk_norm": "none"}
     return [
         *runs(profile, [bare | {"model.attention_scale": "1/d"}], [model], planted, seeds(profile)),
         *runs(profile, [bare | {"model.depth": 0, "model.heads": 1}], [model], rates, seeds(profile)),

@@ -8,13 +8,13 @@ larger size.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep
 from train.record.manifest import Profile
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Every length at the two smallest sizes."""
     return lr_sweep(profile, product({"schedule.warmup": ("1%", "5%", "25%")}), most_sizes=2, more_seeds=True)
 

@@ -11,25 +11,25 @@ The pair was added after the paper's constants had shown nothing in 250 steps.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, lr_sweep, runs, seeds, sizes
 from train.record.manifest import Profile
 
-COUPLED: Settings = {"optim.decay": "coupled", "optim.weight_decay": 0.1}
+COUPLED: GridPoint = {"optim.decay": "coupled", "optim.weight_decay": 0.1}
 NEXT_LOWER: dict[Profile, float] = {"smoke": 1e-4, "cpu": 3e-4, "gpu": 1e-4}  # than the recipe's lowest rate
 DECAY_OF_A_RUN = 1e-4 * 1e5  # of the paper's, at the peak rate
 ACTING = 2.5  # decay of a run, in the pair whose two forms are equal at this rate
 EQUAL_AT = 1e-2
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """The paper's two arms and the pair that acts, then the strongest decay, at the two smallest sizes."""
     steps = SCALES[profile].steps
-    acting: Settings = {"optim.weight_decay": ACTING / steps}
-    acting_coupled: Settings = {"optim.decay": "coupled", "optim.weight_decay": ACTING / steps / EQUAL_AT}
-    strongest: Settings = {"optim.weight_decay": DECAY_OF_A_RUN / steps}
-    lower: list[Settings] = [{"optim.lr": NEXT_LOWER[profile]}]
+    acting: GridPoint = {"optim.weight_decay": ACTING / steps}
+    acting_coupled: GridPoint = {"optim.decay": "coupled", "optim.weight_decay": ACTING / steps / EQUAL_AT}
+    strongest: GridPoint = {"optim.weight_decay": DECAY_OF_A_RUN / steps}
+    lower: list[GridPoint] = [{"optim.lr": NEXT_LOWER[profile]}]
     return [
         *lr_sweep(profile, [{}, COUPLED, acting, acting_coupled, strongest], most_sizes=2),
         *runs(profile, [COUPLED, acting_coupled], sizes(profile, most=2), lower, seeds(profile)),

@@ -9,7 +9,7 @@ steps are few for 8 blocks. Two sizes of each kind say nothing about how well a 
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, models, runs, seeds
 from train.record.manifest import Profile
@@ -22,7 +22,7 @@ SHAPES: dict[Profile, list[tuple[int, int]]] = {
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Every shape over learning rates and seeds."""
     return runs(profile, [{}], models(profile, *SHAPES[profile]), SCALES[profile].rates(), seeds(profile))
 

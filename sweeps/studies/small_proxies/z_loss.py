@@ -9,7 +9,7 @@ showed all arms alike): most of the 257 bytes never occur, and nothing holds the
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import lr_sweep, runs, seeds, sizes
 from train.record.manifest import Profile
@@ -17,14 +17,14 @@ from train.record.manifest import Profile
 ARMS = product({"optim.z_loss": (0.0, 1e-4), "optim.weight_decay": (0.0, 1e-4)})
 MOST_SIZES: dict[Profile, int] = {"smoke": 1, "cpu": 2, "gpu": 2}
 LOWEST_LR: dict[Profile, float] = {"smoke": 1e-2, "cpu": 1e-2, "gpu": 3e-4}
-LONG: dict[Profile, Settings] = {
+LONG: dict[Profile, GridPoint] = {
     "smoke": {"train.duration": "50steps", "optim.lr": 0.1},
     "cpu": {"train.duration": "1500steps", "optim.lr": 0.1},
     "gpu": {"train.duration": "10000steps", "optim.lr": 0.3},
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """The four arms over sizes and rates, then the long runs of the smallest size."""
     long = [arm | LONG[profile] | {"probe.every": "2%"} for arm in ARMS]
     return [

@@ -13,13 +13,13 @@ Only two of four seeds have spikes enough at `cpu` to ask what they follow.
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import models, runs
 from train.record.manifest import Profile
 
-PROBED: Settings = {"probe.every": "1steps", "probe.sequences": 1}
-ARMS: list[Settings] = [
+PROBED: GridPoint = {"probe.every": "1steps", "probe.sequences": 1}
+ARMS: list[GridPoint] = [
     PROBED | {"optim.clip": None},
     PROBED | {"optim.clip": 1.0},
     {"optim.clip": 1.5, "optim.clip_by": "tensor", "probe.every": None},
@@ -29,16 +29,16 @@ SHAPE: dict[Profile, tuple[int, int]] = {"smoke": (16, 1), "cpu": (32, 2), "gpu"
 SEEDS: dict[Profile, int] = {"smoke": 2, "cpu": 4, "gpu": 3}
 BETA2S = (0.9, 0.95, 0.99, 0.999, 0.9999)
 # The rate, the steps, and how often the bytes of one batch are mirrored.
-TRAINED: dict[Profile, Settings] = {
+TRAINED: dict[Profile, GridPoint] = {
     "smoke": {"optim.lr": 3e-2, "train.duration": "40steps", "data.shift_every": "25steps"},
     "cpu": {"optim.lr": 5e-2, "train.duration": "330steps", "data.shift_every": "100steps"},
     "gpu": {"optim.lr": 3e-2, "train.duration": "2200steps", "data.shift_every": "500steps"},
 }
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Arms times beta2 times seeds."""
-    constant: Settings = {"schedule": "constant", "schedule.floor": 0.0, "schedule.floor_is": "relative"}
+    constant: GridPoint = {"schedule": "constant", "schedule.floor": 0.0, "schedule.floor_is": "relative"}
     shared = TRAINED[profile] | constant | {"data.shift_for": "1steps"}
     beta2s = BETA2S if profile != "smoke" else (0.9, 0.999)
     grid = product({"optim.beta2": beta2s, "seed": range(SEEDS[profile])})

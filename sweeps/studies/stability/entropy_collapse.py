@@ -9,20 +9,20 @@ Below the best rate entropy is high and so is the loss: early in training attent
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import SCALES, models, runs, seeds
 from train.record.manifest import Profile
 
 SHAPE: dict[Profile, tuple[int, int]] = {"smoke": (16, 1), "cpu": (64, 3), "gpu": (256, 3)}
-ARMS: list[Settings] = [
+ARMS: list[GridPoint] = [
     {"model.qk_norm": "none"},
     {"model.qk_norm": "head"},
     {"model.qk_norm": "none", "model.sigma_reparam": True},
 ]
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Arms times rates times seeds."""
     return runs(profile, ARMS, models(profile, SHAPE[profile]), SCALES[profile].rates(), seeds(profile))
 

@@ -12,13 +12,13 @@ are equal, and attention is spread over those at plus. Before they saturate, it 
 
 from __future__ import annotations
 
-from sweeps.cells.grid import Settings, product
+from sweeps.cells.grid import GridPoint, product
 from sweeps.cells.study import Study
 from sweeps.studies.small_proxies.recipe import models, runs, seeds
 from sweeps.studies.stability.entropy_collapse import SHAPE
 from train.record.manifest import Profile
 
-ARMS: list[Settings] = [
+ARMS: list[GridPoint] = [
     {"model.qk_norm": "none"},
     {"model.qk_norm": "none", "model.attention_softcap": 50.0},
     {"model.qk_norm": "none", "model.attention_softcap": 20.0},
@@ -29,7 +29,7 @@ ARMS: list[Settings] = [
 LRS = (1e-2, 3e-2, 6e-2, 1e-1, 1.5e-1, 2e-1, 3e-1)
 
 
-def cells(profile: Profile) -> list[Settings]:
+def cells(profile: Profile) -> list[GridPoint]:
     """Arms times rates times seeds."""
     rates = product({"optim.lr": LRS if profile != "smoke" else (1e-1,)})
     return runs(profile, ARMS, models(profile, SHAPE[profile]), rates, seeds(profile))

@@ -14,7 +14,7 @@ import polars as pl
 from analysis.claims.claim import Claim
 from conf.config import Config
 from conf.schema import walk
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from train.record.metrics_file import MetricsWriter
 
 AT_INIT = 5.5
@@ -30,7 +30,7 @@ Curve = Callable[[dict[str, Any]], Sequence[Row]]
 
 
 def simulate_runs(
-    cells: Sequence[Settings],
+    cells: Sequence[GridPoint],
     loss: Loss,
     *,
     curve: Curve | None = None,

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.figures.laws.known_floor import draw, known_truth, largest_model_slope
 from conf.compose import compose
-from sweeps.cells.grid import Settings, overrides
+from sweeps.cells.grid import GridPoint, overrides
 from sweeps.studies.laws.known_floor import cells as known_floor_cells
 from train.record.manifest import Profile
 
@@ -115,5 +115,5 @@ def test_no_pair_is_seen_twice_and_every_validation_window_is_used(profile: Prof
     assert len({(cell["model.width"], pairs(cell), cell["seed"]) for cell in cells}) == len(cells)
 
 
-def pairs(cell: Settings) -> int:
+def pairs(cell: GridPoint) -> int:
     return int(str(cell["train.duration"]).removesuffix("steps")) * int(cell["train.batch_size"] or 0)

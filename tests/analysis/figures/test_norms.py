@@ -13,7 +13,7 @@ import pytest
 
 from analysis.figures.norms import failing, layernorm_scaling, layers, mix_ln, peri_ln
 from analysis.tables.csv import TableError
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.studies.norms import layernorm_scaling as layernorm_scaling_study
 from sweeps.studies.norms import mix_ln as mix_ln_study
 from sweeps.studies.norms import peri_ln as peri_ln_study
@@ -67,7 +67,7 @@ def constant(value: float) -> Profile:
     return lambda run, progress, place: value  # noqa: ARG005  # everywhere the same
 
 
-def short(cells: list[Settings], steps: int = 40) -> list[Settings]:
+def short(cells: list[GridPoint], steps: int = 40) -> list[GridPoint]:
     """The cells, with fewer steps to simulate."""
     return [cell | {"train.duration": f"{steps}steps"} for cell in cells]
 

@@ -21,7 +21,7 @@ from analysis.figures.small_proxies.probes import exponents, with_last_probes
 from analysis.stability.lr_sweep import curves_of, read_sweep
 from conf.compose import compose
 from conf.vocab import vocab_size
-from sweeps.cells.grid import Settings, overrides
+from sweeps.cells.grid import GridPoint, overrides
 from sweeps.studies.small_proxies import epsilon, gradient_rms, logit_prediction, qk_norm, transplanted_logits
 from sweeps.studies.small_proxies.recipe import SCALES, recipe
 from tests.analysis.figures.simulate_runs import Row, bowl, simulate_runs
@@ -165,7 +165,7 @@ def test_the_last_tenth_of_probes_is_averaged_and_a_missing_one_is_null(tmp_path
     def curve(run: Run) -> list[Row]:
         return [{"step": k, "grad_norm": float(k)} for k in range(1, 21)] if run["seed"] == 0 else [{"step": 1}]
 
-    cells: list[Settings] = [{"seed": seed, "train.duration": "20steps"} for seed in (0, 1)]
+    cells: list[GridPoint] = [{"seed": seed, "train.duration": "20steps"} for seed in (0, 1)]
     runs = simulate_runs(cells, bowl, curve=curve, runs_dir=tmp_path)
     found = with_last_probes(read_sweep(runs, pl.lit("one")), curves_of(runs), ["grad_norm"])
     assert found["grad_norm"].to_list() == [19.5, None]
@@ -228,7 +228,7 @@ def test_updates_that_never_collapse(tmp_path: Path) -> None:
 
 
 def test_cells_that_other_studies_have_are_the_same_runs() -> None:
-    def keys(cells: Sequence[Settings], **only: Any) -> set[tuple[str, ...]]:
+    def keys(cells: Sequence[GridPoint], **only: Any) -> set[tuple[str, ...]]:
         return {
             tuple(sorted(f"{key}={value!r}" for key, value in cell.items() if key not in only))
             for cell in cells
@@ -245,7 +245,7 @@ def test_cells_that_other_studies_have_are_the_same_runs() -> None:
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_first_steps_have_the_learning_rates_of_whole_runs(profile: Profile) -> None:
-    def rates(cell: Settings) -> list[float]:
+    def rates(cell: GridPoint) -> list[float]:
         config = compose(overrides(recipe(profile) | SCALES[profile].model(128, 3) | {"optim.lr": 0.1} | cell))
         schedule = build_schedule(config.schedule, peak=0.1, cost=run_cost(config, vocab_size(config.data)))
         return [schedule(step) for step in range(schedule.n_steps)]

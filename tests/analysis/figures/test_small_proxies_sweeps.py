@@ -11,7 +11,7 @@ import pytest
 
 from analysis.claims.claim import Claim
 from analysis.figures.small_proxies import mup, steps_and_batch, warmup, weight_decay, width_depth, z_loss
-from sweeps.cells.grid import Settings
+from sweeps.cells.grid import GridPoint
 from sweeps.studies.small_proxies import mup as mup_study
 from sweeps.studies.small_proxies import qk_norm as qk_norm_study
 from sweeps.studies.small_proxies import steps_and_batch as steps_and_batch_study
@@ -35,7 +35,7 @@ def decades(run: dict[str, Any]) -> float:
 def test_studies_share_the_runs_of_the_recipe() -> None:
     """What is finished for one study is finished for the others: the recipe's arm is the same cells everywhere."""
 
-    def smallest(cells: list[Settings]) -> set[str]:
+    def smallest(cells: list[GridPoint]) -> set[str]:
         return {
             str(sorted(map(str, cell.items())))
             for cell in cells
