@@ -15,7 +15,7 @@ from analysis.claims.sample import over_seeds
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import sensitivity
+from analysis.stability.lr_sweep import sensitivity, span
 
 PANEL = (2.35, 2.75)  # inches
 
@@ -94,7 +94,7 @@ def draw_sensitivity(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], *
     draw_arm_intervals(axes, table, arms, "sensitivity")
     style.count_axis(axes, np.array([*table["size"], 1.5 * table["size"].max()]))  # type: ignore[operator]  # a number
     axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.1 * len(arms)))  # the legend stands above the intervals
-    low, high = table["lr_low"].to_numpy().min(), table["lr_high"].to_numpy().max()
+    (low, _), (_, high) = span(table, "lr_low"), span(table, "lr_high")
     axes.set(xlabel=size_label, ylabel="LR sensitivity (nats)", title=f"rates {low:g} to {high:g}")
     axes.legend(loc="upper right")
 

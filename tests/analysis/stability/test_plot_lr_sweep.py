@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 from matplotlib.figure import Figure
@@ -24,5 +25,5 @@ def test_a_cross_marks_a_rate_at_which_a_seed_diverged(diverged: tuple[bool, ...
     axes = Figure().subplots()
     draw_curve(axes, runs, "loss", colour="black")
     curve, marks = axes.lines
-    assert list(curve.get_ydata()) == [3.0, 1.0]
-    assert list(marks.get_xdata()) == crosses
+    assert np.asarray(curve.get_ydata()).tolist() == [3.0, 1.0]
+    assert np.asarray(marks.get_xdata()).tolist() == crosses
