@@ -102,7 +102,7 @@ class Options:
     delta: float = option(1e-3, "where it turns linear")
     resamples: int = option(1000, "how many", metavar="N")
     law: str | None = option(None, "which", choices=LAWS)
-    fixed: dict[str, float] = option({}, "held", flag="--fix", parse=number_pair, several="again")
+    fixed: dict[str, float] = option({}, "held", flag="--fix", parse=number_pair, several="again")  # noqa: RUF009  # `option` makes a field
     seeds: tuple[int, ...] = option((), "of which", parse=int, several="in a row")
     table: str = "runs"  # nobody gives it on a command line
 
