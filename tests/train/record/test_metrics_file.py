@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from train.record.metrics_file import METRICS, PARQUET, MetricsWriter, metrics_line, read_metrics_table, write_parquet
+from train.record.metrics_file import (
+    FLIGHT,
+    METRICS,
+    PARQUET,
+    MetricsWriter,
+    metrics_line,
+    read_metrics,
+    read_metrics_table,
+    write_parquet,
+)
 from train.record.run import RecordError, write_run
 
 ROWS = (
@@ -94,3 +107,79 @@ def test_damaged_rows_are_named_though_the_parquet_is_whole(folder: Path) -> Non
 
 def test_a_folder_without_metrics_has_an_empty_table(tmp_path: Path) -> None:
     assert read_metrics_table(tmp_path).is_empty()
+
+
+# --- any rows ---------------------------------------------------------------------------------------------
+
+NUMBERS = st.floats() | st.integers(-(2**53), 2**53)
+ANY_ROWS = st.lists(
+    st.dictionaries(st.sampled_from(["lr", "train_loss", "val_loss", "block0/key_rms"]), NUMBERS, max_size=4),
+    max_size=6,
+).map(lambda rows: [{"step": step, **row} for step, row in enumerate(rows)])
+
+
+def finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if math.isfinite(value)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=ANY_ROWS)
+def test_numbers_read_back_and_what_is_none_is_named(tmp_path_factory: pytest.TempPathFactory, rows: Any) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / METRICS).write_bytes(b"".join(map(metrics_line, rows)))
+    read = read_metrics(folder)
+    assert len(read) == len(rows)
+    for row, written in zip(read, rows, strict=True):
+        broken = row.pop("non_finite", [])
+        assert row == finite(written)
+        assert set(broken) == set(written) - set(finite(written))
+        assert b"NaN" not in metrics_line(written)
+    end(folder)
+    table = read_metrics_table(folder)
+    assert len(table) == len(rows)
+    for name in set(table.columns) - {"non_finite"}:
+        assert table[name].to_list() == [row.get(name) for row in read]
+
+
+def test_a_resumed_writer_keeps_what_was_measured_by_its_step(folder: Path) -> None:
+    for after_step, kept in ((1, [0, 1]), (0, [0]), (-1, [])):
+        MetricsWriter(folder, after_step=after_step).close()
+        assert [row["step"] for row in read_metrics(folder)] == kept
+
+
+def test_a_writer_keeps_a_row_as_it_was_written(folder: Path) -> None:
+    before = (folder / METRICS).read_bytes()
+    writer = MetricsWriter(folder, after_step=2)
+    writer.sync()
+    writer.close()
+    assert (folder / METRICS).read_bytes() == before
+    assert b"non_finite" in before
+
+
+def test_a_row_is_there_before_the_writer_is_closed(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, after_step=0, name=FLIGHT)
+    writer.append({"step": 1})
+    assert read_metrics(tmp_path, FLIGHT) == [{"step": 1}]
+    assert read_metrics(tmp_path) == []
+    writer.close()
+
+
+@pytest.mark.parametrize("cut", range(1, len(metrics_line(ROWS[1])) + 1))
+def test_a_last_line_that_a_kill_cut_off_is_left_out_and_written_over(folder: Path, cut: int) -> None:
+    """Wherever it was cut; resuming leaves nothing of it."""
+    whole = b"".join(map(metrics_line, ROWS[:1])) + metrics_line(ROWS[1])
+    (folder / METRICS).write_bytes(whole[:-cut])
+    assert [row["step"] for row in read_metrics(folder)] == [0]
+    writer = MetricsWriter(folder, after_step=5)
+    writer.append(ROWS[1])
+    writer.close()
+    assert (folder / METRICS).read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [b"\n", b"{\n", b'{"step": 1\n', b"step\n", b'{"step": 1} {"step": 2}\n'])
+def test_a_damaged_line_within_is_told_by_its_number(folder: Path, damage: bytes) -> None:
+    lines = [*map(metrics_line, ROWS)]
+    (folder / METRICS).write_bytes(lines[0] + damage + lines[2])
+    for read in (read_metrics, read_metrics_table):
+        with pytest.raises(RecordError, match=r"metrics\.jsonl: line 2 is damaged$"):
+            read(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,19 @@ def test_a_run_holds_up_more_than_any_that_waits_for_it(runs):
     assert max(seconds.values()) <= max(longest.values()) <= sum(seconds.values())
     # The order of the mapping says nothing.
     assert longest == critical_path(dict(reversed(seconds.items())), after)
+
+
+@given(SECONDS.filter(len), st.integers(1, 5), st.floats(0.5, 100))
+def test_a_makespan_scales_and_never_falls_with_more_work(seconds, slots, factor):
+    whole = makespan(seconds, slots)
+    assert makespan([factor * run for run in seconds], slots) == pytest.approx(factor * whole)
+    assert makespan([*seconds, max(seconds)], slots) >= whole
+    assert makespan(seconds, len(seconds)) == max(seconds)  # a slot for each
+    assert makespan(seconds, 1) == pytest.approx(sum(seconds))
+
+
+def test_a_makespan_is_that_of_a_queue_and_not_the_best():
+    """Graham's own example: longest first takes 11 where 9 would do, and 4/3 less a third of a slot is the worst."""
+    assert makespan([5.0, 5.0, 4.0, 4.0, 3.0, 3.0, 3.0], 3) == 11.0
+    assert 11 / 9 <= 4 / 3 - 1 / 9 + 1e-9
+    assert max(5.0 + 4.0, 5.0 + 4.0, 3.0 + 3.0 + 3.0) == 9.0

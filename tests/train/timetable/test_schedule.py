@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
-from conf.schema import ConfigError, ScheduleConfig
+from conf.schema import ConfigError, GrowConfig, ScheduleConfig
 from train.timetable.cost import RunCost
-from train.timetable.schedule import SHAPES, Schedule, build_schedule
+from train.timetable.schedule import SHAPES, Schedule, build_schedule, ramp_steps
+
+QUICK = examples(max_examples=40, deadline=None)
 
 
 def schedule(**settings: object) -> Schedule:
@@ -60,3 +66,83 @@ def test_durations_in_every_unit() -> None:
 def test_phases_must_fit(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         schedule(**settings)
+
+
+# --- any schedule -----------------------------------------------------------------------------------------
+
+
+@st.composite
+def schedules(draw: st.DrawFn, shapes: tuple[str, ...] = tuple(SHAPES)) -> Schedule:
+    n_steps = draw(st.integers(1, 400))
+    warmup = draw(st.integers(0, n_steps - 1))
+    cooldown = draw(st.integers(0, n_steps - warmup))
+    return Schedule(draw(st.sampled_from(shapes)), n_steps, warmup, cooldown, draw(st.floats(0, 1)))
+
+
+@QUICK
+@given(schedules())
+def test_any_schedule_rises_to_its_peak_and_falls_from_it(s: Schedule) -> None:
+    values = [s(step) for step in range(s.n_steps)]
+    assert max(values) == values[s.warmup] == pytest.approx(1)
+    assert min(values) > 0  # no step is spent at a rate of zero
+    assert values[: s.warmup + 1] == sorted(values[: s.warmup + 1])
+    assert values[s.warmup :] == sorted(values[s.warmup :], reverse=True)
+
+
+@QUICK
+@given(schedules(("cosine", "linear", "wsd")))
+def test_what_decays_stays_above_its_floor_and_comes_near_it(s: Schedule) -> None:
+    falling = s.cooldown if s.shape == "wsd" else s.n_steps - s.warmup
+    assert all(s(step) >= s.floor - 1e-12 for step in range(s.warmup, s.n_steps))
+    if falling:
+        assert s(s.n_steps - 1) - s.floor <= (1 - s.floor) * 4 / falling
+        assert s(s.n_steps) == pytest.approx(s.floor)  # the step that would come next
+
+
+@QUICK
+@given(schedules())
+def test_a_schedule_makes_no_leap(s: Schedule) -> None:
+    """Nor does it at the end of the warm-up; the steepest is half a cosine, of slope pi/2."""
+    fall = s.cooldown if s.shape == "wsd" else max(1, s.n_steps - s.warmup)
+    for step in range(s.n_steps - 1):
+        assert s(step + 1) - s(step) <= 1 / (s.warmup + 1) + 1e-9
+        if s.shape != "inverse_sqrt":
+            assert s(step) - s(step + 1) <= 1.6 * (1 - s.floor) / max(1, fall) + 1e-9
+
+
+@QUICK
+@given(schedules(), st.integers(0, 300))
+def test_a_schedule_that_goes_on_is_the_rest_of_the_whole(s: Schedule, begun: int) -> None:
+    rest = replace(s, begun=begun)
+    assert [rest(step) for step in range(5)] == [s(step) for step in range(begun, begun + 5)]
+
+
+def test_a_share_of_a_run_that_goes_on_is_one_of_all_steps() -> None:
+    cost = RunCost(1000, tokens_per_step=10, n_steps=100, flops=1, flops_6nd=1, begun=300)
+    s = build_schedule(ScheduleConfig(shape="wsd", warmup="10%", cooldown="25%"), peak=1.0, cost=cost)
+    assert (s.n_steps, s.warmup, s.cooldown, s.begun) == (400, 40, 100, 300)
+    assert s(0) == 1 > s(1)
+    with pytest.raises(ConfigError, match=r"^schedule\.cooldown: '26%' is 104 steps, of which .* only the last 100"):
+        build_schedule(ScheduleConfig(shape="wsd", cooldown="26%"), peak=1.0, cost=cost)
+    linear = build_schedule(ScheduleConfig(shape="linear", cooldown="26%"), peak=1.0, cost=cost)
+    assert linear.cooldown == 0  # which has none
+
+
+def test_a_warmup_and_a_cooldown_may_fill_the_run() -> None:
+    s = schedule(shape="wsd", warmup="40%", cooldown="60%")
+    assert [s(39) < 1, s(40), s(41) < 1] == [True, 1, True]
+    for shape in set(SHAPES) - {"wsd"}:
+        assert schedule(shape=shape, warmup="99%", cooldown="60%")(99) == 1
+
+
+@pytest.mark.parametrize(("ramp", "steps"), [(None, None), ("1steps", 1), ("100steps", 100), ("10%", 10), ("50tok", 5)])
+def test_new_blocks_are_there_after_their_ramp(ramp: str | None, steps: int | None) -> None:
+    cost = RunCost(1000, tokens_per_step=10, n_steps=100, flops=1, flops_6nd=1)
+    assert ramp_steps(GrowConfig(ramp=ramp), cost) == steps
+
+
+@pytest.mark.parametrize("ramp", ["101steps", "0.4%", "1tok"])
+def test_a_ramp_that_is_none_or_never_ends_is_refused(ramp: str) -> None:
+    cost = RunCost(1000, tokens_per_step=10, n_steps=100, flops=1, flops_6nd=1)
+    with pytest.raises(ConfigError, match=rf"^grow\.ramp: '{ramp}' is \d+ of the run's 100 steps; allowed: 1 to all"):
+        ramp_steps(GrowConfig(ramp=ramp), cost)
