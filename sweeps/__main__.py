@@ -19,6 +19,7 @@ from sweeps.engines.registry import ENGINES
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.reuse import adopt, ended_elsewhere
 from sweeps.preflight import preflight
+from sweeps.studies.find import find_study
 from sweeps.studies.find import studies as find_studies
 from sweeps.words import print_edges, print_plan, print_states, print_study, print_totals
 from train.record.manifest import PROFILES, Manifest, Profile
@@ -35,9 +36,8 @@ def main(
     """Do what the command line says; returns the exit status. `studies` are those of `sweeps/studies/` if not given."""
     try:
         given = _parser().parse_args(arguments)
-        studies = find_studies() if studies is None else studies
         if given.command == "list":
-            return _list(studies, given.runs_dir, given.results_dir)
+            return _list(find_studies() if studies is None else studies, given.runs_dir, given.results_dir)
         study = _study(given, studies)
         profiles: dict[str, Profile] = {name: name for name in PROFILES if given.cells is None or name in WHERE}
         if given.command == "status" and given.profile is None:
@@ -69,7 +69,11 @@ def main(
 def _list(studies: Mapping[str, Study], runs_dir: Path, results_dir: Path) -> int:
     console = wide_console(markup=False)
     for study in studies.values():
-        plans = [make_plan(study, profile, runs_dir=runs_dir, capacity=this_machine) for profile in PROFILES]
+        try:
+            plans = [make_plan(study, profile, runs_dir=runs_dir, capacity=this_machine) for profile in PROFILES]
+        except UserError as error:  # the others can be listed all the same
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         jobs = [this_machine(len(plan.runs), DEVICE[plan.profile]).jobs for plan in plans]
         print_study(study, plans, jobs, console, results_dir=results_dir)
     return 0
@@ -167,8 +171,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _study(given: argparse.Namespace, studies: Mapping[str, Study]) -> Study:
+def _study(given: argparse.Namespace, studies: Mapping[str, Study] | None) -> Study:
     """The study that the command names, or the one in the file of --cells."""
+    if given.cells is None and given.study is not None and studies is None:
+        return find_study(given.study)
+    studies = find_studies() if studies is None else studies
     if given.cells is not None and given.study is not None:
         raise UserError(f"--cells {given.cells}: is a study itself, beside {given.study}; allowed: one of the two")
     if given.cells is not None:

@@ -17,6 +17,8 @@ import sweeps.studies
 from analysis.commands.claims import as_markdown, read_results
 from analysis.figures.find import figures, find_figure
 from conf.schema import UserError
+from sweeps.__main__ import main
+from sweeps.cells.study import Study
 from sweeps.studies.find import StudyError, find_study, studies
 from tests.smoke import Smoke
 
@@ -116,6 +118,7 @@ def test_a_new_file_is_a_study_if_it_has_one(tmp_path: Path, monkeypatch: pytest
     [
         ("import nothing_of_this_name", "sweeps/studies/dropped/broken.py: ModuleNotFoundError: No module named"),
         ("def cells(", "sweeps/studies/dropped/broken.py: SyntaxError: "),
+        ("raise SystemExit(3)", "sweeps/studies/dropped/broken.py: SystemExit: 3"),
         ("STUDY = {}", "sweeps/studies/dropped/broken.py: STUDY is a dict; allowed: a Study"),
     ],
 )
@@ -131,6 +134,38 @@ def test_a_broken_file_leaves_the_other_studies_as_they_are(
     assert said.count("\n") == 1
     with pytest.raises(StudyError, match=r"dropped/broken\.py"):
         find_study("dropped/broken")
+
+
+def test_a_study_whose_cells_cannot_be_made_leaves_the_others_in_the_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {
+        "x/broken": Study("It breaks.", lambda _: 1 / 0, name="x/broken"),
+        "demo/ladder": find_study("demo/ladder"),
+    }
+    options = ["--runs-dir", str(tmp_path)]
+    assert main(["list", *options, "--results-dir", str(tmp_path)], studies=known) == 0
+    listed = capsys.readouterr()
+    assert "demo/ladder" in listed.out
+    assert listed.err.startswith("left out: x/broken: its cells at profile smoke: ZeroDivisionError")
+    assert main(["plan", "x/broken", *options], studies=known) == 2
+    assert capsys.readouterr().err.startswith("error: x/broken: its cells at profile cpu: ZeroDivisionError")
+    assert main(["plan", "demo/ladder", "--profile", "smoke", *options], studies=known) == 0
+
+
+def test_a_broken_figure_says_so_and_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = figures()
+    draws = "def draw(runs, folder):\n    return []\n"
+    new_files(tmp_path, monkeypatch, missing=f"import nothing_of_this_name\n{draws}", helper="SIZE = 1\n")
+    (tmp_path / "dropped" / "bytes.py").write_bytes(b"\xff\xfe")
+    assert figures() == sorted([*before, "dropped/missing"])
+    with pytest.raises(UserError, match=r"^analysis/figures/dropped/missing.py: ModuleNotFoundError: No module named"):
+        find_figure("dropped/missing")
+    with pytest.raises(UserError, match=r"^analysis/figures/dropped/helper.py: draws nothing"):
+        find_figure("dropped/helper")
+    with pytest.raises(UserError, match=r"'dropped/nowhere' is unknown; .*demo/ladder"):
+        find_figure("dropped/nowhere")
+    assert callable(find_figure("demo/ladder"))
 
 
 def test_the_page_of_verdicts_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def _lead(job: Job) -> Record:
     try:
         outcome = _train(job)
         record |= describe.result(job, outcome)
-        write_parquet(job.folder)
+        record["metrics_sha256"] = write_parquet(job.folder)
         write_run(job.folder, record)
     except Interrupted:
         raise

@@ -1,4 +1,4 @@
-"""Fits and claims in words for a terminal."""
+"""Numbers in words: `number(0.123456)` gives `0.1235`, and `number(123456.0)` gives `1.235e+05`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ fails, the score is 0. From `LIKELY` on a cause is named, and a verdict never re
 - learning rate too high: the loss rises in the warm-up or just after it, with large gradients and updates, and
   nothing else came before.
 - dead model: the residual stream overflows, so that its norm, the logits and the gradient are exactly 0 to the end
-  (`train.dead`). It says what the run ended as, and hides no other cause.
+  (`train.measure.dead`). It says what the run ended as, and hides no other cause.
 """
 
 from __future__ import annotations

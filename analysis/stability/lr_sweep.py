@@ -129,11 +129,7 @@ def best_lr(sweep: pl.DataFrame) -> pl.DataFrame:
         x = np.log(lr[near] / lr[k])
         c2, c1, c0 = np.polyfit(x, loss[near], 2)
         vertex = float(-c1 / (2 * c2)) if c2 > 0 else 0.0  # three equal losses
-        return {
-            "lr_opt": float(lr[k] * np.exp(vertex)),
-            "loss_opt": float(c0 + c1 * vertex / 2),
-            "at_edge": False,
-        }
+        return {"lr_opt": float(lr[k] * np.exp(vertex)), "loss_opt": float(c0 + c1 * vertex / 2), "at_edge": False}
 
     # Where every optimum is at an edge, the columns would have no type.
     return _each_curve(sweep, at_vertex).with_columns(pl.col("lr_opt", "loss_opt").cast(pl.Float64))

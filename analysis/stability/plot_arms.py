@@ -10,7 +10,13 @@ from matplotlib.axes import Axes
 
 from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
-from analysis.stability.plot_lr_sweep import draw_intervals, geometric_mean_over_seeds, loss_axis, mean_over_seeds
+from analysis.stability.plot_lr_sweep import (
+    draw_curve,
+    draw_intervals,
+    geometric_mean_over_seeds,
+    loss_axis,
+    mean_over_seeds,
+)
 
 
 def arm_colours(arms: Mapping[str, str]) -> dict[str, str]:
@@ -42,10 +48,7 @@ def draw_against_lr(axes: Axes, sweep: pl.DataFrame, arms: Mapping[str, str], va
     logarithms), and a band from the lowest to the highest; a cross where a seed diverged."""
     for arm, colour in arm_colours(arms).items():
         runs = sweep.filter(pl.col("arm") == arm)
-        points = draw_over_seeds(axes, runs, "lr", value, colour=colour, label=arms[arm], log=log)
-        points = points.join(runs.group_by("lr").agg(pl.col("diverged").any()), on="lr")
-        ended = points.filter(pl.col("diverged"))
-        axes.plot(ended["lr"], ended["mean"], "x", color=colour, markersize=6, mew=1.4)
+        draw_curve(axes, runs, value, colour=colour, label=arms[arm], log=log)
     axes.set(xscale="log", yscale="log" if log else "linear", xlabel="learning rate")
 
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from analysis.claims.sample import over_seeds
 from analysis.drawing import style
-from analysis.drawing.lines import over_seeds_at
+from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
-from analysis.stability.lr_sweep import sensitivity
+from analysis.stability.lr_sweep import sensitivity, span
 
 PANEL = (2.35, 2.75)  # inches
 
@@ -26,8 +26,6 @@ def draw_lr_sweep(
     *,
     arms: Mapping[str, str],
     size_label: str = "parameters without embeddings",
-    title: str | None = None,
-    with_sensitivity: bool = True,
     sensitivities: pl.DataFrame | None = None,
 ) -> None:
     """Write `stem.png`, `.svg` and `.csv`: a panel of loss against learning rate for each arm, coloured by size, and
@@ -40,18 +38,15 @@ def draw_lr_sweep(
     """
     colours = style.size_colours(sweep["size"].to_numpy())
     arms = {arm: name for arm, name in arms.items() if arm in set(sweep["arm"])}
-    n_panels = len(arms) + with_sensitivity
+    n_panels = len(arms) + 1
     with style.paper():
         figure = Figure(figsize=(PANEL[0] * n_panels + 0.9, PANEL[1]))
         panels = figure.subplots(1, n_panels, squeeze=False)[0]
         figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]  # a constrained layout
         draw_loss_panels(panels, sweep, arms, colours)
         style.size_bar(figure, panels[len(arms) - 1], colours, size_label)
-        if with_sensitivity:
-            table = sensitivity(sweep) if sensitivities is None else sensitivities
-            draw_sensitivity(panels[-1], table, arms, size_label=size_label)
-        if title is not None:
-            figure.suptitle(title, fontsize=9.5)
+        table = sensitivity(sweep) if sensitivities is None else sensitivities
+        draw_sensitivity(panels[-1], table, arms, size_label=size_label)
     write_picture(figure, sweep.drop("folder"), stem)
 
 
@@ -82,28 +77,25 @@ def draw_curves(axes: Axes, curves: pl.DataFrame, colours: Mapping[float, Any]) 
     """Mean loss over seeds against learning rate for each size, a band from the lowest to the highest seed, and a
     cross where a seed diverged."""
     for (size,), rows in curves.group_by("size", maintain_order=True):
-        points = over_seeds_at(rows, "lr", "loss", pl.col("diverged").any())
-        colour = colours[float(size)]
-        axes.fill_between(points["lr"], points["low"], points["high"], color=colour, alpha=0.2, linewidth=0)
-        axes.plot(points["lr"], points["mean"], "o-", color=colour, mec="white", mew=0.5)
-        broken = points.filter(pl.col("diverged"))
-        axes.plot(broken["lr"], broken["mean"], "x", color=colour, markersize=6, mew=1.4)
-    axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
+        draw_curve(axes, rows, "loss", colour=colours[float(size)])
+    axes.set(xscale="log", xlabel="learning rate")
 
 
-def draw_sensitivity(
-    axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], *, size_label: str, value: str = "sensitivity"
-) -> None:
-    """A number of each curve against size for each arm: the mean over seeds with its 95 % interval."""
-    draw_arm_intervals(axes, table, arms, value)
+def draw_curve(axes: Axes, runs: pl.DataFrame, value: str, *, log: bool = False, **look: Any) -> None:
+    """A number of runs against the learning rate over seeds, the mean that of logarithms with `log`, and a cross where
+    a seed diverged."""
+    points = draw_over_seeds(axes, runs, "lr", value, log=log, **look)
+    broken = points.join(runs.filter("diverged"), on="lr", how="semi")
+    axes.plot(broken["lr"], broken["mean"], "x", color=look["colour"], markersize=6, mew=1.4)
+
+
+def draw_sensitivity(axes: Axes, table: pl.DataFrame, arms: Mapping[str, str], *, size_label: str) -> None:
+    """LR sensitivity against size for each arm, and the window of rates that it is over."""
+    draw_arm_intervals(axes, table, arms, "sensitivity")
     style.count_axis(axes, np.array([*table["size"], 1.5 * table["size"].max()]))  # type: ignore[operator]  # a number
     axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.1 * len(arms)))  # the legend stands above the intervals
-    axes.set_xlabel(size_label)
-    if value == "sensitivity":
-        low, high = float(table["lr_low"].min()), float(table["lr_high"].max())  # type: ignore[arg-type]
-        axes.set_ylabel("LR sensitivity (nats)")
-        axes.set_title(f"rates {low:g} to {high:g}")
+    (low, _), (_, high) = span(table, "lr_low"), span(table, "lr_high")
+    axes.set(xlabel=size_label, ylabel="LR sensitivity (nats)", title=f"rates {low:g} to {high:g}")
     axes.legend(loc="upper right")
 
 

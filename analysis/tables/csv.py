@@ -37,9 +37,9 @@ def load_csv(path: Path) -> pl.DataFrame:
     if table.is_empty():
         raise TableError(f"{path}: the table has no rows")
     names = [name.strip() for name in table.columns]
-    for name in names:
-        twice = name.removesuffix("_duplicated_0")  # polars' name for the second of two
-        if name != twice and twice in names:
+    for place, name in enumerate(names):
+        twice = name.removesuffix("_duplicated_0").strip()  # polars' name for the second of two
+        if (name != twice and twice in names) or twice in names[:place]:
             raise TableError(f"{path}: has two columns {twice}; allowed: one of each name")
     return table.rename(dict(zip(table.columns, names, strict=True)))
 

@@ -108,7 +108,7 @@ def _by_curve(table: Any, what: str, *, lr: bool) -> Iterator[tuple[str, NDArray
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise FitError(
-            f"step: {steps_N[row]:g} in row {row + 1} of the {what} (curve {names[row]!r}) is not allowed; "
+            f"step: {steps_N[row]:g} in row {row + 1} of the {what} (curve {str(names[row])!r}) is not allowed; "
             f"allowed: whole numbers from 1 to {MOST_STEPS:.0e} (leave rows out with --where)"
         )
     lr_N = read_column(table, LR) if lr else steps_N

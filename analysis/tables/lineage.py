@@ -27,8 +27,6 @@ from conf.schema import paths
 from train.record.lineage import base_folder, runs_dir_of
 
 SIZE = ("model.depth", "model.width")
-
-
 GROWING = paths("size")
 """Settings that give a model more weights."""
 
@@ -38,8 +36,6 @@ UPDATES = paths("update", "size", "proportion", "validation")
 
 
 FROM_SCRATCH = pl.col("growth").is_null()
-
-
 ENDED = pl.col("annealed") & pl.col("unbroken") & FINISHED
 """Of traced runs those whose last loss stands for the whole of their course."""
 

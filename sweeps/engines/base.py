@@ -94,7 +94,7 @@ def left_out_by(run: PlannedRun, ended: Sequence[Ended]) -> Ended | None:
         return Ended(run, "base diverged", None)
     why = "has not ended"
     if state == "running":
-        why = "is in another process's hands"
+        why = "is run by another process"
     elif state in FINAL:
         why = f"keeps no checkpoint of step {step}"
     return Ended(run, run.state, f"its base {run.base[:8]} {why}")

@@ -116,6 +116,16 @@ def _node(run: PlannedRun) -> Node:
     return Node(run.base, run.config.grow.step or 0, run.cost, run.config.seed, settings)
 
 
+def _cells(study: Study, profile: Profile) -> list[Cell]:
+    try:
+        return [Cell.of(cell) for cell in study.cells(profile)]
+    except UserError:
+        raise
+    except Exception as error:  # whatever the code of a study may raise
+        words = " ".join(str(error).split())
+        raise UserError(f"{study.name}: its cells at profile {profile}: {type(error).__name__}: {words}") from error
+
+
 def make_plan(
     study: Study, profile: Profile, *, runs_dir: Path, extra: Sequence[str] = (), capacity: Offer = one_at_a_time
 ) -> Plan:
@@ -148,7 +158,7 @@ def make_plan(
             drafts[folder.name] = _Draft(cell, argv, config, folder, base)
         return drafts[folder.name]
 
-    cells = [Cell.of(cell) for cell in study.cells(profile)]
+    cells = _cells(study, profile)
     wanted = {draft(cell).folder.name for cell in cells}
     bracket = Bracket()
     if study.widen is not None and profile in study.widen.profiles:

@@ -62,7 +62,7 @@ def _names() -> list[str]:
 def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"sweeps.studies.{name.replace('/', '.')}")
-    except Exception as error:  # whatever a file may raise while it is imported
+    except (Exception, SystemExit) as error:  # whatever a file may raise while it is imported
         words = " ".join(str(error).split())
         raise StudyError(f"sweeps/studies/{name}.py: {type(error).__name__}: {words}") from error
 

@@ -1,8 +1,8 @@
-"""The record of a run: its identity, its folder, its states, and how it is written and read. No torch.
+"""Which runs make up a study, and where runs lie. No torch.
 
-A run's folder holds `config.yaml`, `run.json` (one flat object), `metrics.jsonl`, at the end `metrics.parquet`,
-`checkpoint/`, and `kept/` if others are to start from it. The run itself is the only writer; sweeps and analysis read
-with the functions below.
+Manifest("gstack/timing", "cpu", ids).write(runs_dir)     runs/gstack/timing/cpu.json; the sweeps write it
+Manifest.read(runs_dir, "gstack/timing", "cpu").run_ids   the same ids; the analysis reads them
+find_runs([Path("runs")])                                 every run folder below, a linked one once
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from train.record.files import write_json
 from train.record.run import RecordError
 
 Profile = Literal["smoke", "cpu", "gpu"]
-
-
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 

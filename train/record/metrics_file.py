@@ -3,11 +3,13 @@
 MetricsWriter(folder, after_step=200)     appends to `metrics.jsonl`, behind the rows up to step 200
 read_metrics(folder)                      [{'step': 0, 'tokens': 0, …}, …]: without a last line that a kill cut off
 read_metrics(folder, FLIGHT)              the same of what the flight recorder wrote
-write_parquet(folder)                     the same rows as `metrics.parquet`
+write_parquet(folder)                     the same rows as `metrics.parquet`, and what both files are
+read_metrics_table(folder)                a table of the rows, from the parquet where it is what the run left
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -16,17 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.record.files import write_bytes
-from train.record.run import RecordError
+from train.record.run import RecordError, read_run
 
 if TYPE_CHECKING:
     import polars as pl  # which a run needs at its end only
 
 METRICS = "metrics.jsonl"
-
-
 PARQUET = "metrics.parquet"
-
-
 FLIGHT = "flight.jsonl"
 
 
@@ -79,32 +77,36 @@ def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
     return rows
 
 
-def write_parquet(folder: Path) -> None:
-    """Write `metrics.parquet`, the same rows as `metrics.jsonl`; a missing value is null."""
+def write_parquet(folder: Path) -> dict[str, str]:
+    """Write `metrics.parquet`, the same rows as `metrics.jsonl`; a missing value is null.
+
+    Returns:
+        the SHA-256 of both files by their names, which the record keeps as `metrics_sha256`.
+    """
     _parse_table(folder).write_parquet(folder / PARQUET)
+    return {name: _sha256(folder / name) for name in (METRICS, PARQUET)}
 
 
 def read_metrics_table(folder: Path) -> pl.DataFrame:
     """The rows of `read_metrics` as a table, a column for each name; a missing value is null.
 
-    They are read from `metrics.parquet` where it holds them: it was written after the last row, and has as many rows
-    as `metrics.jsonl` has lines. Anything else, such as a file that was written to since, or a copy that lost the
-    times, is read from `metrics.jsonl`.
+    They are read from `metrics.parquet` where the run's record says that both files are what the run left, byte for
+    byte. Anything else, such as a file that was written to since, damaged or copied from another run, or a run that
+    has not ended, is read from `metrics.jsonl`.
 
     Raises:
-        RecordError: a line before the last one is damaged.
+        RecordError: the record cannot be read, or a line of `metrics.jsonl` before the last one is damaged.
     """
     import polars as pl
 
-    rows, table = folder / METRICS, folder / PARQUET
-    try:
-        if rows.stat().st_mtime_ns <= table.stat().st_mtime_ns:
-            whole = pl.read_parquet(table)
-            if len(whole) == rows.read_bytes().count(b"\n"):
-                return whole
-    except (OSError, pl.exceptions.PolarsError):
-        pass  # there is none, or it is damaged
+    recorded = (read_run(folder) or {}).get("metrics_sha256", {})
+    if recorded and all((folder / name).is_file() and _sha256(folder / name) == sha for name, sha in recorded.items()):
+        return pl.read_parquet(folder / PARQUET)
     return _parse_table(folder)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _parse_table(folder: Path) -> pl.DataFrame:

@@ -202,8 +202,7 @@ PANELS = {**{name: MODULES[name] for name in (*HIDDEN, "logits")}, "loss": "trai
 
 
 def _draw_coordinates(coordinates: pl.DataFrame, folder: Path) -> None:
-    """`coordinates`: the size of each module and the training loss against width, a line for each step, a row of panels
-    for each parametrisation."""
+    """`coordinates`: the size of each module and the training loss against width for each parametrisation."""
     rows = {"arm": {arm: f"{name}\nmean |x|" for arm, name in ARMS.items()}}
     with style.panels((10.2, 5.4), len(ARMS), len(PANELS), sharex=True, sharey="col") as (figure, grid):
         _draw_grid(figure, grid, coordinates, rows | {"module": PANELS}, "width", "width")

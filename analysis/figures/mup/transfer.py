@@ -59,12 +59,10 @@ def transfer_penalty(sweep: pl.DataFrame) -> pl.DataFrame:
     for row in best.join(base, on=["arm", "seed"], how="left", maintain_order="left").iter_rows(named=True):
         penalty = None
         if row["lr_opt"] is not None and row["lr_base"] is not None:
-            curve = sweep.filter(
-                (pl.col("arm") == row["arm"]) & (pl.col("size") == row["size"]) & (pl.col("seed") == row["seed"])
-            ).sort("lr")
+            curve = sweep.filter(pl.col(key) == row[key] for key in CURVE).sort("lr")
             there = _loss_at(curve["lr"].to_numpy(), curve["loss"].to_numpy(), row["lr_base"])
             penalty = None if there is None else there - row["loss_opt"]
-        rows.append({key: row[key] for key in ("arm", "size", "seed", "lr_base")} | {"penalty": penalty})
+        rows.append({key: row[key] for key in (*CURVE, "lr_base")} | {"penalty": penalty})
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

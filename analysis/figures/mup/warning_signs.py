@@ -97,8 +97,7 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
 
 
 def _symptoms(runs: pl.DataFrame) -> pl.DataFrame:
-    """`sign`, `arm` (healthy or sick), `width`, `seed` and the symptom's `value`, at the last probed step
-    but for `attention`."""
+    """`sign`, `arm` (healthy or sick), `width`, `seed` and the symptom's `value`, which is late but for `attention`."""
     curves = curves_of(runs).filter(pl.col("logits_abs").is_not_null())
     n_blocks = int(runs["model.depth"].max())  # type: ignore[arg-type]  # polars says Any
     adam = [f"block{block}/{matrix}/adam_rms" for block in range(n_blocks) for matrix in ("value", "up")]

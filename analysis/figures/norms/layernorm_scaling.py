@@ -16,7 +16,7 @@ from analysis.drawing.lines import over_seeds_at
 from analysis.drawing.pictures import write_picture
 from analysis.figures.norms.layers import angles, at_end, at_start, by_block, over_blocks, read_rows
 from analysis.figures.norms.layers_plot import draw_angles, draw_bars, draw_profile
-from analysis.stability.lr_sweep import arm_where, read_sweep, span
+from analysis.stability.lr_sweep import CURVE, arm_where, read_sweep, span
 from analysis.stability.plot_arms import arm_colours, draw_arms, draw_estimates
 from analysis.stability.plot_lr_sweep import loss_limits
 from analysis.tables.columns import Array
@@ -56,7 +56,7 @@ def _deepest_at_one_rate(sweep: pl.DataFrame) -> pl.DataFrame:
 
 def best_of_rates(sweep: pl.DataFrame) -> pl.DataFrame:
     """The lowest `loss` over the learning rates for each arm, size and seed."""
-    return sweep.group_by("arm", "size", "seed").agg(pl.col("loss").min()).sort("arm", "size", "seed")
+    return sweep.group_by(CURVE).agg(pl.col("loss").min()).sort(CURVE)
 
 
 def power_of_block(variances: Array) -> float:
@@ -114,7 +114,7 @@ def _variance_claims(one_rate: pl.DataFrame, deep: pl.DataFrame) -> list[Claim]:
 def _loss_claims(sweep: pl.DataFrame) -> list[Claim]:
     both = sweep.filter(pl.col("arm").is_in(["pre", "lns"]))
     wide = best_of_rates(both).pivot("arm", index=["size", "seed"], values="loss")
-    gain = wide.with_columns((pl.col("pre") - pl.col("lns")).alias("gain"))
+    gain = wide.with_columns(gain=pl.col("pre") - pl.col("lns"))
     deepest = span(both, "size")[1]
     return [
         Claim(
@@ -162,8 +162,7 @@ def _deep_block_claims(removal: pl.DataFrame, angle: pl.DataFrame) -> list[Claim
 
 
 def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
-    """`variance`: of each block's output over steps, one panel for each of three arms, and after training over the
-    blocks for all of them."""
+    """`variance`: of each block's output over steps for three arms, and after training over the blocks for all."""
     shown = {arm: ARMS[arm] for arm in ("pre", "scaled", "lns")}
     colours = style.size_colours(deep["block"].to_numpy())
     with style.panels((9.6, 2.9), 1, 4, sharey=True, width_ratios=[1, 1, 1, 1.25]) as (figure, panels):
@@ -183,8 +182,7 @@ def _draw_variance(deep: pl.DataFrame, folder: Path) -> None:
 
 
 def _draw_layers(removal: pl.DataFrame, angle: pl.DataFrame, folder: Path) -> None:
-    """`layers`: angles between blocks' inputs as heat-maps, of adjacent blocks as bars, and the loss without each
-    block, one column for each arm."""
+    """`layers`: angles between all blocks' inputs, those of adjacent blocks, and the loss without each block."""
     shown = [arm for arm in ("post", "pre", "lns") if arm in set(removal["arm"])]
     colours = arm_colours(ARMS)
     adjacent = angle.filter(pl.col("ahead") == 1)

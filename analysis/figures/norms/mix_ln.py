@@ -144,9 +144,8 @@ def _draw_gradients(gradient: pl.DataFrame, folder: Path) -> None:
 
 def _draw_fraction(sweep: pl.DataFrame, folder: Path) -> None:
     """`fraction`: loss, and the share of failed runs, against the share of Post-LN blocks, a line for each rate."""
-    sweep = sweep.with_columns(
-        pl.col("arm").map_elements(lambda text: float(Fraction(text)), return_dtype=pl.Float64).alias("fraction")
-    )
+    fraction = pl.col("arm").map_elements(lambda text: float(Fraction(text)), return_dtype=pl.Float64)
+    sweep = sweep.with_columns(fraction=fraction)
     shades = style.setting_colours(sweep["lr"].to_numpy())
     ticks = sweep.select("fraction", "arm").unique().sort("fraction")
     with style.panels(style.TWO_PANELS, 1, 2) as (figure, (loss, share)):

@@ -145,8 +145,7 @@ def _depth_claims(variance: pl.DataFrame, gradient: pl.DataFrame, pre_best: floa
 
 
 def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
-    """`learning_rate`: loss and the share of failed runs against learning rate, and LR sensitivity; dotted, the share
-    of runs whose loss rose out of its noise on the way."""
+    """`learning_rate`: loss and the share of runs that failed, or spiked on the way (dotted), and LR sensitivity."""
     sensitive = sensitivity(sweep)
     with style.panels((8.8, 3.0), 1, 3, width_ratios=[1.25, 1.25, 1]) as (figure, (loss, share, number)):
         draw_losses(loss, sweep, ARMS)
@@ -166,15 +165,12 @@ def _draw_learning_rate(sweep: pl.DataFrame, folder: Path) -> None:
 
 
 def _draw_depth(variance: pl.DataFrame, gradient: pl.DataFrame, lr: float, folder: Path) -> None:
-    """`depth`: the variance of the stream and the gradient norm over the blocks, at initialisation and after training
-    at one high rate."""
+    """`depth`: variance and gradient norm over the blocks, at initialisation and after training at one high rate."""
     variance, gradient = (table.filter(pl.col("lr") == lr) for table in (variance, gradient))
     drawn = []
     with style.panels((9.6, 2.9), 1, 4) as (figure, panels):
-        for pair, table, label in (
-            (panels[:2], variance, "variance of the block's output"),
-            (panels[2:], gradient, "gradient norm of the block"),
-        ):
+        labelled = ((variance, "variance of the block's output"), (gradient, "gradient norm of the block"))
+        for pair, (table, label) in zip((panels[:2], panels[2:]), labelled, strict=True):
             times = {"at initialisation": at_start(table), f"after training at {lr:g}": at_end(table)}
             for axes, (title, rows) in zip(pair, times.items(), strict=True):
                 draw_profile(axes, rows, ARMS)

@@ -47,9 +47,9 @@ def read_epsilons(runs: pl.DataFrame, curves: pl.DataFrame) -> pl.DataFrame:
 def _claims(sweep: pl.DataFrame) -> list[Claim]:
     log_loss = sweep.with_columns(pl.col("loss").log().alias("log_loss"))
     largest = float(sweep["eps"].max())  # type: ignore[arg-type]  # polars says Any
-    raised = sweep.filter(pl.col("eps") > DEFAULT).with_columns(
-        (pl.col("update") - 1 / (1 + pl.col("x"))).abs().alias("distance")
-    )
+    x = sweep.filter(pl.col("eps") == largest)["x"].to_numpy()
+    distance = (pl.col("update") - 1 / (1 + pl.col("x"))).abs()
+    raised = sweep.filter(pl.col("eps") > DEFAULT).with_columns(distance=distance)
 
     def gain(eps: float, other: float) -> Sample:
         return (by_seed(log_loss, "log_loss", eps=eps) - by_seed(log_loss, "log_loss", eps=other)).behind(sweep)
@@ -66,7 +66,7 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
             "An epsilon above the gradients' RMS spoils training.",
             of=gain(largest, DEFAULT),
             statistic=f"ln loss at {largest:g} minus at {DEFAULT:g}, mean over sizes and rates; {largest:g} is "
-            f"{_factors(sweep, largest)} times the RMS of the gradient of block 0's first MLP matrix",
+            f"{x.min():.2g} to {x.max():.2g} times the RMS of the gradient of block 0's first MLP matrix",
             accept=above(0),
         ),
         Claim(
@@ -85,11 +85,6 @@ def _claims(sweep: pl.DataFrame) -> list[Claim]:
     ]
 
 
-def _factors(sweep: pl.DataFrame, eps: float) -> str:
-    x = sweep.filter(pl.col("eps") == eps)["x"].to_numpy()
-    return f"{x.min():.2g} to {x.max():.2g}"
-
-
 def _halving(sweep: pl.DataFrame) -> Sample:
     """For each seed the mean over sizes and rates of log10 eps / g where the relative update crosses a half; empty if
     one does not."""
@@ -106,8 +101,7 @@ def _halving(sweep: pl.DataFrame) -> Sample:
 
 
 def _draw(sweep: pl.DataFrame, folder: Path) -> None:
-    """`epsilon`: loss, and the update relative to that with the smallest epsilon, against epsilon over the gradient's
-    RMS, from the default epsilon on; colour by size, marker by learning rate."""
+    """`epsilon`: loss and relative update against epsilon over the gradient's RMS, from the default epsilon on."""
     sizes = style.size_colours(sweep["size"].to_numpy())
     rates = dict(zip(sweep["lr"].unique().sort(), MARKERS, strict=False))
     # One place on the axis for all seeds of an epsilon.
@@ -134,8 +128,7 @@ def _draw(sweep: pl.DataFrame, folder: Path) -> None:
 
 
 def _draw_collapse(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
-    """`collapse`: training loss, gradient and update over steps for every epsilon, of the largest model at the highest
-    learning rate, one seed."""
+    """`collapse`: one seed of the largest model at the highest learning rate over steps, for every epsilon."""
     most = (pl.col("size") == pl.col("size").max()) & (pl.col("lr") == pl.col("lr").max())
     one_seed = sweep.filter(most & (pl.col("seed") == pl.col("seed").min())).sort("eps")
     colours = style.setting_colours(one_seed["eps"].to_numpy())

@@ -30,11 +30,11 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     standard parametrisation; `simple` has some at high rates without QK-norm."""
     bare, standard = pl.col("model.qk_norm") == "none", pl.col("param.name") == "standard"
     arm = arm_where({UNNORMALISED: bare, STANDARD: standard}, pl.col("param.variant"))
-    found = read_sweep(runs, arm, size=pl.col("model.width"))
-    at_base = found.filter((pl.col("arm") == STANDARD) & (pl.col("size") == pl.col("size").min()))
+    whole = read_sweep(runs, arm, size=pl.col("model.width"))
+    at_base = whole.filter((pl.col("arm") == STANDARD) & (pl.col("size") == pl.col("size").min()))
     same = [at_base.with_columns(pl.lit(name).alias("arm")) for name in (SIMPLE, INTERMEDIATE)]
-    sweep = pl.concat([found.filter(pl.col("arm") != UNNORMALISED), *same]).sort("arm", "size", "lr", "seed")
-    unnormalised = found.filter(pl.col("arm") == UNNORMALISED)
+    sweep = pl.concat([whole.filter(pl.col("arm") != UNNORMALISED), *same]).sort("arm", "size", "lr", "seed")
+    unnormalised = whole.filter(pl.col("arm") == UNNORMALISED)
     draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS, size_label="width")
     _draw_best_lr(sweep, unnormalised, folder)
     return _claims(sweep, unnormalised)
@@ -102,8 +102,7 @@ def _claims(sweep: pl.DataFrame, unnormalised: pl.DataFrame) -> list[Claim]:
 
 
 def _draw_best_lr(sweep: pl.DataFrame, unnormalised: pl.DataFrame, folder: Path) -> None:
-    """`best_lr`: the best rate and the best loss against width by arm, and simple muP at the largest width with and
-    without QK-norm."""
+    """`best_lr`: best rate and loss against width, and simple muP at the largest width with and without QK-norm."""
     largest = span(sweep, "size")[1]
     with style.panels((9.2, 3.0), 1, 3) as (figure, (rate_axes, loss_axes, norm_axes)):
         best = sensitivity(sweep)

@@ -33,9 +33,9 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `sensitivity` (figure 1) and `logits` (figures 2 and E.1)."""
     sweep = read_sweep(runs, pl.col("model.qk_norm"))
     curves = curves_of(sweep)
-    largest = {name: pl.col(metric).max() for name, metric in (("logit", LOGIT), ("query", QUERY), ("key", KEY))}
-    sweep = with_numbers(sweep, curves, **largest)
-    sweep = sweep.with_columns((pl.col("query") * pl.col("key")).alias("query_key"))
+    logit, query, key = (pl.col(metric).max() for metric in (LOGIT, QUERY, KEY))
+    sweep = with_numbers(sweep, curves, logit=logit, query=query, key=key)
+    sweep = sweep.with_columns(query_key=pl.col("query") * pl.col("key"))
     draw_lr_sweep(sweep, folder / "sensitivity", arms=ARMS)
     _draw_logits(sweep, curves, folder)
     return _claims(sweep)
@@ -123,9 +123,8 @@ def _parting_slopes(sweep: pl.DataFrame) -> Sample:
 def parting_lr(sweep: pl.DataFrame) -> pl.DataFrame | None:
     """`size`, `seed` and `lr_part`: log10 of the lowest learning rate at which the loss without QK-norm is `RISE` above
     that with it, interpolated in log10; None where some size and seed has no such rate above its lowest."""
-    apart = sweep.pivot("arm", index=["size", "seed", "lr"], values="loss").with_columns(
-        (pl.col(WITHOUT) - pl.col(WITH) - RISE).alias("over")
-    )
+    apart = sweep.pivot("arm", index=["size", "seed", "lr"], values="loss")
+    apart = apart.with_columns(over=pl.col(WITHOUT) - pl.col(WITH) - RISE)
     rows = []
     for (size, seed), curve in apart.sort("lr").group_by("size", "seed", maintain_order=True):
         over, x = curve["over"].to_numpy(), np.log10(curve["lr"].to_numpy())
@@ -172,8 +171,7 @@ def _logit_claims(sweep: pl.DataFrame) -> list[Claim]:
 
 
 def _draw_logits(sweep: pl.DataFrame, curves: pl.DataFrame, folder: Path) -> None:
-    """`logits`: training loss and block 0's largest attention logit over steps for the smallest and the largest model
-    at one high rate; the largest logit of a run, and the size of its queries and keys, against learning rate."""
+    """`logits`: the smallest and the largest model over steps at one high rate, and all of them over the rates."""
     high = sweep["lr"].unique().sort()[-2]
     colours = style.size_colours(sweep["size"].to_numpy())
     with style.panels((10.6, 2.9), 1, 4) as (figure, (loss_axes, logit_axes, *rate_axes)):

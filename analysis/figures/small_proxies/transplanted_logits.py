@@ -15,7 +15,7 @@ from analysis.drawing import style
 from analysis.drawing.lines import draw_over_seeds
 from analysis.drawing.pictures import write_picture
 from analysis.figures.small_proxies.qk_norm import LOGIT
-from analysis.stability.lr_sweep import curves_of, read_sweep, with_numbers
+from analysis.stability.lr_sweep import arm_where, curves_of, read_sweep, with_numbers
 
 LARGE, HUGE = 1e3, 1e4  # where the paper's model gets worse, and where it is worse than bigrams
 PLANTED, BIGRAMS = "planted", "bigrams"
@@ -23,7 +23,7 @@ PLANTED, BIGRAMS = "planted", "bigrams"
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `transplanted_logits`: one model over `model.qk_rms`, and bigrams (`model.depth` 0)."""
-    kind = pl.when(pl.col("model.depth") == 0).then(pl.lit(BIGRAMS)).otherwise(pl.lit(PLANTED))
+    kind = arm_where({BIGRAMS: pl.col("model.depth") == 0}, pl.lit(PLANTED))
     kappa = runs.select("run_id", pl.col("model.qk_rms").cast(pl.Float64).alias("kappa"))
     sweep = read_sweep(runs, kind).join(kappa, on="run_id", maintain_order="left")
     planted = sweep.filter(pl.col("arm") == PLANTED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -68,11 +67,11 @@ def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
 
 def _best_losses(sensitive: pl.DataFrame, size: float) -> pl.DataFrame:
     """`arm`, `seed` and `log_loss`: ln of the lowest loss over learning rates, interpolated to one size in ln size."""
-    rows: list[dict[str, Any]] = []
+    rows = []
     for (arm, seed), curve in sensitive.sort("size").group_by("arm", "seed", maintain_order=True):
         log_loss = np.interp(np.log(size), np.log(curve["size"].to_numpy()), np.log(curve["best_loss"].to_numpy()))
-        rows.append({"arm": arm, "seed": seed, "log_loss": float(log_loss)})
-    return pl.DataFrame(rows)
+        rows.append((arm, seed, float(log_loss)))
+    return pl.DataFrame(rows, ["arm", "seed", "log_loss"], orient="row")
 
 
 def _lead(best: pl.DataFrame) -> Sample:

@@ -113,8 +113,7 @@ def _stable_claims(table: pl.DataFrame) -> list[Claim]:
 
 
 def _draw_losses(courses: Sequence[Course], folder: Path) -> None:
-    """`losses`: training loss with its spikes marked, and below it the staleness, of the first seed without clipping at
-    the lowest beta2 and at the second highest."""
+    """`losses`: loss with its spikes and staleness, unclipped, one seed at the lowest and the second highest beta2."""
     free = [course for course in courses if course.arm == FREE]
     seed = min(course.seed for course in free)
     own = sorted((course for course in free if course.seed == seed), key=lambda course: course.beta2)

@@ -13,7 +13,7 @@ from analysis.claims.sample import Sample, arms_apart
 from analysis.drawing import style
 from analysis.drawing.pictures import write_picture
 from analysis.figures.stability.attention import read_attention, with_attention
-from analysis.stability.lr_sweep import RISE, curves_of, read_sweep, sensitivity
+from analysis.stability.lr_sweep import RISE, arm_where, curves_of, read_sweep, sensitivity
 from analysis.stability.plot_arms import draw_against_lr, draw_losses, draw_over_steps
 from analysis.stability.plot_lr_sweep import loss_axis
 
@@ -26,7 +26,7 @@ SMOOTH = 9  # steps of the training loss
 
 def draw(runs: pl.DataFrame, folder: Path) -> list[Claim]:
     """Draw `steps`, `learning_rate` and `entropy_and_loss`."""
-    arm = pl.when(pl.col("model.sigma_reparam")).then(pl.lit(SIGMA)).otherwise(pl.col("model.qk_norm"))
+    arm = arm_where({SIGMA: pl.col("model.sigma_reparam")}, pl.col("model.qk_norm"))
     sweep = read_sweep(runs, arm)
     curves = curves_of(sweep)
     attention = read_attention(sweep, curves, context=runs["data.context"][0])
@@ -109,11 +109,8 @@ def _draw_steps(sweep: pl.DataFrame, curves: pl.DataFrame, attention: pl.DataFra
     curves = curves.filter(pl.col("train_loss").is_not_null())
     smooth = pl.col("train_loss").rolling_mean(SMOOTH, min_samples=1).over("curve", order_by="step")
     losses = shown.join(curves.with_columns(smooth), left_on="run_id", right_on="curve", suffix="_of_row")
-    probes = (
-        attention.filter(pl.col("lr") == high)
-        .group_by("arm", "seed", "step")
-        .agg(pl.col("logit").max(), pl.col("entropy").mean())
-    )
+    of_blocks = attention.filter(pl.col("lr") == high).group_by("arm", "seed", "step")
+    probes = of_blocks.agg(pl.col("logit").max(), pl.col("entropy").mean())
     panels = {
         "train_loss": "training loss (nats per token)",
         "logit": "largest attention logit",

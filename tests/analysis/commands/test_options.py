@@ -54,7 +54,7 @@ def test_filters_know_the_old_names_and_the_new(points: Path) -> None:
     for condition in ("bpb < 3.5", "loss < 3.5"):
         table = read("--data", str(points), "--map", "loss=bpb", "--where", condition)
         assert table["loss"].to_list() == [3.0, 2.0]
-    with pytest.raises(TableError, match="--where 'loss < 3.5'"):
+    with pytest.raises(TableError, match=r"--where 'loss < 3.5'"):
         read("--data", str(points), "--where", "loss < 3.5")
 
 

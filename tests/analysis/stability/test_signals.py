@@ -48,6 +48,13 @@ def test_a_rise_to_the_end_has_none() -> None:
     assert (event.step, event.end) == (60, None)
 
 
+@pytest.mark.parametrize(("after", "ended"), [(0.4, True), (0.7, False), (1.5, False)])
+def test_a_rise_is_over_where_less_than_half_of_the_least_is_left(after: float, ended: bool) -> None:
+    losses = [2.0] * 39 + [3.0] * 20 + [2.0 + after * LEAST_RISE] * 41
+    (event,) = find_events({}, curve(losses))
+    assert (event.step, event.end is not None) == (40, ended)
+
+
 @pytest.mark.parametrize("by", [0.0, 0.5 * LEAST_RISE, 0.9 * LEAST_RISE])
 def test_a_small_rise_is_no_event(by: float) -> None:
     assert find_events({}, raised(by, 40, 60)) == []

@@ -159,3 +159,13 @@ def test_words_are_read_in_any_letters_and_types() -> None:
     assert reads_as(table, "n", ("2",)).tolist() == [False, True, False]
     assert reads_as(table, "state", ("dive",)).tolist() == [False] * 3  # whole words
     assert reads_as(table, "nothing", ("diverged",)).tolist() == [False] * 3
+
+
+@pytest.mark.parametrize("header", ["loss, loss", "loss,loss", " loss,loss "])
+def test_names_that_differ_by_spaces_alone_are_the_same_name(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(f"{header}\n1,2\n")
+    with pytest.raises(TableError, match="has two columns loss; allowed: one of each name"):
+        load_csv(path)
+    path.write_text("loss, loss_2\n1,2\n")
+    assert load_csv(path).columns == ["loss", "loss_2"]

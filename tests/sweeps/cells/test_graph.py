@@ -254,7 +254,7 @@ def test_a_run_under_way_gives_nobody_its_own_checkpoint(tmp_path):
     assert checkpoint_at(tmp_path, 5) == kept
 
 
-def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(tmp_path):
+def test_a_base_that_another_process_runs_is_waited_for_by_its_children_alone(tmp_path):
     child = grown(SMALL, 5, DEEP)
     plan = a_plan(tmp_path, child, grown(child, 5, {"model.depth": 8}), SMALL | {"seed": 1})
     base, first, second, other = plan.runs
@@ -263,7 +263,7 @@ def test_a_base_in_another_process_s_hands_is_waited_for_by_its_children_alone(t
         plan = a_plan(tmp_path, child, grown(child, 5, {"model.depth": 8}), SMALL | {"seed": 1})
         assert [run.state for run in plan.runs] == ["running", "planned", "planned", "planned"]
         outcomes = {outcome.run.run_id: outcome for outcome in local(plan, TRAINER, Console(quiet=True)).ended}
-    assert outcomes[first.run_id].problem == f"its base {base.run_id[:8]} is in another process's hands"
+    assert outcomes[first.run_id].problem == f"its base {base.run_id[:8]} is run by another process"
     assert outcomes[second.run_id].problem == f"its base {first.run_id[:8]} has not ended"
     assert outcomes[other.run_id].state == "finished"
     assert not first.folder.exists()

@@ -1,9 +1,9 @@
-"""Metrics as a table: the same from either file, and never from a parquet file that is behind."""
+"""Metrics as a table: the same from either file, and never from a parquet that is not what the run left."""
 
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from train.record.metrics_file import (
     read_metrics_table,
     write_parquet,
 )
-from train.record.run import RecordError
+from train.record.run import RecordError, write_run
 
 ROWS = (
     {"step": 0, "val_loss": 5.5},
@@ -41,45 +41,68 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def newer(path: Path, than: Path, seconds: float) -> None:
-    when = than.stat().st_mtime + seconds
-    os.utime(path, (when, when))
+def end(folder: Path) -> None:
+    """As a run does."""
+    record = {"run_id": "x", "state": "finished", "val_loss": 3.0, "val_loss_se": 0.1, "seconds": 1.0}
+    write_run(folder, record | {"metrics_sha256": write_parquet(folder)})
 
 
 def test_both_files_give_the_same_table(folder: Path) -> None:
     parsed = read_metrics_table(folder)
-    write_parquet(folder)
+    end(folder)
     assert_frame_equal(read_metrics_table(folder), parsed)
     assert parsed["val_loss"].to_list() == [5.5, None, 3.0]
     assert parsed["non_finite"].to_list() == [None, None, ["train_loss"]]
 
 
-def test_the_parquet_is_what_is_read(folder: Path) -> None:
-    """The control of the tests below: a parquet of as many rows, and not older, is taken at its word."""
-    pl.DataFrame({"step": [7, 8, 9]}).write_parquet(folder / PARQUET)
-    assert read_metrics_table(folder)["step"].to_list() == [7, 8, 9]
+def test_the_parquet_is_what_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the tests below."""
+    end(folder)
+    monkeypatch.setattr(pl, "read_parquet", lambda path: f"read {path.name}")
+    assert read_metrics_table(folder) == f"read {PARQUET}"
 
 
-@pytest.mark.parametrize("what", ["older", "shorter", "damaged", "empty", "gone"])
-def test_a_parquet_that_is_behind_does_not_win(folder: Path, what: str) -> None:
-    other = pl.DataFrame({"step": [7, 8] if what == "shorter" else [7, 8, 9]})
-    other.write_parquet(folder / PARQUET)
-    if what == "older":
-        newer(folder / METRICS, folder / PARQUET, 1)
-    if what in ("damaged", "empty"):
-        content = (folder / PARQUET).read_bytes()
-        (folder / PARQUET).write_bytes(b"" if what == "empty" else content[: len(content) // 2])
-    if what == "gone":
-        (folder / PARQUET).unlink()
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(b""),
+        lambda path: pl.DataFrame({"step": [7, 8, 9]}).write_parquet(path),
+        Path.unlink,
+    ],
+    ids=["a flipped bit", "cut", "empty", "of another run", "gone"],
+)
+def test_a_parquet_that_is_not_what_the_run_left_does_not_win(folder: Path, damage: Callable[[Path], object]) -> None:
+    end(folder)
+    damage(folder / PARQUET)
     assert read_metrics_table(folder)["step"].to_list() == [0, 1, 2]
 
 
-def test_rows_that_a_resumed_run_adds_are_read(folder: Path) -> None:
-    write_parquet(folder)
+def test_a_parquet_that_no_record_speaks_of_does_not_win(folder: Path) -> None:
+    pl.DataFrame({"step": [7, 8, 9]}).write_parquet(folder / PARQUET)
+    assert read_metrics_table(folder)["step"].to_list() == [0, 1, 2]
+
+
+def test_rows_that_were_added_since_are_read(folder: Path) -> None:
+    end(folder)
     with (folder / METRICS).open("ab") as file:
         file.write(metrics_line({"step": 3, "lr": 1e-3}))
-    newer(folder / PARQUET, folder / METRICS, 1)  # as after a copy that kept no times
     assert read_metrics_table(folder)["step"].to_list() == [0, 1, 2, 3]
+
+
+def test_damaged_rows_are_named_though_the_parquet_is_whole(folder: Path) -> None:
+    end(folder)
+    lines = (folder / METRICS).read_bytes().split(b"\n")
+    (folder / METRICS).write_bytes(b"\n".join([lines[0][:-4], *lines[1:]]))
+    with pytest.raises(RecordError, match="line 1 is damaged"):
+        read_metrics_table(folder)
 
 
 def test_a_folder_without_metrics_has_an_empty_table(tmp_path: Path) -> None:
@@ -111,7 +134,7 @@ def test_numbers_read_back_and_what_is_none_is_named(tmp_path_factory: pytest.Te
         assert row == finite(written)
         assert set(broken) == set(written) - set(finite(written))
         assert b"NaN" not in metrics_line(written)
-    write_parquet(folder)
+    end(folder)
     table = read_metrics_table(folder)
     assert len(table) == len(rows)
     for name in set(table.columns) - {"non_finite"}:
