@@ -92,7 +92,7 @@ def print_totals(plan: Plan, console: Console) -> None:
     done = sum(run.state in FINAL for run in runs)
     lost = sum(run.state == "base diverged" for run in runs)
     never = f", {lost} whose base diverged" if lost else ""
-    console.print(f"{len(runs)} runs{same}: {done} done{never}, {len(missing)} to start", soft_wrap=True)
+    console.print(f"{counted(len(runs), 'run')}{same}: {done} done{never}, {len(missing)} to start", soft_wrap=True)
     if missing:
         at = plan.capacity
         console.print(

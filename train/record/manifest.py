@@ -43,13 +43,15 @@ class Manifest:
         """Raises `RecordError` if the study was never planned at this profile."""
         path = cls.path(runs_dir, study, profile)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return cls(found["study"], found["profile"], tuple(found["run_ids"]))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content["run_ids"], list):
+                raise TypeError("run_ids is no list")
+            return cls(content["study"], content["profile"], tuple(content["run_ids"]))
         except FileNotFoundError:
             raise RecordError(
                 f"{path}: no such study has been run; `python -m sweeps run {study} --profile {profile}` first"
             ) from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:  # a text that is not UTF-8 is a ValueError too
             raise RecordError(f"{path}: not a study manifest ({error!r})") from None
 
 

@@ -71,9 +71,12 @@ def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or cut off
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise RecordError(f"{path}: line {number} is damaged") from None
+            row = json.loads(line)
+        except ValueError:  # no JSON, or not even UTF-8
+            row = None
+        if not isinstance(row, dict):
+            raise RecordError(f"{path}: line {number} is damaged")
+        rows.append(row)
     return rows
 
 

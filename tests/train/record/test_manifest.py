@@ -93,3 +93,11 @@ def test_a_link_to_a_study_is_followed_and_one_to_nowhere_is_not(tmp_path: Path)
     study = link(tmp_path / "other" / "study", real.parent)
     link(tmp_path / "other" / "gone", tmp_path / "nowhere")
     assert find_runs([tmp_path / "other"]) == [study / "1"]
+
+
+@pytest.mark.parametrize("content", [b"\xff", b'{"study": "a", "profile": "cpu", "run_ids": "abc"}', b"[]", b"3"])
+def test_a_file_that_is_no_manifest_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "cpu.json").write_bytes(content)
+    with pytest.raises(RecordError, match=r"cpu\.json: not a study manifest"):
+        Manifest.read(tmp_path, "a", "cpu")

@@ -176,7 +176,9 @@ def test_a_last_line_that_a_kill_cut_off_is_left_out_and_written_over(folder: Pa
     assert (folder / METRICS).read_bytes() == whole
 
 
-@pytest.mark.parametrize("damage", [b"\n", b"{\n", b'{"step": 1\n', b"step\n", b'{"step": 1} {"step": 2}\n'])
+@pytest.mark.parametrize(
+    "damage", [b"\xff{}\n", b"3\n", b"\n", b"{\n", b'{"step": 1\n', b"step\n", b'{"step": 1} {"step": 2}\n']
+)
 def test_a_damaged_line_within_is_told_by_its_number(folder: Path, damage: bytes) -> None:
     lines = [*map(metrics_line, ROWS)]
     (folder / METRICS).write_bytes(lines[0] + damage + lines[2])
