@@ -98,6 +98,8 @@ def new_files(folder: Path, monkeypatch: pytest.MonkeyPatch, **texts: str) -> No
     for package in (sweeps.studies, analysis.figures):
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     importlib.invalidate_caches()
+    for module in [name for name in sys.modules if ".dropped" in name]:  # of an earlier test's files
+        del sys.modules[module]
 
 
 def test_a_new_file_is_a_study_if_it_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
