@@ -22,11 +22,10 @@ import numpy as np
 
 from analysis.tables.columns import Array
 from analysis.tables.csv import TableError
+from analysis.tables.runs import read_record_and_config
 from analysis.tables.shifts import shifted_steps
 from conf.config import Config
-from conf.schema import ConfigError
 from train.record.metrics_file import FLIGHT, METRICS, read_metrics
-from train.record.run import read_run
 
 Row = Mapping[str, Any]
 
@@ -104,16 +103,7 @@ def read_signals(folder: Path) -> Signals:
     Raises:
         TableError, RecordError: it is none, its files are damaged, or it has no rows yet.
     """
-    from conf.compose import read_config  # Hydra takes a while to import
-
-    record = read_run(folder)
-    path = folder / "config.yaml"
-    if record is None or not path.exists():
-        raise TableError(f"{folder}: not a run folder; it lacks {'run.json' if record is None else 'config.yaml'}")
-    try:
-        config = read_config(path)
-    except ConfigError as error:
-        raise TableError(f"{path}: {error}") from None
+    record, config = read_record_and_config(folder)
     parts = {name: read_metrics(folder, name) for name in (METRICS, FLIGHT)}
     for replay in sorted(folder.glob("replay-*")):
         parts[f"{replay.name}/metrics.jsonl"] = _read_replay(replay)

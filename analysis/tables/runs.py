@@ -27,6 +27,7 @@ from typing import Any
 import polars as pl
 
 from analysis.tables.csv import TableError
+from conf.config import Config
 from conf.schema import ConfigError, GrowConfig, walk
 from train.record.manifest import Manifest, find_runs
 from train.record.metrics_file import read_metrics_table
@@ -70,6 +71,24 @@ def runs_of_study(runs_dir: Path, study: str, profile: str) -> list[Path]:
     return folders
 
 
+def read_record_and_config(folder: Path) -> tuple[dict[str, Any], Config]:
+    """`read_record_and_config(folder)`: what `run.json` and `config.yaml` of a run hold.
+
+    Raises:
+        RecordError, TableError: one of them is missing or cannot be read.
+    """
+    from conf.compose import read_config  # Hydra takes a while to import
+
+    record = read_run(folder)
+    path = folder / "config.yaml"
+    if record is None or not path.exists():
+        raise TableError(f"{folder}: not a run folder; it lacks {'run.json' if record is None else 'config.yaml'}")
+    try:
+        return record, read_config(path)
+    except ConfigError as error:
+        raise TableError(f"{path}: {error}") from None
+
+
 def read_runs(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame:
     """The table of runs.
 
@@ -80,20 +99,11 @@ def read_runs(folders: Sequence[Path], *, params: str = "total") -> pl.DataFrame
     Raises:
         RecordError, TableError: a folder without a readable record.
     """
-    from conf.compose import read_config  # Hydra takes a while to import
-
     if params not in CONVENTIONS:
         raise TableError(f"params: {params!r} is not allowed; allowed: {', '.join(CONVENTIONS)}")
     rows = []
     for folder in folders:
-        record = read_run(folder)
-        path = folder / "config.yaml"
-        if record is None or not path.exists():
-            raise TableError(f"{folder}: not a run folder; it lacks {'run.json' if record is None else 'config.yaml'}")
-        try:
-            config = read_config(path)
-        except ConfigError as error:
-            raise TableError(f"{path}: {error}") from None
+        record, config = read_record_and_config(folder)
         settings = {name: value for name, _, value in walk(config)}
         measured = {name: value for name, value in record.items() if not isinstance(value, (dict, list))}
         named = {
