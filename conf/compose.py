@@ -91,7 +91,7 @@ def read_config(path: Path) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Every setting of `config`; `read_config` reads it back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
 
 
 # --- the short way ---------------------------------------------------------------------------------------

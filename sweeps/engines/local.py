@@ -8,16 +8,19 @@ importing torch takes.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 
 from rich.console import Console
 
+from conf.compose import GROUPS
 from sweeps.engines import preload
 from sweeps.engines.base import (
     LOG,
@@ -36,6 +39,7 @@ from sweeps.plan.states import state_of
 from train.record.run import FINAL, RecordError, read_run
 
 _POLL_SECONDS = 0.25
+_MOST_COMPOSED = 8
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -45,7 +49,7 @@ def local(plan: Plan, trainer: Trainer, console: Console) -> Launch:
     SIGINT, SIGTERM or SIGHUP asks every run to save its checkpoint, waits, and starts no other; a second one kills.
     """
     with (
-        _environment(_server_environment(plan.capacity.threads, trainer)),
+        _environment(_server_environment(plan, trainer)),
         _signals() as signals,
         Board(plan.missing, console) as board,
     ):
@@ -138,9 +142,13 @@ def _ended(run: PlannedRun, status: int | None, *, stopping: bool) -> Ended:
     return Ended(run, "failed", f"{cause}: {last}" if last else cause)
 
 
-def _server_environment(threads: int, trainer: Trainer) -> dict[str, str]:
-    """What OpenMP reads when torch is loaded, and what to import."""
-    return dict.fromkeys(_THREAD_VARIABLES, str(threads)) | child_environment() | {preload.VARIABLE: trainer.preload}
+def _server_environment(plan: Plan, trainer: Trainer) -> dict[str, str]:
+    """What OpenMP reads when torch is loaded, what to import, and what to compose: a run of each choice of YAML files,
+    as far as there are few."""
+    by_choice = {tuple(word for word in run.overrides if word.partition("=")[0] in GROUPS): run for run in plan.missing}
+    composed = [run.overrides for run in islice(by_choice.values(), _MOST_COMPOSED)]
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(plan.capacity.threads))
+    return threads | child_environment() | {preload.MODULE: trainer.preload, preload.SETTINGS: json.dumps(composed)}
 
 
 @contextmanager

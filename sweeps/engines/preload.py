@@ -1,22 +1,30 @@
-"""Imported by the fork server before it forks anything: brings in what every run would import again.
+"""Imported by the fork server before it forks anything: does once what every run would do again.
 
-It only imports. Nothing may compute here, since OpenMP's threads do not survive a fork.
+The server imports the trainer, and composes a run of each choice of YAML files, after which a run of that choice
+composes in milliseconds. No tensor may be computed here, since OpenMP's threads do not survive a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 
 import sweeps.engines.worker  # noqa: F401  # imported for the children
+from conf.compose import compose
 
-# Which module; `sweeps.engines.local` sets it in the fork server's environment.
-VARIABLE = "WINDTUNNEL_PRELOAD"
+# Which module to import, and the settings to compose (JSON: a list of lists of overrides); `sweeps.engines.local` sets
+# them in the fork server's environment.
+MODULE = "WINDTUNNEL_PRELOAD"
+SETTINGS = "WINDTUNNEL_COMPOSE"
 
 # A session of its own: Ctrl-C in the terminal reaches the launcher alone, which asks each run once to stop.
-if VARIABLE in os.environ:
+if MODULE in os.environ:
     os.setsid()
-    # A module that cannot be imported must not take the server down: the run imports it again and says why.
+    # What fails here must not take the server down: the run does it again and says why.
     with contextlib.suppress(Exception):
-        importlib.import_module(os.environ[VARIABLE])
+        importlib.import_module(os.environ[MODULE])
+    for overrides in json.loads(os.environ.get(SETTINGS, "[]")):
+        with contextlib.suppress(Exception):
+            compose(overrides)

@@ -87,14 +87,14 @@ class StdlibSource:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Path(sysconfig.get_paths()["stdlib"])
-        self.files = sorted(self._walk(), key=lambda file: file.relative_to(self.root).as_posix())
+        self.files = [Path(name) for name in sorted(self._walk())]  # all below one folder, so in the order within it
         self._n_not_utf8 = 0
 
-    def _walk(self) -> Iterator[Path]:
+    def _walk(self) -> Iterator[str]:
         for folder, subfolders, names in os.walk(self.root):
             subfolders[:] = [name for name in subfolders if name not in STDLIB_EXCLUDED]
             # _sysconfigdata is written by the build and holds its paths.
-            yield from (Path(folder, n) for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata"))
+            yield from (f"{folder}/{n}" for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata"))
 
     def stamp(self) -> Any:
         return _file_stamps(self.files)
